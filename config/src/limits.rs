@@ -1,0 +1,193 @@
+//! A limit on everything that comes from outside, each with its default.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::{ConfigError, notes::Notes, sources::Sources, units};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// `[limits]`. None can be zero; `…_bytes_max` are bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Largest manifest or index. Default 4 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub manifest_bytes_max: u64,
+    /// Largest blob. Default 64 GiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub blob_bytes_max: u64,
+    /// Largest single piece of evidence. Default 128 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub evidence_bytes_max: u64,
+    /// Evidence held in memory at one time by all judgements together. Default 256 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub evidence_memory_bytes_max: u64,
+    /// Pieces of evidence looked at for one digest. Default 64.
+    #[serde(deserialize_with = "units::count")]
+    pub evidence_count_max: usize,
+    /// Layers of one signature or attestation manifest. Default 1000.
+    #[serde(deserialize_with = "units::count")]
+    pub signature_layers_max: usize,
+    /// Referrers of one digest. Default 1000.
+    #[serde(deserialize_with = "units::count")]
+    pub referrers_count_max: usize,
+    /// Pages of one referrers list. Default 32.
+    #[serde(deserialize_with = "units::count")]
+    pub referrers_pages_max: usize,
+    /// Manifests named by one index. Default 1000.
+    #[serde(deserialize_with = "units::count")]
+    pub index_manifests_max: usize,
+    /// Indexes within indexes. Default 4.
+    #[serde(deserialize_with = "units::count")]
+    pub index_depth_max: usize,
+    /// Layers of one image. Default 4096.
+    #[serde(deserialize_with = "units::count")]
+    pub manifest_layers_max: usize,
+    /// Values within values of one JSON document. Default 64.
+    #[serde(deserialize_with = "units::count")]
+    pub json_depth_max: usize,
+    /// Largest list of tags, one page. Default 8 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub tags_list_bytes_max: u64,
+    /// Largest answer of a token endpoint. Default 64 KiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub token_bytes_max: u64,
+    /// All headers of one upstream answer. Default 64 KiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub upstream_header_bytes_max: u64,
+    /// Redirects followed for one upstream request. Default 5.
+    #[serde(deserialize_with = "units::count")]
+    pub redirects_max: usize,
+    /// Upstream connection, TLS included. Default 5s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub connect_timeout: Duration,
+    /// From an upstream request to the head of its answer. Default 10s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub upstream_response_timeout: Duration,
+    /// Longest pause within an upstream body. Default 30s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub upstream_stall_timeout: Duration,
+    /// One fill of one blob, resumptions included. Default 6h.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub fill_timeout: Duration,
+    /// How long a client waits for a decision before it is told to come again; the work goes on. Default 20s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub decision_timeout: Duration,
+    /// Connections to one upstream host. Default 64.
+    #[serde(deserialize_with = "units::count")]
+    pub upstream_connections_max: usize,
+    /// Blobs filled at one time. Default 32.
+    #[serde(deserialize_with = "units::count")]
+    pub fills_max: usize,
+    /// Client connections. Default 4096.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_max: usize,
+    /// HTTP/2 streams of one client connection. Default 256.
+    #[serde(deserialize_with = "units::count")]
+    pub http2_streams_max: u32,
+    /// All headers of one client request. Default 32 KiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub request_header_bytes_max: u64,
+    /// Header lines of one client request. Default 100.
+    #[serde(deserialize_with = "units::count")]
+    pub request_headers_max: usize,
+    /// From a client's first byte to the end of its headers. Default 10s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub request_header_timeout: Duration,
+    /// A client connection without a request. Default 60s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub client_idle_timeout: Duration,
+    /// A client that takes no byte of its answer. Default 60s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub client_write_timeout: Duration,
+    /// Client requests worked on at one time; more are told to come again. Default 1024.
+    #[serde(deserialize_with = "units::count")]
+    pub requests_max: usize,
+    /// From SIGTERM to the end of the last answer. Default 30s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub drain_timeout: Duration,
+    /// Largest policy file. Default 1 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub policy_file_bytes_max: u64,
+    /// Policy files in all. Default 256.
+    #[serde(deserialize_with = "units::count")]
+    pub policy_files_max: usize,
+    /// Former digests remembered of one tag. Default 50.
+    #[serde(deserialize_with = "units::count")]
+    pub tag_history_max: usize,
+    /// Verdicts kept in memory. Default 10000.
+    #[serde(deserialize_with = "units::count")]
+    pub verdict_cache_entries_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            manifest_bytes_max: 4 * MIB,
+            blob_bytes_max: 64 * GIB,
+            evidence_bytes_max: 128 * MIB,
+            evidence_memory_bytes_max: 256 * MIB,
+            evidence_count_max: 64,
+            signature_layers_max: 1000,
+            referrers_count_max: 1000,
+            referrers_pages_max: 32,
+            index_manifests_max: 1000,
+            index_depth_max: 4,
+            manifest_layers_max: 4096,
+            json_depth_max: 64,
+            tags_list_bytes_max: 8 * MIB,
+            token_bytes_max: 64 * KIB,
+            upstream_header_bytes_max: 64 * KIB,
+            redirects_max: 5,
+            connect_timeout: seconds(5),
+            upstream_response_timeout: seconds(10),
+            upstream_stall_timeout: seconds(30),
+            fill_timeout: seconds(6 * 3600),
+            decision_timeout: seconds(20),
+            upstream_connections_max: 64,
+            fills_max: 32,
+            connections_max: 4096,
+            http2_streams_max: 256,
+            request_header_bytes_max: 32 * KIB,
+            request_headers_max: 100,
+            request_header_timeout: seconds(10),
+            client_idle_timeout: seconds(60),
+            client_write_timeout: seconds(60),
+            requests_max: 1024,
+            drain_timeout: seconds(30),
+            policy_file_bytes_max: MIB,
+            policy_files_max: 256,
+            tag_history_max: 50,
+            verdict_cache_entries_max: 10_000,
+        }
+    }
+}
+
+/// From here on containerd has given up waiting for an answer's headers.
+const CONTAINERD_GIVES_UP: Duration = Duration::from_secs(30);
+
+impl Limits {
+    /// Refuses limits that contradict each other, tells what a known client cannot bear.
+    pub(crate) fn check(&self, sources: &Sources, notes: &mut Notes) -> Result<(), ConfigError> {
+        let (one, all) = (self.evidence_bytes_max, self.evidence_memory_bytes_max);
+        if one > all {
+            let problem = format!(
+                "{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes"
+            );
+            return Err(sources.conflict(
+                "limits.evidence_bytes_max",
+                problem,
+                "raise evidence_memory_bytes_max as well",
+            ));
+        }
+        if self.decision_timeout >= CONTAINERD_GIVES_UP {
+            notes.told("limits.decision_timeout is 30s or more: containerd gives up before it is told to come again");
+        }
+        Ok(())
+    }
+}

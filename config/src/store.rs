@@ -1,0 +1,131 @@
+//! Where content and facts are kept.
+
+use std::path::PathBuf;
+
+use figment::value::magic::RelativePathBuf;
+use serde::Deserialize;
+
+use crate::{ConfigError, environment::Environment, notes::Notes, sources::Sources, units};
+
+/// `[storage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// The directory, created with mode 0700 where it is missing. Default: `$STATE_DIRECTORY`, else `/var/lib/pratique` for root,
+    /// else `$XDG_DATA_HOME/pratique`, else `$HOME/.local/share/pratique`.
+    pub path: PathBuf,
+    /// When layers read from disk are hashed again. Default scrub.
+    pub verify_reads: VerifyReads,
+    /// How many bytes per second the background re-hash reads. Default 20 MiB.
+    pub scrub_bytes_per_second: u64,
+}
+
+/// `storage.verify_reads`. Manifests, configs and evidence are hashed at every read in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyReads {
+    /// Size and identity when a layer is opened, its hash in the background.
+    Scrub,
+    /// Every layer at every read.
+    Always,
+}
+
+/// `[storage]` as written.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WrittenStorage {
+    path: Option<RelativePathBuf>,
+    verify_reads: VerifyReads,
+    #[serde(deserialize_with = "units::bytes")]
+    scrub_bytes_per_second: u64,
+}
+
+impl Default for WrittenStorage {
+    fn default() -> Self {
+        Self {
+            path: None,
+            verify_reads: VerifyReads::Scrub,
+            scrub_bytes_per_second: 20 << 20,
+        }
+    }
+}
+
+impl WrittenStorage {
+    pub(crate) fn check(
+        self,
+        sources: &Sources,
+        environment: &Environment,
+        notes: &mut Notes,
+    ) -> Result<Storage, ConfigError> {
+        let path = if let Some(path) = self.path {
+            if path.original().as_os_str().is_empty() {
+                return Err(sources.unexpected("storage.path", "a directory", ""));
+            }
+            path.relative()
+        } else {
+            let path = default_path(environment).ok_or_else(|| {
+                sources.missing(
+                    "storage.path",
+                    "a directory, as none of $STATE_DIRECTORY, $XDG_DATA_HOME and $HOME is set",
+                )
+            })?;
+            notes.told(format!(
+                "storage.path is not set: storing in {}",
+                path.display()
+            ));
+            path
+        };
+        Ok(Storage {
+            path,
+            verify_reads: self.verify_reads,
+            scrub_bytes_per_second: self.scrub_bytes_per_second,
+        })
+    }
+}
+
+fn default_path(environment: &Environment) -> Option<PathBuf> {
+    if let Some(state) = &environment.state_directory {
+        return Some(state.clone());
+    }
+    if environment.is_root {
+        return Some("/var/lib/pratique".into());
+    }
+    let data_home = || environment.data_home.clone();
+    let home = || {
+        environment
+            .home
+            .as_ref()
+            .map(|home| home.join(".local/share"))
+    };
+    data_home().or_else(home).map(|data| data.join("pratique"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_path_follows_the_service_manager_then_root_then_the_user() {
+        let mut environment = Environment {
+            state_directory: Some("/run/state".into()),
+            data_home: Some("/home/u/data".into()),
+            home: Some("/home/u".into()),
+            is_root: true,
+            ..Environment::default()
+        };
+        assert_eq!(default_path(&environment), Some("/run/state".into()));
+        environment.state_directory = None;
+        assert_eq!(default_path(&environment), Some("/var/lib/pratique".into()));
+        environment.is_root = false;
+        assert_eq!(
+            default_path(&environment),
+            Some("/home/u/data/pratique".into())
+        );
+        environment.data_home = None;
+        assert_eq!(
+            default_path(&environment),
+            Some("/home/u/.local/share/pratique".into())
+        );
+        environment.home = None;
+        assert_eq!(default_path(&environment), None);
+    }
+}
