@@ -1,0 +1,112 @@
+//! One stored blob, open.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+
+use bytes::Bytes;
+use oci::{Digest, Hasher};
+
+use super::blocking;
+use crate::StoreError;
+
+/// How much is read at a time while hashing, bytes.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// A stored blob, held open: it stays readable when it is replaced, evicted or quarantined meanwhile.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    digest: Digest,
+    size: u64,
+    file: Arc<File>,
+}
+
+impl Blob {
+    pub(crate) fn new(digest: Digest, size: u64, file: impl Into<Arc<File>>) -> Self {
+        Self {
+            digest,
+            size,
+            file: file.into(),
+        }
+    }
+
+    /// The digest it is stored under.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Its size when it was opened, bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads `length` bytes from `offset` on, fewer where the blob ends; that much memory is used at once.
+    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        let blob = self.clone();
+        blocking("read a blob", move || blob.read_now(offset, length)).await
+    }
+
+    /// Hashes the next `length` bytes from `offset` on into `hasher`; how many there were.
+    pub(crate) async fn hash_part(
+        &self,
+        mut hasher: Hasher,
+        offset: u64,
+        length: usize,
+    ) -> Result<(Hasher, u64), StoreError> {
+        let blob = self.clone();
+        blocking("hash a blob", move || {
+            let chunk = blob.read_now(offset, length)?;
+            hasher.update(&chunk);
+            Ok((hasher, chunk.len() as u64))
+        })
+        .await
+    }
+
+    /// Hashes the whole of it: the digest of what is there, and how many bytes. Blocks.
+    pub(super) fn hash(&self) -> Result<(Digest, u64), StoreError> {
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut offset = 0;
+        while offset < self.size {
+            let chunk = match self.read_now(offset, CHUNK_BYTES) {
+                Ok(chunk) => chunk,
+                // Shorter than its size said: rotten, as with any other wrong byte.
+                Err(StoreError::Truncated { got, .. }) => return Ok((hasher.finish(), got)),
+                Err(error) => return Err(error),
+            };
+            hasher.update(&chunk);
+            offset += chunk.len() as u64;
+        }
+        Ok((hasher.finish(), offset))
+    }
+
+    pub(super) fn read_now(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        let rest = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let want = length.min(rest);
+        let bytes = read_at(&self.file, offset, want)
+            .map_err(StoreError::io("read", self.digest.to_string()))?;
+        if bytes.len() < want {
+            return Err(StoreError::Truncated {
+                digest: self.digest.clone(),
+                want: self.size,
+                got: offset + bytes.len() as u64,
+            });
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads until `length` bytes are there or the file ends.
+pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
+    let mut buffer = vec![0; length];
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer.into())
+}

@@ -1,0 +1,79 @@
+//! A directory of a million names, in order, without holding a million names.
+
+use std::collections::BinaryHeap;
+
+use oci::{Algorithm, Digest};
+
+use crate::{
+    StoreError,
+    directory::{self, Directory},
+};
+
+/// The smallest `limit` digests after `after`.
+pub(crate) struct Page {
+    after: Option<Place>,
+    limit: usize,
+}
+
+/// Where a blob stands in the order: by algorithm, then by hex.
+type Place = (u8, String);
+
+impl Page {
+    pub(crate) fn new(after: Option<&Digest>, limit: usize) -> Self {
+        let after = after.map(|digest| (rank(digest.algorithm()), digest.hex().to_owned()));
+        Self { after, limit }
+    }
+
+    pub(crate) fn fill(&self, directory: &Directory) -> Result<Vec<Digest>, StoreError> {
+        let mut smallest = BinaryHeap::new();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            self.add(&mut smallest, directory, algorithm)?;
+        }
+        Ok(smallest
+            .into_sorted_vec()
+            .into_iter()
+            .filter_map(|(rank, hex)| digest(rank, &hex))
+            .collect())
+    }
+
+    fn add(
+        &self,
+        smallest: &mut BinaryHeap<Place>,
+        directory: &Directory,
+        algorithm: Algorithm,
+    ) -> Result<(), StoreError> {
+        for name in directory::list(&directory.blobs(algorithm))? {
+            let Some(place) = name?
+                .to_str()
+                .map(|name| (rank(algorithm), name.to_owned()))
+                .filter(|(rank, hex)| digest(*rank, hex).is_some())
+            else {
+                // Whatever it is, no lookup by digest can reach it.
+                continue;
+            };
+            if self.after.as_ref().is_none_or(|after| place > *after) {
+                smallest.push(place);
+                if smallest.len() > self.limit {
+                    smallest.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rank(algorithm: Algorithm) -> u8 {
+    match algorithm {
+        Algorithm::Sha256 => 0,
+        Algorithm::Sha512 => 1,
+    }
+}
+
+fn digest(rank: u8, hex: &str) -> Option<Digest> {
+    let algorithm = if rank == 0 {
+        Algorithm::Sha256
+    } else {
+        Algorithm::Sha512
+    };
+    format!("{algorithm}:{hex}").parse().ok()
+}

@@ -1,0 +1,327 @@
+//! The store's directory: who may write to it, who owns it now, what format it has. And files, opened so that a planted link is
+//! an error and a new file is for its owner only.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one file through which files are made, opened, moved and removed"
+)]
+
+use std::{
+    ffi::OsString,
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use oci::{Algorithm, Digest};
+use rustix::fs::OFlags;
+
+use crate::StoreError;
+
+/// What the file `format` says. Any change to the tree, the tables or the encoding of facts changes it.
+const FORMAT: &str = "pratique store 1";
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// The directory, held by this process until dropped.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    /// Closing it releases the lock, and so does the death of the process.
+    _lock: File,
+    ingests: AtomicU64,
+}
+
+impl Directory {
+    /// Makes or opens the directory, takes the lock and removes what a killed process was writing.
+    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+        create_root(path)?;
+        // The operator may well put a link where the store is; inside of it nothing is followed.
+        let path = fs::canonicalize(path).map_err(StoreError::io("find directory", path))?;
+        refuse_exposed(&path)?;
+        let lock = lock(&path)?;
+        let this = Self {
+            path,
+            _lock: lock,
+            ingests: AtomicU64::new(0),
+        };
+        this.check_format()?;
+        this.make_directories()?;
+        this.remove_leftovers()?;
+        Ok(this)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn facts(&self) -> PathBuf {
+        self.path.join("facts.redb")
+    }
+
+    /// Where a blob lies: `blobs/<algorithm>/<hex>`.
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(crate) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+        self.path.join("blobs").join(algorithm.as_str())
+    }
+
+    pub(crate) fn quarantine(&self) -> PathBuf {
+        self.path.join("quarantine")
+    }
+
+    /// A name for new content that no other ingest has, and that tells a person what was being written.
+    pub(crate) fn ingest(&self, digest: &Digest) -> PathBuf {
+        let number = self.ingests.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{}-{}.{number}", digest.algorithm(), digest.hex());
+        self.path.join("ingest").join(name)
+    }
+
+    fn check_format(&self) -> Result<(), StoreError> {
+        let path = self.path.join("format");
+        let other = |got: String| StoreError::OtherFormat {
+            path: self.path.clone(),
+            want: format!("{FORMAT:?}"),
+            got,
+        };
+        match read_small(&path)? {
+            Some(text) if text.trim_end() == FORMAT => Ok(()),
+            Some(text) => Err(other(format!("{:?}", text.trim_end()))),
+            None if self.has_content() => Err(other(
+                "none (it has content, but no file \"format\")".to_owned(),
+            )),
+            None => replace_file(&path, format!("{FORMAT}\n").as_bytes()),
+        }
+    }
+
+    /// The file `format` is written before anything else, so content without it is not of our making.
+    fn has_content(&self) -> bool {
+        ["blobs", "ingest", "quarantine", "facts.redb"]
+            .iter()
+            .any(|name| self.path.join(name).symlink_metadata().is_ok())
+    }
+
+    fn make_directories(&self) -> Result<(), StoreError> {
+        make_directory(&self.path.join("ingest"))?;
+        make_directory(&self.quarantine())?;
+        let blobs = self.path.join("blobs");
+        make_directory(&blobs)?;
+        for algorithm in ALGORITHMS {
+            make_directory(&self.blobs(algorithm))?;
+        }
+        sync_directory(&blobs)?;
+        sync_directory(&self.path)
+    }
+
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
+        let ingest = self.path.join("ingest");
+        for name in list(&ingest)? {
+            let path = ingest.join(name?);
+            fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
+        }
+        Ok(())
+    }
+}
+
+/// Creates the directory and those above it that are missing, and makes their names durable: a store is nothing without its name.
+fn create_root(path: &Path) -> Result<(), StoreError> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(StoreError::io("create directory", path))?;
+    missing
+        .iter()
+        .filter_map(|created| created.parent())
+        .map(|parent| {
+            if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            }
+        })
+        .try_for_each(sync_directory)
+}
+
+fn refuse_exposed(path: &Path) -> Result<(), StoreError> {
+    let mode = fs::metadata(path)
+        .map_err(StoreError::io("look at", path))?
+        .permissions()
+        .mode()
+        & 0o7777;
+    if mode & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(StoreError::Exposed {
+        path: path.to_owned(),
+        mode,
+    })
+}
+
+fn lock(root: &Path) -> Result<File, StoreError> {
+    let path = root.join("lock");
+    let file = options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(StoreError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: root.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(StoreError::io("lock", path)(source)),
+    }
+}
+
+/// Options that do not follow a link, do not hang on a pipe, and make files for their owner only.
+fn options() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.mode(0o600).custom_flags(flags.bits().cast_signed());
+    options
+}
+
+/// A new file, readable too: followers read what is being written.
+pub(crate) fn create_file(path: &Path) -> Result<File, StoreError> {
+    options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(path)
+        .map_err(StoreError::io("create", path))
+}
+
+pub(crate) fn open_file_writable(path: &Path) -> Result<File, StoreError> {
+    let file = options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(StoreError::io("open", path))?;
+    regular_size(&file, path)?;
+    Ok(file)
+}
+
+/// An existing file and its size in bytes; `None` where there is none.
+pub(crate) fn open_file(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
+    let file = match options().read(true).open(path) {
+        Ok(file) => file,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(_) if path.is_symlink() => return Err(unexpected(path, "regular file")),
+        Err(error) => return Err(StoreError::io("open", path)(error)),
+    };
+    let size = regular_size(&file, path)?;
+    Ok(Some((file, size)))
+}
+
+fn regular_size(file: &File, path: &Path) -> Result<u64, StoreError> {
+    let metadata = file.metadata().map_err(StoreError::io("look at", path))?;
+    if metadata.is_file() {
+        Ok(metadata.len())
+    } else {
+        Err(unexpected(path, "regular file"))
+    }
+}
+
+fn unexpected(path: &Path, want: &'static str) -> StoreError {
+    StoreError::Unexpected {
+        path: path.to_owned(),
+        want,
+    }
+}
+
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(StoreError::io("create directory", path)(error)),
+    }
+    let metadata = path
+        .symlink_metadata()
+        .map_err(StoreError::io("look at", path))?;
+    if metadata.is_dir() {
+        refuse_exposed(path)
+    } else {
+        Err(unexpected(path, "directory"))
+    }
+}
+
+/// The names in a directory, as the system gives them.
+pub(crate) fn list(
+    path: &Path,
+) -> Result<impl Iterator<Item = Result<OsString, StoreError>>, StoreError> {
+    let entries = fs::read_dir(path).map_err(StoreError::io("list", path))?;
+    Ok(entries.map(move |entry| {
+        entry
+            .map(|entry| entry.file_name())
+            .map_err(StoreError::io("list", path))
+    }))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(StoreError::io("sync", path))
+}
+
+/// Moves a file within the store, durably. An error of the sync leaves it at its new name.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(StoreError::io("rename", from))?;
+    to.parent().map_or(Ok(()), sync_directory)
+}
+
+/// As [`rename`], but fine where there is nothing to move.
+pub(crate) fn rename_if_present(from: &Path, to: &Path) -> Result<(), StoreError> {
+    match rename(from, to) {
+        Err(_)
+            if from
+                .symlink_metadata()
+                .is_err_and(|error| is_missing(&error)) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn read_small(path: &Path) -> Result<Option<String>, StoreError> {
+    let Some((file, _)) = open_file(path)? else {
+        return Ok(None);
+    };
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, 1024), &mut text)
+        .map_err(StoreError::io("read", path))?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Writes a small file whole or not at all.
+fn replace_file(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let new = path.with_extension("new");
+    remove_if_present(&new)?;
+    let mut file = create_file(&new)?;
+    file.write_all(text)
+        .and_then(|()| file.sync_all())
+        .map_err(StoreError::io("write", &new))?;
+    rename(&new, path)
+}
+
+pub(crate) fn remove_if_present(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if !is_missing(&error) => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}

@@ -1,0 +1,113 @@
+//! Facts by key: tags and their history, which manifests a repository has, verdicts, notes on evidence, typed edges.
+//!
+//! Reads go through a [`Snapshot`] and may run inline in async code. Writes go to one thread, which puts all that has gathered
+//! into one durable commit, and are answered after it.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+pub use self::{
+    change::Change,
+    engine::FactsError,
+    links::{Edge, EdgeKind, Edges},
+    tags::{TagEvent, TagFact},
+    verdicts::ManifestFact,
+};
+use self::{
+    engine::{Entry, KeyRange, Order, Table, View},
+    writer::Writer,
+};
+use crate::{StoreError, directory::Directory};
+
+mod change;
+mod codec;
+mod engine;
+mod links;
+mod open;
+mod tags;
+mod verdicts;
+mod writer;
+
+/// The facts of a store. A cheap handle; it keeps the store locked.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    writer: Arc<Writer>,
+}
+
+/// What opening the facts has met with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FactsState {
+    /// They were there and could be read.
+    Intact,
+    /// There was no file of facts; the store begins with none.
+    New,
+    /// The file was damaged. The store begins with none: tags are asked for anew, verdicts are made anew, tag history is lost.
+    SetAside {
+        /// Where the damaged file lies now, for a person to look at.
+        moved_to: PathBuf,
+        /// What was wrong with it.
+        reason: String,
+    },
+}
+
+impl Facts {
+    pub(crate) fn open(
+        directory: Arc<Directory>,
+        tag_history_max: usize,
+    ) -> Result<(Self, FactsState), StoreError> {
+        let (engine, state) = open::open(&directory)?;
+        let writer = Arc::new(Writer::start(directory, engine, tag_history_max)?);
+        Ok((Self { writer }, state))
+    }
+
+    /// Everything read through the snapshot is of this instant. Drop it before streaming a body: it keeps old pages alive.
+    pub fn read(&self) -> Result<Snapshot, StoreError> {
+        let view = self.writer.engine().view();
+        let view = view.inspect_err(|error| self.writer.notice(error))?;
+        Ok(Snapshot {
+            view,
+            writer: Arc::clone(&self.writer),
+        })
+    }
+
+    /// Makes all `changes`, in their order, or none; durable when this returns. Where the returned future is dropped they may
+    /// still be made. After the disk has failed, every later call fails too, until the process starts again; after it was full,
+    /// the next call tries again.
+    pub async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
+        self.writer.apply(changes).await
+    }
+}
+
+/// The facts as they were at one instant. `None` is an honest "not known"; what cannot be read is an error.
+pub struct Snapshot {
+    view: View,
+    /// Keeps the store locked too: nobody else may open the file while this looks at it.
+    writer: Arc<Writer>,
+}
+
+impl Snapshot {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.noticed(self.view.get(table, key))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        range: KeyRange,
+        order: Order,
+        limit: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
+        self.noticed(self.view.scan(table, range, order, limit))
+    }
+
+    /// Damage is an error for the reader, and a reason to look at the whole file at the next start.
+    fn noticed<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        read.inspect_err(|error| self.writer.notice(error))
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").finish_non_exhaustive()
+    }
+}

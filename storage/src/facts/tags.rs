@@ -1,0 +1,194 @@
+//! What tags mean, meant, and when that was last heard.
+
+use oci::{Digest, Repository, Tag, UnixTime};
+
+use super::{
+    Snapshot,
+    codec::{Decoder, Encoder},
+    engine::{Batch, Order, Table},
+    verdicts,
+};
+use crate::StoreError;
+
+/// What a tag means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagFact {
+    /// What upstream last said it means.
+    pub digest: Digest,
+    /// Since when it has meant that, as far as we saw.
+    pub seen_at: UnixTime,
+    /// When upstream last said anything about it.
+    pub checked_at: UnixTime,
+    /// When upstream said that it is no more.
+    pub gone_at: Option<UnixTime>,
+}
+
+/// A tag took on a meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagEvent {
+    /// What it meant from then on.
+    pub digest: Digest,
+    /// When we saw that.
+    pub at: UnixTime,
+}
+
+impl Snapshot {
+    /// What a tag means.
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
+        let found = self.get(Table::Tags, &key(repository, tag).finish())?;
+        found
+            .map(|bytes| self.noticed(decode_fact(&bytes)))
+            .transpose()
+    }
+
+    /// What a tag has meant, the newest first; as many as are kept (`limits.tag_history_max`).
+    pub fn tag_history(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Vec<TagEvent>, StoreError> {
+        let range = key(repository, tag).prefix();
+        let entries = self.scan(Table::TagHistory, range, Order::Descending, usize::MAX)?;
+        entries
+            .iter()
+            .map(|(_, bytes)| self.noticed(decode_event(bytes)))
+            .collect()
+    }
+}
+
+pub(super) fn set(
+    batch: &Batch,
+    repository: &Repository,
+    tag: &Tag,
+    digest: &Digest,
+    at: UnixTime,
+    history_max: usize,
+) -> Result<(), StoreError> {
+    let known = verdicts::unless_damaged(repository, known(batch, repository, tag))?
+        .filter(|fact| fact.digest == *digest && fact.gone_at.is_none());
+    if known.is_none() {
+        remember(batch, repository, tag, digest, at, history_max)?;
+    }
+    let fact = TagFact {
+        digest: digest.clone(),
+        seen_at: known.map_or(at, |fact| fact.seen_at),
+        checked_at: at,
+        gone_at: None,
+    };
+    put(batch, repository, tag, &fact)
+}
+
+pub(super) fn checked(
+    batch: &Batch,
+    repository: &Repository,
+    tag: &Tag,
+    at: UnixTime,
+) -> Result<(), StoreError> {
+    match known(batch, repository, tag)? {
+        Some(mut fact) if fact.gone_at.is_none() => {
+            fact.checked_at = at;
+            put(batch, repository, tag, &fact)
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn gone(
+    batch: &Batch,
+    repository: &Repository,
+    tag: &Tag,
+    at: UnixTime,
+) -> Result<(), StoreError> {
+    match known(batch, repository, tag)? {
+        Some(mut fact) if fact.gone_at.is_none() => {
+            fact.checked_at = at;
+            fact.gone_at = Some(at);
+            put(batch, repository, tag, &fact)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
+    let found = batch.get(Table::Tags, &key(repository, tag).finish())?;
+    found.map(|bytes| decode_fact(&bytes)).transpose()
+}
+
+fn put(
+    batch: &Batch,
+    repository: &Repository,
+    tag: &Tag,
+    fact: &TagFact,
+) -> Result<(), StoreError> {
+    let value = Encoder::default()
+        .digest(&fact.digest)
+        .time(fact.seen_at)
+        .time(fact.checked_at)
+        .byte(u8::from(fact.gone_at.is_some()))
+        .time(fact.gone_at.unwrap_or(UnixTime::from_millis(0)))
+        .finish();
+    batch.put(Table::Tags, &key(repository, tag).finish(), &value)
+}
+
+/// Appends to the history and drops what is older than the newest `history_max`. Numbered, not dated: clocks go backwards.
+fn remember(
+    batch: &Batch,
+    repository: &Repository,
+    tag: &Tag,
+    digest: &Digest,
+    at: UnixTime,
+    history_max: usize,
+) -> Result<(), StoreError> {
+    let all = || key(repository, tag).prefix();
+    let newest = batch.last_key(Table::TagHistory, all())?;
+    let number = match &newest {
+        Some(key) => number_in(repository, tag, key)?.saturating_add(1),
+        None => 0,
+    };
+    let value = Encoder::default().digest(digest).time(at).finish();
+    let entry = key(repository, tag).number(number).finish();
+    batch.put(Table::TagHistory, &entry, &value)?;
+    let kept = u64::try_from(history_max).unwrap_or(u64::MAX);
+    while let Some(oldest) = batch.first_key(Table::TagHistory, all())? {
+        if number - number_in(repository, tag, &oldest)?.min(number) < kept {
+            break;
+        }
+        batch.remove(Table::TagHistory, &oldest)?;
+    }
+    Ok(())
+}
+
+fn number_in(repository: &Repository, tag: &Tag, entry: &[u8]) -> Result<u64, StoreError> {
+    let prefix = key(repository, tag).finish();
+    let rest = entry.strip_prefix(prefix.as_slice()).unwrap_or_default();
+    let mut decoder = Decoder::new(Table::TagHistory, rest);
+    let number = decoder.number()?;
+    decoder.finish()?;
+    Ok(number)
+}
+
+fn key(repository: &Repository, tag: &Tag) -> Encoder {
+    Encoder::repository(repository).tag(tag)
+}
+
+fn decode_fact(bytes: &[u8]) -> Result<TagFact, StoreError> {
+    let mut decoder = Decoder::new(Table::Tags, bytes);
+    let digest = decoder.digest()?;
+    let (seen_at, checked_at) = (decoder.time()?, decoder.time()?);
+    let gone = decoder.byte()? != 0;
+    let gone_at = Some(decoder.time()?).filter(|_| gone);
+    decoder.finish()?;
+    Ok(TagFact {
+        digest,
+        seen_at,
+        checked_at,
+        gone_at,
+    })
+}
+
+fn decode_event(bytes: &[u8]) -> Result<TagEvent, StoreError> {
+    let mut decoder = Decoder::new(Table::TagHistory, bytes);
+    let (digest, at) = (decoder.digest()?, decoder.time()?);
+    decoder.finish()?;
+    Ok(TagEvent { digest, at })
+}

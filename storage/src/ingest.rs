@@ -1,0 +1,213 @@
+//! Content on its way into the store: hashed while it is written, visible only when all of it is right.
+//!
+//! One [`Ingest`] writes; any number of [`Growing`] follow. Chunks go into a short queue; a job on a blocking thread takes all
+//! that has gathered, hashes and writes it, and tells the followers. Where nothing arrives no thread waits.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use oci::{Addressed, Digest, DigestMismatch, Hasher};
+
+pub use self::growing::{Growing, Progress};
+use self::lane::Lane;
+use crate::{
+    Blob, IngestError, StoreError,
+    blobs::blocking,
+    directory::{self, Directory},
+};
+
+mod growing;
+mod lane;
+
+/// The one writer of a blob. Dropping it without [`commit`](Self::commit) discards what was written and fails the followers.
+#[derive(Debug)]
+pub struct Ingest {
+    draft: Draft,
+    accepted: u64,
+}
+
+impl Ingest {
+    pub(crate) fn begin(
+        directory: Arc<Directory>,
+        digest: Digest,
+        size: u64,
+    ) -> Result<Self, StoreError> {
+        let path = directory.ingest(&digest);
+        let file = Arc::new(directory::create_file(&path)?);
+        let temporary = Temporary { path: Some(path) };
+        let lane = Arc::new(Lane::new(file, Hasher::new(digest.algorithm())));
+        Ok(Self {
+            draft: Draft {
+                lane,
+                temporary,
+                directory,
+                digest,
+                size,
+            },
+            accepted: 0,
+        })
+    }
+
+    /// What it will be stored under.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.draft.digest
+    }
+
+    /// The announced size, bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.draft.size
+    }
+
+    /// How many bytes were accepted: where an interrupted transfer has to go on.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.accepted
+    }
+
+    /// A handle for one who reads what is being written.
+    #[must_use]
+    pub fn growing(&self) -> Growing {
+        Growing::new(
+            self.draft.digest.clone(),
+            self.draft.size,
+            Arc::clone(&self.draft.lane),
+        )
+    }
+
+    /// Takes the next bytes; waits while too many are under way to the disk. An error of the disk may show in a later call.
+    pub async fn write(&mut self, chunk: Bytes) -> Result<(), IngestError> {
+        let accepted = self.accepted + chunk.len() as u64;
+        if accepted > self.draft.size {
+            self.draft.lane.end(false);
+            return Err(IngestError::Long {
+                digest: self.draft.digest.clone(),
+                want: self.draft.size,
+                got: accepted,
+            });
+        }
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        if self.draft.lane.push(chunk).await {
+            self.accepted = accepted;
+            return Ok(());
+        }
+        Err(self.draft.failure())
+    }
+
+    /// Checks size and digest, makes the file durable and visible, and only then tells the followers. Where the returned future
+    /// is dropped it still runs to one end or the other.
+    pub async fn commit(self) -> Result<Blob, IngestError> {
+        let Self { draft, accepted } = self;
+        if accepted != draft.size {
+            return Err(IngestError::Short {
+                digest: draft.digest.clone(),
+                want: draft.size,
+                got: accepted,
+            });
+        }
+        if !draft.lane.drained(accepted).await {
+            return Err(draft.failure());
+        }
+        blocking("commit an ingest", move || draft.commit()).await
+    }
+}
+
+/// A file under `ingest/` together with whoever follows it. Dropped, it fails the followers and removes the file.
+#[derive(Debug)]
+struct Draft {
+    lane: Arc<Lane>,
+    temporary: Temporary,
+    directory: Arc<Directory>,
+    digest: Digest,
+    size: u64,
+}
+
+impl Draft {
+    fn commit(mut self) -> Result<Blob, IngestError> {
+        let got = self.lane.digest();
+        if got != self.digest {
+            return Err(DigestMismatch {
+                want: self.digest.clone(),
+                got,
+                bytes: self.size,
+            }
+            .into());
+        }
+        let file = Arc::clone(self.lane.file());
+        self.temporary
+            .publish(&file, &self.directory.blob(&self.digest))?;
+        self.lane.end(true);
+        Ok(Blob::new(self.digest.clone(), self.size, file))
+    }
+
+    fn failure(&self) -> IngestError {
+        match self.lane.take_error() {
+            Some(source) => {
+                StoreError::io("write", self.temporary.path.clone().unwrap_or_default())(source)
+                    .into()
+            }
+            None => IngestError::Ended {
+                digest: self.digest.clone(),
+            },
+        }
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Does nothing after a commit: what has ended stays ended.
+        self.lane.end(false);
+    }
+}
+
+/// The name of a file under `ingest/`, removed unless it was published.
+#[derive(Debug)]
+struct Temporary {
+    path: Option<PathBuf>,
+}
+
+impl Temporary {
+    /// Content first, then the name: after a power cut the name never stands for less than the content.
+    fn publish(&mut self, file: &File, to: &Path) -> Result<(), StoreError> {
+        let Some(path) = &self.path else {
+            return Ok(());
+        };
+        file.sync_all().map_err(StoreError::io("sync", path))?;
+        directory::rename(path, to)?;
+        self.path = None;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let Some(path) = self.path.take() else {
+            return;
+        };
+        // Only the name goes here, at no cost; the space is freed when the last follower closes the file.
+        if let Err(error) = directory::remove_if_present(&path) {
+            tracing::warn!(path = %path.display(), error = %error, "a discarded ingest stays on disk until the next start");
+        }
+    }
+}
+
+/// Stores bytes that are already in memory and already hashed.
+pub(crate) fn put(directory: &Directory, content: &Addressed) -> Result<(), StoreError> {
+    let digest = content.digest();
+    let path = directory.ingest(digest);
+    let mut file = directory::create_file(&path)?;
+    let mut temporary = Temporary {
+        path: Some(path.clone()),
+    };
+    file.write_all(content.bytes())
+        .map_err(StoreError::io("write", path))?;
+    temporary.publish(&file, &directory.blob(digest))
+}

@@ -1,0 +1,87 @@
+//! Reading a blob while it arrives.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use oci::Digest;
+
+use super::lane::Lane;
+use crate::{
+    StoreError,
+    blobs::{blocking, read_at},
+};
+
+/// A follower's handle on content that is being written. Nothing read through it is known to be right before
+/// [`Progress::Committed`].
+#[derive(Debug, Clone)]
+pub struct Growing {
+    digest: Digest,
+    size: u64,
+    lane: Arc<Lane>,
+}
+
+/// How far an ingest has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// So many bytes are there to be read.
+    Written(u64),
+    /// All are there, their size and digest are right, and they are durable.
+    Committed,
+    /// There will be no more: the digest was another, the writer gave up, or the disk refused.
+    Failed,
+}
+
+impl Growing {
+    pub(super) fn new(digest: Digest, size: u64, lane: Arc<Lane>) -> Self {
+        Self { digest, size, lane }
+    }
+
+    /// What it will be stored under, if it is what it claims to be.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The announced size, bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Waits until more than `beyond` bytes are written, or the end. Once it has ended, it says how, whatever `beyond`.
+    pub async fn advance(&self, beyond: u64) -> Progress {
+        let state = self
+            .lane
+            .until(|state| state.written > beyond || state.committed.is_some())
+            .await;
+        match state.committed {
+            None => Progress::Written(state.written),
+            Some(true) => Progress::Committed,
+            Some(false) => Progress::Failed,
+        }
+    }
+
+    /// Reads `length` bytes from `offset` on, fewer where no more are written yet; none at all are no error.
+    pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        let written = self.lane.state().written;
+        let there = usize::try_from(written.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let want = length.min(there);
+        if want == 0 {
+            return Ok(Bytes::new());
+        }
+        let (lane, digest) = (Arc::clone(&self.lane), self.digest.clone());
+        blocking("read an ingest", move || {
+            let bytes = read_at(lane.file(), offset, want)
+                .map_err(StoreError::io("read", digest.to_string()))?;
+            if bytes.len() < want {
+                return Err(StoreError::Truncated {
+                    digest,
+                    want: written,
+                    got: offset + bytes.len() as u64,
+                });
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+}

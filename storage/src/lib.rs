@@ -1,0 +1,79 @@
+//! Bytes by digest, facts by key, in one directory that one process owns.
+//!
+//! ```text
+//! <storage>/                    0700; refused where others may write to it
+//! ├── lock                      held by the process that owns the store; second one refused
+//! ├── format                    what wrote the tree; another version's is refused
+//! ├── blobs/
+//! │   ├── sha256/<hex>          complete, hashed, synced; replaced or unlinked, never written to
+//! │   └── sha512/<hex>
+//! ├── ingest/<digest>.<n>       being written; emptied at start
+//! ├── quarantine/<digest>       once a blob, then rotten; kept for a person to look at
+//! ├── facts.redb                tags, tag history, manifests, verdicts, evidence notes, edges
+//! ├── facts.suspect             facts gave wrong answers: the next start checks the whole file
+//! └── facts.damaged-<n>         what such a check, or opening, found damaged
+//! ```
+//!
+//! It knows how to keep what it is given: nothing visible is half written, nothing acknowledged is lost by kill -9 or a power cut,
+//! nothing that has rotted is taken for sound, and an error is never a miss. It refuses to know what any of it is worth: verdicts
+//! and evidence notes are bytes to it, edges are only kept apart, and no clock is read.
+
+use std::{path::Path, sync::Arc};
+
+mod blobs;
+mod directory;
+mod error;
+mod facts;
+mod ingest;
+mod scrub;
+
+pub use blobs::{Blob, Blobs};
+pub use error::{IngestError, StoreError};
+pub use facts::{
+    Change, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact, Snapshot, TagEvent,
+    TagFact,
+};
+pub use ingest::{Growing, Ingest, Progress};
+pub use scrub::{Pass, Scrub, Step};
+
+use directory::Directory;
+
+/// An open store. The lock is held until it, its handles, and everything begun through them are dropped.
+#[derive(Debug, Clone)]
+pub struct Store {
+    blobs: Blobs,
+    facts: Facts,
+    facts_state: FactsState,
+}
+
+impl Store {
+    /// Opens the store in `path`, makes it where there is none, and removes what a killed process left half written. Blocks.
+    /// A tag's history keeps `tag_history_max` events.
+    pub fn open(path: &Path, tag_history_max: usize) -> Result<Self, StoreError> {
+        let directory = Arc::new(Directory::open(path)?);
+        let (facts, facts_state) = Facts::open(Arc::clone(&directory), tag_history_max)?;
+        Ok(Self {
+            blobs: Blobs::new(directory),
+            facts,
+            facts_state,
+        })
+    }
+
+    /// Bytes by digest.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Facts by key.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What opening the facts has met with: worth a line in the log, and a count.
+    #[must_use]
+    pub fn facts_state(&self) -> &FactsState {
+        &self.facts_state
+    }
+}

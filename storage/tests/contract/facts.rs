@@ -1,0 +1,451 @@
+use std::collections::BTreeSet;
+
+use oci::{Digest, Repository, Tag};
+use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagEvent, TagFact};
+use tokio::task::JoinSet;
+
+use crate::{Place, at, edge, repository, shared, tag};
+
+const KINDS: [EdgeKind; 5] = [
+    EdgeKind::Child,
+    EdgeKind::Config,
+    EdgeKind::Layer,
+    EdgeKind::Referrer,
+    EdgeKind::EvidenceBlob,
+];
+
+fn nginx() -> Repository {
+    repository("cgr.dev/chainguard/nginx")
+}
+
+fn digest(number: u64) -> Digest {
+    Digest::sha256(&number.to_be_bytes())
+}
+
+fn set(tag: &Tag, digest: &Digest, millis: u64) -> Change {
+    Change::Tag {
+        repository: nginx(),
+        tag: tag.clone(),
+        digest: digest.clone(),
+        at: at(millis),
+    }
+}
+
+fn checked(tag: &Tag, millis: u64) -> Change {
+    Change::TagChecked {
+        repository: nginx(),
+        tag: tag.clone(),
+        at: at(millis),
+    }
+}
+
+fn gone(tag: &Tag, millis: u64) -> Change {
+    Change::TagGone {
+        repository: nginx(),
+        tag: tag.clone(),
+        at: at(millis),
+    }
+}
+
+fn fact(store: &Store, tag: &Tag) -> Option<TagFact> {
+    store.facts().read().unwrap().tag(&nginx(), tag).unwrap()
+}
+
+fn history(store: &Store, tag: &Tag) -> Vec<TagEvent> {
+    store
+        .facts()
+        .read()
+        .unwrap()
+        .tag_history(&nginx(), tag)
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_tag_keeps_since_when_it_means_what_it_means() {
+    let place = Place::new();
+    let (store, latest) = (place.open(), tag("latest"));
+    let apply = |change| store.facts().apply(vec![change]);
+    assert_eq!(fact(&store, &latest), None);
+    apply(set(&latest, &digest(1), 100)).await.unwrap();
+    apply(set(&latest, &digest(1), 200)).await.unwrap();
+    apply(checked(&latest, 300)).await.unwrap();
+    let mut want = TagFact {
+        digest: digest(1),
+        seen_at: at(100),
+        checked_at: at(300),
+        gone_at: None,
+    };
+    assert_eq!(fact(&store, &latest), Some(want.clone()));
+    apply(gone(&latest, 400)).await.unwrap();
+    apply(gone(&latest, 450)).await.unwrap();
+    apply(checked(&latest, 460)).await.unwrap();
+    want.checked_at = at(400);
+    want.gone_at = Some(at(400));
+    assert_eq!(fact(&store, &latest), Some(want));
+    apply(set(&latest, &digest(1), 500)).await.unwrap();
+    apply(set(&latest, &digest(2), 600)).await.unwrap();
+    let want = TagFact {
+        digest: digest(2),
+        seen_at: at(600),
+        checked_at: at(600),
+        gone_at: None,
+    };
+    assert_eq!(fact(&store, &latest), Some(want));
+    let history: Vec<_> = history(&store, &latest)
+        .into_iter()
+        .map(|it| (it.digest, it.at))
+        .collect();
+    assert_eq!(
+        history,
+        [
+            (digest(2), at(600)),
+            (digest(1), at(500)),
+            (digest(1), at(100))
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_is_said_of_an_unknown_tag_does_not_make_it_known() {
+    let place = Place::new();
+    let (store, latest) = (place.open(), tag("latest"));
+    let changes = vec![checked(&latest, 1), gone(&latest, 2)];
+    store.facts().apply(changes).await.unwrap();
+    assert_eq!(fact(&store, &latest), None);
+    assert_eq!(history(&store, &latest), []);
+}
+
+#[tokio::test]
+async fn tag_history_is_bounded_and_in_order_even_when_the_clock_goes_back() {
+    let place = Place::new();
+    let (store, latest) = (place.open(), tag("latest"));
+    for number in 0..20 {
+        let change = set(&latest, &digest(number), 1000 - number);
+        store.facts().apply(vec![change]).await.unwrap();
+    }
+    let numbers = |history: Vec<TagEvent>| -> Vec<u64> {
+        history
+            .iter()
+            .map(|event| 1000 - event.at.as_millis())
+            .collect()
+    };
+    assert_eq!(numbers(history(&store, &latest)), [19, 18, 17, 16, 15]);
+    drop(store);
+    // A lower limit holds from the next event on.
+    let store = Store::open(&place.path(), 2).unwrap();
+    store
+        .facts()
+        .apply(vec![set(&latest, &digest(20), 980)])
+        .await
+        .unwrap();
+    assert_eq!(numbers(history(&store, &latest)), [20, 19]);
+}
+
+#[tokio::test]
+async fn neighbours_in_the_key_order_are_kept_apart() {
+    let place = Place::new();
+    let store = place.open();
+    let repositories = [
+        "cgr.dev/a",
+        "cgr.dev/a/b",
+        "cgr.dev/ab",
+        "cgr.dev:443/a",
+        "docker.io/a",
+    ];
+    let tags = ["a", "ab", "a.b", "b"];
+    let mut changes = Vec::new();
+    let mut number = 0;
+    for name in repositories {
+        for label in tags {
+            number += 1;
+            changes.push(Change::Tag {
+                repository: repository(name),
+                tag: tag(label),
+                digest: digest(number),
+                at: at(number),
+            });
+        }
+        changes.push(Change::Edge {
+            repository: repository(name),
+            edge: edge(EdgeKind::Layer, &digest(number), &digest(0)),
+        });
+    }
+    store.facts().apply(changes).await.unwrap();
+    let snapshot = store.facts().read().unwrap();
+    let mut number = 0;
+    for name in repositories {
+        for label in tags {
+            number += 1;
+            let found = snapshot
+                .tag(&repository(name), &tag(label))
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.digest, digest(number));
+            let history = snapshot
+                .tag_history(&repository(name), &tag(label))
+                .unwrap();
+            assert_eq!(history.len(), 1);
+        }
+        let parents = snapshot
+            .parents(&repository(name), &digest(0), None, 10)
+            .unwrap();
+        assert_eq!(parents.found.len(), 1);
+        assert_eq!(parents.found[0].parent, digest(number));
+    }
+}
+
+#[tokio::test]
+async fn manifests_verdicts_and_evidence_belong_to_one_repository() {
+    let place = Place::new();
+    let store = place.open();
+    let (here, there) = (nginx(), repository("docker.io/chainguard/nginx"));
+    let manifest = |first_seen, size| ManifestFact {
+        media_type: "application/vnd.oci.image.index.v1+json\0\u{1f512}".to_owned(),
+        size,
+        first_seen: at(first_seen),
+    };
+    let verdict = |fingerprint, bytes: &[u8]| Change::Verdict {
+        repository: nginx(),
+        digest: digest(1),
+        fingerprint: [fingerprint; 32],
+        bytes: bytes.to_vec(),
+    };
+    let changes = vec![
+        Change::Manifest {
+            repository: here.clone(),
+            digest: digest(1),
+            fact: manifest(10, 1),
+        },
+        Change::Manifest {
+            repository: here.clone(),
+            digest: digest(1),
+            fact: manifest(20, 2),
+        },
+        verdict(1, b"first"),
+        verdict(2, b""),
+        verdict(1, b"second"),
+        Change::Evidence {
+            repository: here.clone(),
+            digest: digest(1),
+            bytes: b"note".to_vec(),
+        },
+    ];
+    store.facts().apply(changes).await.unwrap();
+    drop(store);
+    let store = place.open();
+    let snapshot = store.facts().read().unwrap();
+    assert_eq!(
+        snapshot.manifest(&here, &digest(1)).unwrap(),
+        Some(manifest(10, 2))
+    );
+    let verdict = |fingerprint| {
+        snapshot
+            .verdict(&here, &digest(1), &[fingerprint; 32])
+            .unwrap()
+    };
+    assert_eq!(verdict(1).as_deref(), Some(&b"second"[..]));
+    assert_eq!(verdict(2).as_deref(), Some(&b""[..]));
+    assert_eq!(verdict(3), None);
+    assert_eq!(
+        snapshot.evidence(&here, &digest(1)).unwrap().as_deref(),
+        Some(&b"note"[..])
+    );
+    for (repository, number) in [(&there, 1), (&here, 2)] {
+        assert_eq!(
+            snapshot.manifest(repository, &digest(number)).unwrap(),
+            None
+        );
+        assert_eq!(
+            snapshot
+                .verdict(repository, &digest(number), &[1; 32])
+                .unwrap(),
+            None
+        );
+        assert_eq!(
+            snapshot.evidence(repository, &digest(number)).unwrap(),
+            None
+        );
+    }
+}
+
+#[tokio::test]
+async fn edges_are_found_from_both_ends_with_their_kind() {
+    let place = Place::new();
+    let store = place.open();
+    let (parent, child) = (digest(1), Digest::of(oci::Algorithm::Sha512, b"child"));
+    let edges: Vec<Edge> = KINDS
+        .into_iter()
+        .map(|kind| edge(kind, &parent, &child))
+        .collect();
+    let change = |edge: &Edge| Change::Edge {
+        repository: nginx(),
+        edge: edge.clone(),
+    };
+    store
+        .facts()
+        .apply(edges.iter().map(change).collect())
+        .await
+        .unwrap();
+    let snapshot = store.facts().read().unwrap();
+    let found = snapshot.children(&nginx(), &parent, None, 100).unwrap();
+    assert_eq!((found.found, found.more), (edges.clone(), false));
+    let found = snapshot.parents(&nginx(), &child, None, 100).unwrap();
+    assert_eq!((found.found, found.more), (edges, false));
+    // Pointing is not being pointed at.
+    assert_eq!(
+        snapshot
+            .parents(&nginx(), &parent, None, 100)
+            .unwrap()
+            .found,
+        []
+    );
+    assert_eq!(
+        snapshot
+            .children(&nginx(), &child, None, 100)
+            .unwrap()
+            .found,
+        []
+    );
+    let other = repository("cgr.dev/chainguard/other");
+    assert_eq!(
+        snapshot.parents(&other, &child, None, 100).unwrap().found,
+        []
+    );
+}
+
+#[tokio::test]
+async fn more_edges_than_asked_for_are_never_silently_cut() {
+    let place = Place::new();
+    let store = place.open();
+    let shared = digest(0);
+    let change = |number| Change::Edge {
+        repository: nginx(),
+        edge: edge(EdgeKind::Layer, &digest(number), &shared),
+    };
+    store
+        .facts()
+        .apply((1..=30).map(change).collect())
+        .await
+        .unwrap();
+    let snapshot = store.facts().read().unwrap();
+    let want: BTreeSet<Digest> = (1..=30).map(digest).collect();
+    for limit in [1, 7, 29, 30, 31] {
+        let mut got = Vec::new();
+        loop {
+            let page = snapshot
+                .parents(&nginx(), &shared, got.last(), limit)
+                .unwrap();
+            assert!(page.found.len() <= limit);
+            got.extend(page.found);
+            assert_eq!(page.more, got.len() < 30);
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(got.len(), 30);
+        assert_eq!(
+            got.into_iter()
+                .map(|edge| edge.parent)
+                .collect::<BTreeSet<_>>(),
+            want
+        );
+    }
+    let none = snapshot.parents(&nginx(), &shared, None, 0).unwrap();
+    assert!(none.found.is_empty() && none.more);
+}
+
+#[tokio::test]
+async fn a_snapshot_does_not_see_what_comes_after_it() {
+    let place = Place::new();
+    let (store, latest) = (place.open(), tag("latest"));
+    store
+        .facts()
+        .apply(vec![set(&latest, &digest(1), 1)])
+        .await
+        .unwrap();
+    let before = store.facts().read().unwrap();
+    store
+        .facts()
+        .apply(vec![set(&latest, &digest(2), 2)])
+        .await
+        .unwrap();
+    assert_eq!(
+        before.tag(&nginx(), &latest).unwrap().unwrap().digest,
+        digest(1)
+    );
+    assert_eq!(fact(&store, &latest).unwrap().digest, digest(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_of_many_writers_are_all_made_and_each_whole() {
+    let place = Place::new();
+    let store = shared(&place);
+    let mut writers = JoinSet::new();
+    for writer in 0..16_u64 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for round in 0..25_u64 {
+                let number = writer * 1000 + round;
+                let name = tag(&format!("t{number}"));
+                let changes = vec![
+                    set(&name, &digest(number), number),
+                    Change::Edge {
+                        repository: nginx(),
+                        edge: edge(EdgeKind::Layer, &digest(number), &digest(0)),
+                    },
+                ];
+                store.facts().apply(changes).await.unwrap();
+                assert_eq!(fact(&store, &name).unwrap().digest, digest(number));
+            }
+        });
+    }
+    // Whoever looks meanwhile sees a tag and its edge, or neither.
+    let reader = tokio::task::spawn_blocking({
+        let store = store.clone();
+        move || {
+            for round in 0..200 {
+                let snapshot = store.facts().read().unwrap();
+                let number = (round % 16) * 1000 + round % 25;
+                let known = snapshot
+                    .tag(&nginx(), &tag(&format!("t{number}")))
+                    .unwrap()
+                    .is_some();
+                let edges = snapshot
+                    .children(&nginx(), &digest(number), None, 2)
+                    .unwrap();
+                assert_eq!(known, edges.found.len() == 1);
+            }
+        }
+    });
+    while let Some(done) = writers.join_next().await {
+        done.unwrap();
+    }
+    reader.await.unwrap();
+    drop(store);
+    let store = place.open();
+    let parents = store
+        .facts()
+        .read()
+        .unwrap()
+        .parents(&nginx(), &digest(0), None, 1000)
+        .unwrap();
+    assert_eq!((parents.found.len(), parents.more), (400, false));
+}
+
+#[tokio::test]
+async fn no_changes_are_made_without_complaint() {
+    let place = Place::new();
+    place.open().facts().apply(Vec::new()).await.unwrap();
+}
+
+#[test]
+fn what_crosses_threads_can() {
+    fn crosses<T: Send + Sync + 'static>() {}
+    crosses::<Store>();
+    crosses::<storage::Snapshot>();
+    crosses::<storage::Growing>();
+    crosses::<storage::Ingest>();
+    crosses::<storage::Blob>();
+    crosses::<storage::StoreError>();
+    crosses::<storage::IngestError>();
+}

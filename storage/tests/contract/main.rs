@@ -1,0 +1,125 @@
+//! What every store keeps to, asked of it from outside.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests damage the store behind its back, and may stop at the first surprise"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use oci::{Addressed, Algorithm, Digest, Repository, Tag, UnixTime};
+use storage::{Blob, Edge, EdgeKind, Ingest, Store};
+use tempfile::TempDir;
+
+mod blobs;
+mod facts;
+mod followers;
+mod kill;
+mod opening;
+mod scrub;
+
+const HISTORY_MAX: usize = 5;
+
+/// A store in a directory of its own.
+struct Place {
+    directory: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.path(), HISTORY_MAX).unwrap()
+    }
+
+    fn blob(&self, digest: &Digest) -> PathBuf {
+        let algorithm = digest.algorithm().as_str();
+        self.path().join("blobs").join(algorithm).join(digest.hex())
+    }
+
+    /// The names below a directory of the store.
+    fn names(&self, directory: &str) -> Vec<String> {
+        names(&self.path().join(directory))
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+fn addressed(bytes: impl Into<Bytes>) -> Addressed {
+    Addressed::hash(Algorithm::Sha256, bytes.into())
+}
+
+/// Bytes that look like nothing and are different for every `seed`.
+fn noise(seed: u64, length: usize) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let byte = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+fn repository(name: &str) -> Repository {
+    name.parse().unwrap()
+}
+
+fn tag(name: &str) -> Tag {
+    name.parse().unwrap()
+}
+
+fn at(millis: u64) -> UnixTime {
+    UnixTime::from_millis(millis)
+}
+
+fn edge(kind: EdgeKind, parent: &Digest, child: &Digest) -> Edge {
+    Edge {
+        kind,
+        parent: parent.clone(),
+        child: child.clone(),
+        media_type: "application/vnd.oci.image.layer.v1.tar+gzip".to_owned(),
+        size: 1234,
+    }
+}
+
+async fn whole(blob: &Blob) -> Bytes {
+    let size = usize::try_from(blob.size()).unwrap();
+    blob.read_at(0, size).await.unwrap()
+}
+
+/// Begins an ingest of `bytes` under `digest` and writes them in pieces of `piece` bytes.
+async fn written(store: &Store, digest: &Digest, bytes: &Bytes, piece: usize) -> Ingest {
+    let begun = store.blobs().ingest(digest.clone(), bytes.len() as u64);
+    let mut ingest = begun.await.unwrap();
+    for chunk in bytes.chunks(piece) {
+        ingest.write(bytes.slice_ref(chunk)).await.unwrap();
+    }
+    ingest
+}
+
+/// A store that several tasks share.
+fn shared(place: &Place) -> Arc<Store> {
+    Arc::new(place.open())
+}
