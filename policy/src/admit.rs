@@ -1,0 +1,389 @@
+//! The decision: evidence, policies, trust root and now become an admission or a refusal.
+//!
+//! ```text
+//! UntrustedManifest + UntrustedEvidence ──admit──▶ Judgement ─┬─▶ Admitted<Manifest> ──permit──▶ Permit
+//! UntrustedManifest + Record ──────────readmit──▶             │        │ admit_child
+//!                                                             │        ▼
+//!                                                             │   Admitted<Manifest> of a child
+//!                                                             └─▶ Refusal
+//! ```
+
+mod admitted;
+mod case;
+mod child;
+mod verdict;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use oci::{Addressed, Algorithm, Digest, ManifestKind, Repository, UnixTime, UntrustedManifest};
+
+pub use admitted::{Admitted, EvidenceManifest, Manifest, Permit};
+pub use child::{ChildJudgement, ChildOutcome};
+
+use crate::{
+    authority::AuthorityKind,
+    cip::LoadErrors,
+    evidence::UntrustedEvidence,
+    fingerprint::Fingerprint,
+    policy_set::{Policy, PolicySet},
+    record::{Effect, Record},
+    refusal::Refusal,
+    servable::{self, EvidenceLink, NotEvidence},
+    sigstore::{self, Sigstore},
+    trust_root::{TrustRoot, TrustRootError},
+    verifier::Verifier,
+};
+use admitted::Grounds;
+use case::Case;
+use verdict::{Terms, Verdict};
+
+/// How long verdicts last that time alone can change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerdictLifetimes {
+    /// Of *absent*: images are pushed seconds before they are signed.
+    pub absent_ttl: Duration,
+    /// Of *refused*.
+    pub refused_ttl: Duration,
+    /// When the trust root becomes too old to be used; never where none. Every verdict that used it ends then.
+    pub trust_root_ends: Option<UnixTime>,
+}
+
+/// Everything that is judged by: policies, trust root, lifetimes. Immutable; a reload makes another.
+pub struct Judge {
+    policies: PolicySet,
+    trust_root: [u8; 32],
+    lifetimes: VerdictLifetimes,
+    verifier: Box<dyn Verifier>,
+}
+
+/// Why there can be no judge.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JudgeError {
+    /// A policy holds a key that nothing can verify with.
+    #[error("policies name keys that cannot be used")]
+    Keys(#[source] LoadErrors),
+    /// The trust root cannot be used.
+    #[error("trust root cannot be used")]
+    TrustRoot(#[source] TrustRootError),
+}
+
+/// What judging a digest found. Admits nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assessment {
+    /// Every policy was decided.
+    Complete(Record),
+    /// Some policy could not be decided, and does not matter: it only warns, or another refuses anyway. Never stored.
+    Partial(Record),
+    /// Nobody can say.
+    Undecided(Undecided),
+}
+
+/// What judging gave.
+#[derive(Debug)]
+pub struct Judgement {
+    /// To be stored; none where the verdict could not be made in full.
+    pub record: Option<Record>,
+    /// To be kept in memory only, for as long as it holds: a `warn` policy could not be decided, and an outage must not cost each
+    /// pull the whole time budget. None where `record` is there, and where nothing was decided.
+    pub in_memory: Option<Record>,
+    /// What it led to.
+    pub outcome: Outcome,
+}
+
+/// What judging led to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// To be served, with a warning where the admission has one.
+    Admitted(Admitted<Manifest>),
+    /// Evidence was seen and is not good enough, or none could help.
+    Refused(Refusal),
+    /// There is no evidence yet.
+    Absent(Refusal),
+    /// Nobody can say. Never remembered.
+    Undecided(Undecided),
+}
+
+/// Why nobody can say. Not a refusal: nothing is known against the image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy {policy} cannot be decided: {why}")]
+pub struct Undecided {
+    /// The first enforced policy that could not be decided.
+    pub policy: String,
+    /// One clause; foreign text in it is escaped.
+    pub why: String,
+}
+
+/// What a stored verdict is worth now.
+#[derive(Debug)]
+pub enum Readmission {
+    /// To be served.
+    Admitted(Admitted<Manifest>),
+    /// Not to be served.
+    Refused(Refusal),
+    /// Worth nothing: judge again.
+    Ended,
+}
+
+impl Judge {
+    /// A judge by these policies and this trust root.
+    ///
+    /// # Errors
+    /// When a policy names a key that nothing can verify with.
+    pub fn new(policies: PolicySet, trust_root: &TrustRoot, lifetimes: VerdictLifetimes) -> Result<Self, JudgeError> {
+        policies.check_keys(sigstore::check_key).map_err(JudgeError::Keys)?;
+        let verifier = Sigstore::new(trust_root).map_err(JudgeError::TrustRoot)?;
+        let trust_root = trust_root.content_digest();
+        Ok(Self { policies, trust_root, lifetimes, verifier: Box::new(verifier) })
+    }
+
+    /// The policies judged by.
+    #[must_use]
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    /// Under what this image is judged now. A stored verdict with another fingerprint is not looked at.
+    #[must_use]
+    pub fn fingerprint(&self, repository: &Repository, digest: &Digest) -> Fingerprint {
+        let matching = self.policies.matching(repository, digest);
+        Fingerprint::of(&matching, self.policies.no_match(), &self.trust_root)
+    }
+
+    /// Whether evidence can make a difference. Where it cannot, `static` or `no_match` decides alone and none need be collected.
+    #[must_use]
+    pub fn needs_evidence(&self, repository: &Repository, digest: &Digest) -> bool {
+        needs_evidence(&self.policies.matching(repository, digest), digest)
+    }
+
+    /// Judges an image by its own evidence and admits it where the verdict is to serve: [`Judge::assess`], then
+    ///
+    /// 7. what is to be served becomes [`Admitted`], here and nowhere else.
+    #[must_use]
+    pub fn admit(
+        &self,
+        repository: &Repository,
+        manifest: UntrustedManifest,
+        evidence: &UntrustedEvidence,
+        now: UnixTime,
+    ) -> Judgement {
+        let assessment = self.assess(repository, manifest.digest(), evidence, now);
+        conclude(manifest, Vec::new(), assessment) // 7.
+    }
+
+    /// Judges a digest by its evidence without admitting anything: what `verify` and `explain` tell.
+    ///
+    /// 1. The policies that govern this repository and digest are found.
+    /// 2. Each is judged on its own: one satisfied authority satisfies it. Where none is governing, `no_match` decides.
+    /// 3. Any enforced policy that failed refuses; *absent* where nothing that could be a signature was there for any of them.
+    /// 4. Otherwise any enforced policy that could not be decided leaves the image undecided: no record, nothing served.
+    /// 5. Otherwise the image is to be served. What failed or could not be decided under `warn` becomes a warning.
+    /// 6. The verdict ends when the first thing it rests on could change by itself.
+    #[must_use]
+    pub fn assess(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        evidence: &UntrustedEvidence,
+        now: UnixTime,
+    ) -> Assessment {
+        // 1.
+        let matching = self.policies.matching(repository, digest);
+        // 2. to 6.
+        let terms = Terms { repository, digest, lifetimes: &self.lifetimes, now };
+        let verdict = if matching.is_empty() {
+            Verdict::without_policy(self.policies.no_match(), &terms)
+        } else {
+            Verdict::of(&matching, &self.case(digest, evidence, now), &terms)
+        };
+        let fingerprint = Fingerprint::of(&matching, self.policies.no_match(), &self.trust_root);
+        verdict.assessment(fingerprint, &terms)
+    }
+
+    /// Looks at a stored verdict instead of judging. It counts when
+    ///
+    /// 1. this build wrote it: same form, same judge;
+    /// 2. it is about this repository and this digest;
+    /// 3. it was made under what is in force now: policies, `no_match`, trust root, judge;
+    /// 4. it was not made in the future and has not ended;
+    /// 5. the trust root is still young enough to be used.
+    #[must_use]
+    pub fn readmit(
+        &self,
+        repository: &Repository,
+        manifest: UntrustedManifest,
+        record: &Record,
+        now: UnixTime,
+    ) -> Readmission {
+        let fingerprint = self.fingerprint(repository, manifest.digest());
+        let image = Image { repository, fingerprint, path: Vec::new() };
+        self.recall(image, manifest, record, now)
+    }
+
+    /// Leave to serve a blob: `None` unless it is the config or a layer of this admitted image. An index permits no blobs.
+    #[must_use]
+    pub fn permit(&self, parent: &Admitted<Manifest>, blob: &Digest) -> Option<Permit> {
+        permit_within(parent.value().manifest(), parent.grounds(), blob)
+    }
+
+    /// Lets evidence through for the sake of its subject: bytes that a client may verify for itself. Says nothing about whether it
+    /// is true, and lets nothing through that could run.
+    ///
+    /// `blobs` are the manifest's config and layers, all of them; `media_types` is the closed list of layer types from the
+    /// configuration.
+    ///
+    /// 1. The subject's admission must count now, in this judge.
+    /// 2. The manifest must belong to the subject, and be what it claims to be down to the last byte of each layer.
+    ///
+    /// # Errors
+    /// When it is not: such a manifest is to be judged like any other.
+    pub fn evidence_of(
+        &self,
+        subject: &Admitted<Manifest>,
+        manifest: UntrustedManifest,
+        link: &EvidenceLink,
+        blobs: &[Addressed],
+        media_types: &[String],
+        now: UnixTime,
+    ) -> Result<Admitted<EvidenceManifest>, NotEvidence> {
+        // 1.
+        if !self.in_force(subject, now) {
+            return Err(NotEvidence::SubjectEnded);
+        }
+        // 2.
+        servable::check(subject.digest(), &manifest, link, blobs, media_types)?;
+        Ok(Admitted::assertion(EvidenceManifest(manifest), Arc::clone(subject.grounds())))
+    }
+
+    /// Leave to serve a blob of evidence: `None` unless it is the config or a layer of this manifest.
+    #[must_use]
+    pub fn evidence_permit(&self, evidence: &Admitted<EvidenceManifest>, blob: &Digest) -> Option<Permit> {
+        permit_within(evidence.value().manifest(), evidence.grounds(), blob)
+    }
+
+    /// Whether an admission that was kept still counts: not ended, and made under what is in force in this judge.
+    #[must_use]
+    pub fn in_force<T>(&self, admitted: &Admitted<T>, now: UnixTime) -> bool {
+        self.stand(admitted.grounds(), now)
+    }
+
+    /// Whether a permit that was kept still counts.
+    #[must_use]
+    pub fn holds(&self, permit: &Permit, now: UnixTime) -> bool {
+        self.stand(permit.grounds(), now)
+    }
+
+    fn stand(&self, grounds: &Grounds, now: UnixTime) -> bool {
+        grounds.ends.is_none_or(|ends| now < ends)
+            && self.root_usable(now)
+            && self.fingerprint_through(&grounds.repository, &grounds.path, &grounds.digest) == grounds.fingerprint
+    }
+
+    /// Under what `digest` is judged now as reached through the indexes of `path`, outermost first.
+    fn fingerprint_through(&self, repository: &Repository, path: &[Digest], digest: &Digest) -> Fingerprint {
+        let own = self.fingerprint(repository, digest);
+        match path.split_last() {
+            Some((index, outer)) => own.through(self.fingerprint_through(repository, outer, index)),
+            None => own,
+        }
+    }
+
+    fn root_usable(&self, now: UnixTime) -> bool {
+        self.lifetimes.trust_root_ends.is_none_or(|ends| now < ends)
+    }
+
+    fn case<'a>(&'a self, subject: &'a Digest, evidence: &'a UntrustedEvidence, now: UnixTime) -> Case<'a> {
+        Case::new(self.verifier.as_ref(), subject, evidence, self.root_usable(now))
+    }
+
+    /// From stored verdict to readmission; the numbers are those of [`Judge::readmit`].
+    fn recall(&self, image: Image<'_>, manifest: UntrustedManifest, record: &Record, now: UnixTime) -> Readmission {
+        let counts = record.is_ours() // 1.
+            && &record.repository == image.repository // 2.
+            && &record.digest == manifest.digest()
+            && record.fingerprint == image.fingerprint // 3.
+            && record.holds_at(now) // 4.
+            && self.root_usable(now); // 5.
+        if !counts {
+            return Readmission::Ended;
+        }
+        match realize(manifest, image.path, record) {
+            Outcome::Admitted(admitted) => Readmission::Admitted(admitted),
+            Outcome::Refused(refusal) | Outcome::Absent(refusal) => Readmission::Refused(refusal),
+            Outcome::Undecided(_) => Readmission::Ended,
+        }
+    }
+}
+
+/// What a stored verdict must be about besides the manifest.
+struct Image<'a> {
+    repository: &'a Repository,
+    fingerprint: Fingerprint,
+    /// The indexes, outermost first, through which the manifest is reached.
+    path: Vec<Digest>,
+}
+
+/// From assessment to outcome.
+fn conclude(manifest: UntrustedManifest, path: Vec<Digest>, assessment: Assessment) -> Judgement {
+    match assessment {
+        Assessment::Complete(record) => {
+            let outcome = realize(manifest, path, &record);
+            Judgement { record: Some(record), in_memory: None, outcome }
+        }
+        Assessment::Partial(record) => {
+            let outcome = realize(manifest, path, &record);
+            Judgement { record: None, in_memory: Some(record), outcome }
+        }
+        Assessment::Undecided(undecided) => {
+            Judgement { record: None, in_memory: None, outcome: Outcome::Undecided(undecided) }
+        }
+    }
+}
+
+/// What a verdict that counts leads to. The only place where a manifest is asserted to be admitted.
+fn realize(manifest: UntrustedManifest, path: Vec<Digest>, record: &Record) -> Outcome {
+    if manifest.digest() != &record.digest {
+        // Callers compare before they come here; an assertion about another digest is the one thing that must not happen.
+        let why = "the verdict is about another digest".to_owned();
+        return Outcome::Undecided(Undecided { policy: String::new(), why });
+    }
+    let warning = match &record.effect {
+        Effect::Serve => None,
+        Effect::Warn(warning) => Some(warning.clone()),
+        Effect::Refuse(refusal) => return Outcome::Refused(refusal.clone()),
+        Effect::Absent(refusal) => return Outcome::Absent(refusal.clone()),
+    };
+    let grounds = Grounds {
+        repository: record.repository.clone(),
+        digest: record.digest.clone(),
+        path,
+        fingerprint: record.fingerprint,
+        ends: record.ends_at,
+        warning,
+        findings: record.policies.clone(),
+    };
+    Outcome::Admitted(Admitted::assertion(Manifest(manifest), Arc::new(grounds)))
+}
+
+/// The only place where a permit is asserted.
+fn permit_within(manifest: &UntrustedManifest, grounds: &Arc<Grounds>, blob: &Digest) -> Option<Permit> {
+    let ManifestKind::Image { config, layers } = manifest.kind() else { return None };
+    let reached = std::iter::once(config).chain(layers).find(|descriptor| &descriptor.digest == blob)?;
+    let blob = (reached.digest.clone(), reached.size);
+    Some(Permit::assertion(blob, manifest.digest().clone(), Arc::clone(grounds)))
+}
+
+/// Signatures name SHA-256 digests, so evidence helps no other; `static` authorities look at none.
+fn needs_evidence(policies: &[&Policy], digest: &Digest) -> bool {
+    let looks = |policy: &&Policy| {
+        policy.authorities().iter().any(|authority| !matches!(authority.kind, AuthorityKind::Static(_)))
+    };
+    digest.algorithm() == Algorithm::Sha256 && policies.iter().any(looks)
+}
+
+/// Without the verifier, which has nothing to show.
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge").field("policies", &self.policies).field("lifetimes", &self.lifetimes).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! Children of an admitted index.
+
+use oci::{Digest, ManifestKind, UnixTime, UntrustedManifest};
+
+use super::{
+    Admitted, Image, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, conclude, needs_evidence,
+    verdict::{Decision, Terms, Verdict},
+};
+use crate::{
+    evidence::UntrustedEvidence,
+    fingerprint::Fingerprint,
+    policy_set::Policy,
+    record::{Effect, Record},
+    refusal::{Refusal, bounded},
+};
+
+/// What judging a child through its index gave.
+#[derive(Debug)]
+pub struct ChildJudgement {
+    /// To be stored under its own fingerprint; none where nothing but the index was asked, or where not all was decided.
+    pub record: Option<Record>,
+    /// To be kept in memory only, as in [`Judgement`].
+    pub in_memory: Option<Record>,
+    /// What it led to.
+    pub outcome: ChildOutcome,
+}
+
+/// What judging a child through its index led to.
+#[derive(Debug)]
+pub enum ChildOutcome {
+    /// To be served.
+    Admitted(Admitted<Manifest>),
+    /// A policy that governs the child and not the index says no.
+    Refused(Refusal),
+    /// A policy that governs the child and not the index found no evidence yet.
+    Absent(Refusal),
+    /// A policy that governs the child and not the index cannot be decided.
+    Undecided(Undecided),
+    /// The index does not list this manifest with this size and media type. Nothing is said about the manifest.
+    NotListed,
+    /// The index's admission has ended or is not in force any more: judge the index again.
+    IndexEnded,
+    /// A policy governs the child and not the index: collect the child's own evidence and ask again.
+    NeedsEvidence,
+}
+
+impl Judge {
+    /// Judges a child through an index that is admitted.
+    ///
+    /// 1. The index's admission must count now, in this judge.
+    /// 2. The index must list the child: digest, size and media type.
+    /// 3. Policies that govern the child and not the index must pass besides, by the child's own evidence (`extra`).
+    /// 4. The child's admission ends with the index's, or before.
+    #[must_use]
+    pub fn admit_child(
+        &self,
+        index: &Admitted<Manifest>,
+        child: UntrustedManifest,
+        extra: Option<&UntrustedEvidence>,
+        now: UnixTime,
+    ) -> ChildJudgement {
+        // 1.
+        if !self.in_force(index, now) {
+            return ChildJudgement::only(ChildOutcome::IndexEnded);
+        }
+        // 2.
+        if !lists(index, &child) {
+            return ChildJudgement::only(ChildOutcome::NotListed);
+        }
+        // 3.
+        let besides = self.besides(index, child.digest());
+        let none = UntrustedEvidence::default();
+        let evidence = match extra {
+            Some(evidence) => evidence,
+            None if needs_evidence(&besides, child.digest()) => return ChildJudgement::only(ChildOutcome::NeedsEvidence),
+            None => &none,
+        };
+        let digest = child.digest().clone();
+        let terms = Terms { repository: index.repository(), digest: &digest, lifetimes: &self.lifetimes, now };
+        let recorded = !besides.is_empty();
+        let mut verdict = if besides.is_empty() {
+            Verdict { decision: Decision::Effect(Effect::Serve), findings: Vec::new(), ends: None, complete: true }
+        } else {
+            Verdict::of(&besides, &self.case(child.digest(), evidence, now), &terms)
+        };
+        // 4.
+        verdict.inherit(index);
+        let assessment = verdict.assessment(self.child_fingerprint(index, &digest), &terms);
+        ChildJudgement::from(conclude(child, path_through(index), assessment), recorded)
+    }
+
+    /// Looks at a stored verdict on a child instead of judging, as [`Judge::readmit`] does; the index must count now and list it.
+    #[must_use]
+    pub fn readmit_child(
+        &self,
+        index: &Admitted<Manifest>,
+        child: UntrustedManifest,
+        record: &Record,
+        now: UnixTime,
+    ) -> Readmission {
+        if !self.in_force(index, now) || !lists(index, &child) {
+            return Readmission::Ended;
+        }
+        let fingerprint = self.child_fingerprint(index, child.digest());
+        let image = Image { repository: index.repository(), fingerprint, path: path_through(index) };
+        self.recall(image, child, record, now)
+    }
+
+    /// Under what a child is judged now through this index: the key of its stored verdict.
+    #[must_use]
+    pub fn child_fingerprint(&self, index: &Admitted<Manifest>, child: &Digest) -> Fingerprint {
+        self.fingerprint(index.repository(), child).through(index.fingerprint())
+    }
+
+    /// The policies that govern the child and did not govern the index.
+    fn besides(&self, index: &Admitted<Manifest>, child: &Digest) -> Vec<&Policy> {
+        let indexs = self.policies.matching(index.repository(), index.digest());
+        let mut childs = self.policies.matching(index.repository(), child);
+        childs.retain(|policy| !indexs.iter().any(|other| std::ptr::eq(*policy, *other)));
+        childs
+    }
+}
+
+/// The indexes through which the children of `index` are reached.
+fn path_through(index: &Admitted<Manifest>) -> Vec<Digest> {
+    index.path().iter().chain([index.digest()]).cloned().collect()
+}
+
+/// Whether the index lists exactly this manifest.
+fn lists(index: &Admitted<Manifest>, child: &UntrustedManifest) -> bool {
+    let ManifestKind::Index { manifests } = index.value().manifest().kind() else { return false };
+    let size = child.addressed().bytes().len() as u64;
+    manifests.iter().any(|entry| {
+        &entry.digest == child.digest() && entry.size == size && &entry.media_type == child.media_type()
+    })
+}
+
+impl Verdict {
+    /// A child is admitted no longer than its index, and with its index's warning.
+    fn inherit(&mut self, index: &Admitted<Manifest>) {
+        self.ends = match (self.ends, index.ends()) {
+            (Some(own), Some(indexs)) => Some(own.min(indexs)),
+            (own, indexs) => own.or(indexs),
+        };
+        let Some(inherited) = index.warning() else { return };
+        if let Decision::Effect(effect) = &mut self.decision {
+            match effect {
+                Effect::Serve => *effect = Effect::Warn(inherited.to_owned()),
+                Effect::Warn(own) => *own = bounded(format!("{inherited}; {own}")),
+                Effect::Refuse(_) | Effect::Absent(_) => {}
+            }
+        }
+    }
+}
+
+impl ChildJudgement {
+    fn only(outcome: ChildOutcome) -> Self {
+        Self { record: None, in_memory: None, outcome }
+    }
+
+    fn from(judgement: Judgement, recorded: bool) -> Self {
+        let Judgement { record, in_memory, outcome } = judgement;
+        let outcome = match outcome {
+            Outcome::Admitted(admitted) => ChildOutcome::Admitted(admitted),
+            Outcome::Refused(refusal) => ChildOutcome::Refused(refusal),
+            Outcome::Absent(refusal) => ChildOutcome::Absent(refusal),
+            Outcome::Undecided(undecided) => ChildOutcome::Undecided(undecided),
+        };
+        Self { record: record.filter(|_| recorded), in_memory: in_memory.filter(|_| recorded), outcome }
+    }
+}

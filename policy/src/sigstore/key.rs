@@ -1,0 +1,105 @@
+//! Keys named in policies.
+
+use oci::Digest;
+use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
+use sigstore_types::{DerPublicKey, DsseEnvelope, HashAlgorithm as Hash, SignatureBytes};
+use x509_cert::{
+    der::{Any, Decode as _, Encode as _, asn1::BitString, oid::ObjectIdentifier, pem},
+    spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
+};
+
+use crate::{
+    authority::{HashAlgorithm, Key},
+    refusal::Reason,
+    verifier::{Flaw, Signer},
+};
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// Whether signatures can be verified with a key: one PEM block, a kind and size of key that is supported, a hash that goes
+/// with it. One clause, no full stop.
+pub(crate) fn check(key: &Key) -> Result<(), String> {
+    let der = der(&key.pem)?;
+    let verifier = VerificationKey::from_spki_with_scheme(&der, scheme(&der, key.hash)?).map_err(|error| error.to_string())?;
+    validate_raw_public_key(verifier.scheme(), verifier.as_bytes()).map_err(|error| error.to_string())
+}
+
+/// The key as the crates want it.
+pub(super) fn parse(key: &Key) -> Result<DerPublicKey, Flaw> {
+    der(&key.pem).map_err(unusable)
+}
+
+/// Who the holder of the key is: the key.
+pub(super) fn signer(key: &Key) -> Result<Signer, Flaw> {
+    let der = parse(key)?;
+    Ok(Signer::Key { fingerprint: Digest::sha256(der.as_bytes()).hex().to_owned() })
+}
+
+/// Whether `signature` over `message` is by `key`.
+pub(super) fn verify(key: &Key, message: &[u8], signature: &SignatureBytes) -> Result<(), Flaw> {
+    let der = parse(key)?;
+    let scheme = scheme(&der, key.hash).map_err(unusable)?;
+    verify_by(&der, scheme, message, signature)
+}
+
+/// Whether the envelope is signed by `key`: with the authority's hash, or with the one that bundles prescribe for its kind of key
+/// (SHA-384 for P-384, where policies say SHA-256 unless told otherwise).
+pub(super) fn verify_envelope(key: &Key, envelope: &DsseEnvelope) -> Result<(), Flaw> {
+    let message = envelope.pae();
+    verify(key, &message, &envelope.signature.sig).or_else(|flaw| {
+        let der = parse(key)?;
+        let usual = KeyAlgorithm::from_spki(&der).map_err(|_| flaw)?.default_signing_scheme();
+        verify_by(&der, usual, &message, &envelope.signature.sig)
+    })
+}
+
+/// The hash as bundles name it.
+pub(super) fn hash(hash: HashAlgorithm) -> Hash {
+    match hash {
+        HashAlgorithm::Sha256 => Hash::Sha2256,
+        HashAlgorithm::Sha384 => Hash::Sha2384,
+        HashAlgorithm::Sha512 => Hash::Sha2512,
+    }
+}
+
+fn verify_by(der: &DerPublicKey, scheme: SigningScheme, message: &[u8], signature: &SignatureBytes) -> Result<(), Flaw> {
+    let verifier = VerificationKey::from_spki_with_scheme(der, scheme).map_err(|error| unusable(error.to_string()))?;
+    let invalid = |_| Flaw::new(Reason::SignatureInvalid, "the signature is not by this key");
+    verifier.verify(message, signature).map_err(invalid)
+}
+
+fn unusable(detail: String) -> Flaw {
+    Flaw::new(Reason::SignerUnsuitable, format!("the policy's key cannot be used: {detail}"))
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the crates' kinds of key are not exhaustive; what is new is not supported")]
+fn scheme(der: &DerPublicKey, with: HashAlgorithm) -> Result<SigningScheme, String> {
+    let kind = KeyAlgorithm::from_spki(der).map_err(|error| error.to_string())?;
+    match kind {
+        KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => {
+            kind.resolve_signing_scheme(hash(with)).map_err(|error| error.to_string())
+        }
+        _ => Err("only ECDSA P-256 and P-384, Ed25519 and RSA keys are supported".to_owned()),
+    }
+}
+
+/// The one PEM block of a key, as a `SubjectPublicKeyInfo`.
+fn der(text: &str) -> Result<DerPublicKey, String> {
+    let blocks = text.matches("-----BEGIN ").count();
+    if blocks != 1 {
+        return Err(format!("one PEM block is wanted, and there are {blocks}"));
+    }
+    let (label, bytes) = pem::decode_vec(text.trim().as_bytes()).map_err(|error| format!("not PEM: {error}"))?;
+    match label {
+        "PUBLIC KEY" => Ok(DerPublicKey::new(bytes)),
+        "RSA PUBLIC KEY" => from_pkcs1(&bytes).map_err(|error| format!("not an RSA key: {error}")),
+        _ => Err("the PEM block is neither a PUBLIC KEY nor an RSA PUBLIC KEY".to_owned()),
+    }
+}
+
+fn from_pkcs1(key: &[u8]) -> Result<DerPublicKey, x509_cert::der::Error> {
+    Any::from_der(key)?;
+    let algorithm = AlgorithmIdentifierOwned { oid: RSA, parameters: Some(Any::null()) };
+    let subject_public_key = BitString::from_bytes(key)?;
+    SubjectPublicKeyInfoOwned { algorithm, subject_public_key }.to_der().map(DerPublicKey::new)
+}
