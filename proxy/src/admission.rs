@@ -1,0 +1,261 @@
+//! Whether something may be served: brings image, evidence and judge together, and remembers the verdict.
+//!
+//! ```text
+//! (repository, digest) ─┬─ stored verdict, in force ────────────────────────────┐
+//!                       ├─ child of an index that is admitted now ──────────────┤
+//!                       ├─ evidence about a subject that is admitted now ───────┼──> Entry | refusal | undecided
+//!                       └─ evidence: stored, else collected ── judge, record ───┘
+//! (repository, blob) ───── parents by typed edges, any admitted now ────────────────> Permit | 404 | 403
+//! ```
+
+mod guard;
+mod lookup;
+mod permit;
+mod referrer;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use config::Limits;
+use metrics::counter;
+use oci::{Digest, Repository, UntrustedManifest};
+use policy::{
+    Admitted, EvidenceManifest, Fingerprint, Judgement, Manifest, Outcome, Readmission, Record, UntrustedEvidence,
+};
+use storage::{Change, Store};
+use tokio::sync::watch;
+
+pub use guard::PermitGuard;
+pub use referrer::Referrers;
+
+use crate::{
+    app::InForce, clock::Clock, collect::Collector, error::ApiError, evidence::EvidenceStore, flight::Flight,
+    resolve::Resolver,
+};
+
+/// What may be served under a digest.
+pub enum Entry {
+    /// An image or index that policy let in.
+    Image(Arc<Admitted<Manifest>>),
+    /// Evidence of a subject that policy let in.
+    Evidence(Arc<Admitted<EvidenceManifest>>),
+}
+
+/// The gate. Handlers reach a verdict only through here.
+pub struct Admission {
+    in_force: watch::Receiver<Arc<InForce>>,
+    resolver: Arc<Resolver>,
+    evidence: EvidenceStore,
+    store: Store,
+    clock: Clock,
+    limits: Arc<Limits>,
+    /// One judgement per (repository, digest, fingerprint): two repositories may rightly judge one digest differently.
+    judging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
+    in_memory: Mutex<HashMap<VerdictKey, Record>>,
+}
+
+type VerdictKey = (Repository, Digest, Fingerprint);
+
+/// How often a request is looked at again because the policy was reloaded meanwhile.
+const RELOADS_MAX: usize = 4;
+
+impl Admission {
+    /// A gate over what `in_force` tells.
+    #[must_use]
+    pub fn new(
+        in_force: watch::Receiver<Arc<InForce>>,
+        resolver: Arc<Resolver>,
+        evidence: EvidenceStore,
+        store: Store,
+        clock: Clock,
+        limits: Arc<Limits>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            in_force,
+            resolver,
+            evidence,
+            store,
+            clock,
+            limits,
+            judging: Flight::default(),
+            in_memory: Mutex::default(),
+        })
+    }
+
+    /// What may be served under `digest`, decided within the time budget under what is in force at the end.
+    ///
+    /// # Errors
+    /// 403 with its reason, 404 and 502 for what is not there or not right, 503 where nothing could be decided in time; the work
+    /// then goes on for the next who asks.
+    pub async fn manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<Entry, ApiError> {
+        self.settled(|in_force| async move { self.entry(&in_force, repository, digest).await }).await
+    }
+
+    /// Runs `look` within the time budget, again where a reload came between.
+    async fn settled<T, L>(&self, look: impl Fn(Arc<InForce>) -> L) -> Result<T, ApiError>
+    where
+        L: Future<Output = Result<T, ApiError>>,
+    {
+        let budget = self.limits.decision_timeout;
+        let looking = async {
+            for _ in 0..RELOADS_MAX {
+                let in_force = Arc::clone(&self.in_force.borrow());
+                let outcome = look(Arc::clone(&in_force)).await;
+                if self.in_force.borrow().generation == in_force.generation {
+                    return outcome;
+                }
+            }
+            Err(ApiError::undecided("cannot decide: the policy is being reloaded again and again"))
+        };
+        tokio::time::timeout(budget, looking).await.unwrap_or_else(|_| {
+            Err(ApiError::undecided(format!(
+                "cannot decide within {} s (limits.decision_timeout); still looking",
+                budget.as_secs_f32()
+            )))
+        })
+    }
+
+    async fn entry(self: &Arc<Self>, in_force: &Arc<InForce>, repository: &Repository, digest: &Digest) -> Result<Entry, ApiError> {
+        let own = match self.admitted(in_force, repository, digest, 0, Effort::Stored).await {
+            Ok(admitted) => return Ok(Entry::Image(admitted)),
+            Err(error) => error,
+        };
+        if let Some(evidence) = self.as_evidence(in_force, repository, digest).await? {
+            return Ok(Entry::Evidence(evidence));
+        }
+        match own {
+            // A stored refusal that holds stands; everything else is looked into.
+            ApiError::Refused(_) => Err(own),
+            _ => self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image),
+        }
+    }
+
+    /// Judges `manifest` by `evidence` and remembers the verdict.
+    async fn judge(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+        evidence: &UntrustedEvidence,
+    ) -> Result<Admitted<Manifest>, ApiError> {
+        let judgement = in_force.judge.admit(repository, manifest.clone(), evidence, self.clock.now());
+        let Judgement { record, in_memory, outcome } = judgement;
+        self.remember(record, in_memory).await?;
+        concluded(outcome)
+    }
+
+    async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
+        if let Some(record) = in_memory {
+            let mut kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner);
+            if kept.len() >= self.limits.verdict_cache_entries_max {
+                let now = self.clock.now();
+                kept.retain(|_, record| record.holds_at(now));
+            }
+            if kept.len() < self.limits.verdict_cache_entries_max {
+                kept.insert(key_of(&record), record);
+            }
+        }
+        let Some(record) = record else { return Ok(()) };
+        told(&record);
+        let change = Change::Verdict {
+            repository: record.repository().clone(),
+            digest: record.digest().clone(),
+            fingerprint: *record.fingerprint().as_bytes(),
+            bytes: record.to_bytes(),
+        };
+        Ok(self.store.facts().apply(vec![change]).await?)
+    }
+
+    /// The verdict that is remembered under `fingerprint`, whether it still holds or not.
+    fn remembered(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<Option<Record>, ApiError> {
+        let key = (repository.clone(), digest.clone(), fingerprint);
+        let now = self.clock.now();
+        let kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(record) = kept.filter(|record| record.holds_at(now)) {
+            return Ok(Some(record));
+        }
+        let bytes = self.store.facts().read()?.verdict(repository, digest, fingerprint.as_bytes())?;
+        // One that cannot be read has ended.
+        Ok(bytes.and_then(|bytes| Record::from_bytes(&bytes).ok()))
+    }
+
+    fn collector(&self, in_force: &InForce, repository: &Repository) -> Result<Collector, ApiError> {
+        Ok(self.evidence.collector(in_force.upstream(repository.upstream())?))
+    }
+}
+
+/// How far a look may go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// What is in the store: verdicts, and evidence to judge by again.
+    Stored,
+    /// Upstream too.
+    Upstream,
+}
+
+fn key_of(record: &Record) -> VerdictKey {
+    (record.repository().clone(), record.digest().clone(), record.fingerprint())
+}
+
+fn concluded(outcome: Outcome) -> Result<Admitted<Manifest>, ApiError> {
+    match outcome {
+        Outcome::Admitted(admitted) => Ok(admitted),
+        Outcome::Refused(refusal) | Outcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
+        Outcome::Undecided(undecided) => Err(ApiError::undecided(format!("cannot decide: {undecided}"))),
+    }
+}
+
+fn readmitted(readmission: Readmission) -> Option<Result<Admitted<Manifest>, ApiError>> {
+    match readmission {
+        Readmission::Admitted(admitted) => Some(Ok(admitted)),
+        Readmission::Refused(refusal) => Some(Err(ApiError::Refused(Arc::new(refusal)))),
+        Readmission::Ended => None,
+    }
+}
+
+/// Tells a new verdict to log and metrics.
+fn told(record: &Record) {
+    let (outcome, reason) = match record.effect() {
+        policy::Effect::Serve => ("served", "none"),
+        policy::Effect::Warn(_) => ("warned", "none"),
+        policy::Effect::Refuse(refusal) => ("refused", refusal.reason.as_str()),
+        policy::Effect::Absent(refusal) => ("absent", refusal.reason.as_str()),
+    };
+    for finding in record.findings() {
+        let policy = finding.policy.clone().unwrap_or_else(|| "no_match".to_owned());
+        counter!("pratique_verdicts_total", "policy" => policy, "outcome" => outcome, "reason" => reason).increment(1);
+    }
+    let (repository, digest) = (record.repository(), record.digest());
+    match record.effect() {
+        policy::Effect::Serve => tracing::info!(%repository, %digest, verdict = outcome, "image admitted: {}", findings(record)),
+        policy::Effect::Warn(warning) => tracing::warn!(%repository, %digest, verdict = outcome, "image served with a warning: {warning}"),
+        policy::Effect::Refuse(refusal) | policy::Effect::Absent(refusal) => {
+            tracing::info!(%repository, %digest, verdict = outcome, reason, "image refused: {}", refusal.message);
+        }
+    }
+}
+
+fn findings(record: &Record) -> String {
+    let one = |finding: &policy::PolicyFinding| {
+        let policy = finding.policy.as_deref().unwrap_or("no_match");
+        match &finding.finding {
+            policy::Finding::Verified { authority, signer, .. } => {
+                format!("verified for policy {policy} by authority \"{authority}\": {}", signed_by(signer))
+            }
+            policy::Finding::Unverified { by } => format!("unverified, let in by {by}"),
+            policy::Finding::Failed { message, .. } => message.clone(),
+            _ => format!("policy {policy} undecided"),
+        }
+    };
+    record.findings().iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+fn signed_by(signer: &policy::Signer) -> String {
+    match signer {
+        policy::Signer::Certificate { issuer, subject } => format!("{subject} ({issuer})"),
+        policy::Signer::Key { fingerprint } => format!("key sha256:{fingerprint}"),
+    }
+}

@@ -1,0 +1,81 @@
+//! A permit on its way with a body.
+
+use std::sync::Arc;
+
+use oci::{Digest, Repository};
+use policy::Permit;
+use tokio::sync::watch;
+
+use super::Admission;
+use crate::{app::InForce, error::ApiError};
+
+/// A permit that is looked at again whenever it might not hold any more: after a reload, and when its verdict ends.
+pub struct PermitGuard {
+    admission: Arc<Admission>,
+    permit: Permit,
+    watch: watch::Receiver<Arc<InForce>>,
+    /// The generation under which the permit was last seen to hold.
+    seen: Option<u64>,
+}
+
+impl PermitGuard {
+    pub(super) fn new(admission: Arc<Admission>, permit: Permit, watch: watch::Receiver<Arc<InForce>>) -> Self {
+        Self { admission, permit, watch, seen: None }
+    }
+
+    /// The same guard for another part of the same response.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            admission: Arc::clone(&self.admission),
+            permit: self.permit.clone(),
+            watch: self.watch.clone(),
+            seen: self.seen,
+        }
+    }
+
+    /// In which repository.
+    #[must_use]
+    pub fn repository(&self) -> &Repository {
+        self.permit.repository()
+    }
+
+    /// Which blob.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        self.permit.digest()
+    }
+
+    /// Whether the blob may still be served. Costs a comparison where nothing has changed.
+    ///
+    /// # Errors
+    /// When it may not, or when that cannot be decided.
+    pub async fn check(&mut self) -> Result<(), ApiError> {
+        let in_force = Arc::clone(&self.watch.borrow_and_update());
+        let now = self.admission.clock.now();
+        let ended = self.permit.ends().is_some_and(|ends| ends <= now);
+        if self.seen == Some(in_force.generation) && !ended {
+            return Ok(());
+        }
+        if !in_force.judge.holds(&self.permit, now) {
+            let (repository, digest) = (self.permit.repository().clone(), self.permit.digest().clone());
+            (self.permit, _) = self.admission.permit_now(&repository, &digest).await?;
+        }
+        self.seen = Some(in_force.generation);
+        Ok(())
+    }
+
+    /// Returns when the permit has to be looked at again.
+    pub async fn disturbed(&mut self) {
+        let left = self.permit.ends().map(|ends| ends.since(self.admission.clock.now()).unwrap_or_default());
+        let reloaded = self.watch.changed();
+        match left {
+            Some(left) => {
+                let _ = tokio::time::timeout(left, reloaded).await;
+            }
+            // The sender lives as long as the process; were it gone, nothing could change any more.
+            None if reloaded.await.is_err() => std::future::pending().await,
+            None => {}
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The ways in which an image can be admitted, the cheapest first.
+
+use std::{pin::Pin, sync::Arc};
+
+use oci::{Digest, Repository, UntrustedManifest};
+use policy::{Admitted, ChildOutcome, Fingerprint, Manifest, UntrustedEvidence};
+use storage::EdgeKind;
+
+use super::{Admission, Effort, readmitted};
+use crate::{app::InForce, error::ApiError};
+
+/// A look that may lead to another, through an index around this one.
+pub(super) type Look<'a> = Pin<Box<dyn Future<Output = Result<Arc<Admitted<Manifest>>, ApiError>> + Send + 'a>>;
+
+impl Admission {
+    /// The admission of `digest` under what is in force, going no further than `effort`.
+    ///
+    /// 1. A stored verdict that holds admits.
+    /// 2. An index of this repository that is admitted now admits its child.
+    /// 3. A stored refusal that holds refuses.
+    /// 4. Stored evidence, never judged under what is in force, is judged.
+    /// 5. Evidence is collected and judged.
+    pub(super) fn admitted<'a>(
+        self: &'a Arc<Self>,
+        in_force: &'a Arc<InForce>,
+        repository: &'a Repository,
+        digest: &'a Digest,
+        depth: usize,
+        effort: Effort,
+    ) -> Look<'a> {
+        Box::pin(async move {
+            let manifest = self.resolver.stored(repository, digest).await?;
+            // 1.
+            let verdict = match &manifest {
+                Some(manifest) => self.verdict(in_force, repository, manifest)?,
+                None => None,
+            };
+            if let Some(Ok(admitted)) = verdict {
+                return Ok(Arc::new(admitted));
+            }
+            // 2.
+            if let Some(through) = self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await? {
+                return through;
+            }
+            // 3.
+            if let Some(Err(refused)) = verdict {
+                return Err(refused);
+            }
+            // 4. and 5.
+            if effort == Effort::Stored {
+                return self.from_store(in_force, repository, manifest).await;
+            }
+            let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
+            self.judging
+                .join(key, || {
+                    let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
+                    let (repository, digest) = (repository.clone(), digest.clone());
+                    async move { this.anew(&in_force, &repository, &digest).await }
+                })
+                .await
+        })
+    }
+
+    /// The stored verdict on `manifest` by its own evidence, where it holds.
+    fn verdict(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+    ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
+        let fingerprint = in_force.judge.fingerprint(repository, manifest.digest());
+        let Some(record) = self.remembered(repository, manifest.digest(), fingerprint)? else {
+            return Ok(None);
+        };
+        let readmission = in_force.judge.readmit(repository, manifest.clone(), &record, self.clock.now());
+        Ok(readmitted(readmission))
+    }
+
+    /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
+    async fn from_store(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: Option<UntrustedManifest>,
+    ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
+        let unknown = || ApiError::undecided("not judged yet");
+        let manifest = manifest.ok_or_else(unknown)?;
+        let judged = self.by_stored_evidence(in_force, repository, &manifest).await?;
+        judged.unwrap_or_else(|| Err(unknown())).map(Arc::new)
+    }
+
+    /// Judges by stored evidence, where that says something new: a refusal that has ended under the same fingerprint would only
+    /// be repeated, and wants new evidence instead.
+    async fn by_stored_evidence(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+    ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
+        let digest = manifest.digest();
+        if !in_force.judge.needs_evidence(repository, digest) {
+            return Ok(Some(self.judge(in_force, repository, manifest, &UntrustedEvidence::default()).await));
+        }
+        let fingerprint = in_force.judge.fingerprint(repository, digest);
+        let ended = self.remembered(repository, digest, fingerprint)?;
+        if ended.is_some_and(|record| record.refusal().is_some()) {
+            return Ok(None);
+        }
+        match self.evidence.stored(repository, digest).await? {
+            Some(stored) => Ok(Some(self.judge(in_force, repository, manifest, &stored.evidence).await)),
+            None => Ok(None),
+        }
+    }
+
+    /// Fetches what is missing, judges, remembers.
+    async fn anew(self: &Arc<Self>, in_force: &Arc<InForce>, repository: &Repository, digest: &Digest) -> Result<Arc<Admitted<Manifest>>, ApiError> {
+        let upstream = in_force.upstream(repository.upstream())?;
+        let manifest = self.resolver.manifest(&upstream, repository, digest).await?;
+        // Somebody may have judged it while this look was on its way.
+        if let Some(verdict) = self.verdict(in_force, repository, &manifest)? {
+            return verdict.map(Arc::new);
+        }
+        if let Some(judged) = self.by_stored_evidence(in_force, repository, &manifest).await? {
+            return judged.map(Arc::new);
+        }
+        let evidence = self.evidence.collect(upstream, repository, digest, self.clock.now()).await?;
+        self.judge(in_force, repository, &manifest, &evidence).await.map(Arc::new)
+    }
+
+    /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
+    async fn through_index(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: Option<&UntrustedManifest>,
+        depth: usize,
+        effort: Effort,
+    ) -> Result<Option<Result<Arc<Admitted<Manifest>>, ApiError>>, ApiError> {
+        if depth >= self.limits.index_depth_max {
+            return Ok(None);
+        }
+        let parents = self.parents(repository, digest, |kind| kind == EdgeKind::Child)?;
+        let mut refused = None;
+        for edge in parents {
+            // Of an index only what the store knows counts here: a client that wants it judged anew asks for it.
+            let index = self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await;
+            let Ok(index) = index else { continue };
+            match self.child(in_force, &index, digest, manifest, effort).await {
+                Ok(Some(admitted)) => return Ok(Some(Ok(Arc::new(admitted)))),
+                Ok(None) => {}
+                Err(error) => refused = Some(error),
+            }
+        }
+        // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
+        Ok(refused.map(Err))
+    }
+
+    async fn child(
+        &self,
+        in_force: &InForce,
+        index: &Admitted<Manifest>,
+        digest: &Digest,
+        manifest: Option<&UntrustedManifest>,
+        effort: Effort,
+    ) -> Result<Option<Admitted<Manifest>>, ApiError> {
+        let repository = index.repository();
+        let child = match manifest {
+            Some(manifest) => manifest.clone(),
+            None if effort == Effort::Stored => return Ok(None),
+            None => {
+                let upstream = in_force.upstream(repository.upstream())?;
+                self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone()
+            }
+        };
+        let fingerprint = in_force.judge.child_fingerprint(index, digest);
+        if let Some(record) = self.remembered(repository, digest, fingerprint)? {
+            let readmission = in_force.judge.readmit_child(index, child.clone(), &record, self.clock.now());
+            if let Some(readmitted) = readmitted(readmission) {
+                return readmitted.map(Some);
+            }
+        }
+        let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
+        let judged = match judged.outcome {
+            ChildOutcome::NeedsEvidence => {
+                let Some(evidence) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await? else {
+                    return Ok(None);
+                };
+                in_force.judge.admit_child(index, child, Some(&evidence), self.clock.now())
+            }
+            _ => judged,
+        };
+        self.remember(judged.record, judged.in_memory).await?;
+        match judged.outcome {
+            ChildOutcome::Admitted(admitted) => Ok(Some(admitted)),
+            ChildOutcome::Refused(refusal) | ChildOutcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
+            ChildOutcome::Undecided(undecided) => Err(ApiError::undecided(format!("cannot decide: {undecided}"))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn evidence_of_child(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        digest: &Digest,
+        fingerprint: Fingerprint,
+        effort: Effort,
+    ) -> Result<Option<UntrustedEvidence>, ApiError> {
+        // A refusal that has ended wants new evidence.
+        let ended = self.remembered(repository, digest, fingerprint)?.is_some_and(|record| record.refusal().is_some());
+        if !ended && let Some(stored) = self.evidence.stored(repository, digest).await? {
+            return Ok(Some(stored.evidence));
+        }
+        if effort == Effort::Stored {
+            return Ok(None);
+        }
+        let upstream = in_force.upstream(repository.upstream())?;
+        self.evidence.collect(upstream, repository, digest, self.clock.now()).await.map(Some)
+    }
+}

@@ -1,0 +1,105 @@
+//! Leave to serve a blob: some manifest of the repository reaches it and is admitted now.
+
+use std::sync::Arc;
+
+use oci::{Digest, Repository};
+use policy::Permit;
+use storage::{Edge, EdgeKind};
+
+use super::{Admission, Effort, Entry, PermitGuard};
+use crate::{app::InForce, error::ApiError};
+
+/// How many parents are read at a time; also for how many of them upstream is asked about one blob.
+const PARENTS_PAGE: usize = 64;
+
+impl Admission {
+    /// Leave to serve `blob` in `repository`, and its size in bytes as the manifest says.
+    ///
+    /// # Errors
+    /// 404 where no manifest of this repository reaches it, 403 where none that does is admitted, 503 where that cannot be decided.
+    pub async fn permit(self: &Arc<Self>, repository: &Repository, blob: &Digest) -> Result<(PermitGuard, u64), ApiError> {
+        let watch = self.in_force.clone();
+        let (permit, size) = self.permit_now(repository, blob).await?;
+        Ok((PermitGuard::new(Arc::clone(self), permit, watch), size))
+    }
+
+    pub(super) async fn permit_now(self: &Arc<Self>, repository: &Repository, blob: &Digest) -> Result<(Permit, u64), ApiError> {
+        self.settled(|in_force| async move { self.permit_under(&in_force, repository, blob).await }).await
+    }
+
+    async fn permit_under(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        blob: &Digest,
+    ) -> Result<(Permit, u64), ApiError> {
+        let mut answer = ApiError::Unknown { code: "BLOB_UNKNOWN", what: format!("blob {blob} in {repository}") };
+        // What the store alone can say is asked of every parent before upstream is asked about a few.
+        for (effort, pages) in [(Effort::Stored, usize::MAX), (Effort::Upstream, 1)] {
+            let mut after = None;
+            for _ in 0..pages {
+                let page = self.store.facts().read()?.parents(repository, blob, after.as_ref(), PARENTS_PAGE)?;
+                for edge in page.found.iter().filter(|edge| permits_blob(edge.kind)) {
+                    match self.permit_from(in_force, repository, blob, edge, effort).await {
+                        Ok(Some(permit)) => return Ok((permit, edge.size)),
+                        Ok(None) => {}
+                        Err(error) => answer = error,
+                    }
+                }
+                after = page.found.into_iter().last();
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        Err(answer)
+    }
+
+    async fn permit_from(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        blob: &Digest,
+        edge: &Edge,
+        effort: Effort,
+    ) -> Result<Option<Permit>, ApiError> {
+        if edge.kind != EdgeKind::EvidenceBlob {
+            let parent = self.admitted(in_force, repository, &edge.parent, 0, effort).await?;
+            return Ok(in_force.judge.permit(&parent, blob));
+        }
+        match self.as_evidence(in_force, repository, &edge.parent).await? {
+            Some(evidence) => Ok(in_force.judge.evidence_permit(&evidence, blob)),
+            None => Ok(None),
+        }
+    }
+
+    /// The edges that lead to `child`, of the kinds wanted.
+    pub(super) fn parents(&self, repository: &Repository, child: &Digest, wanted: impl Fn(EdgeKind) -> bool) -> Result<Vec<Edge>, ApiError> {
+        let mut edges = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.facts().read()?.parents(repository, child, after.as_ref(), PARENTS_PAGE)?;
+            after = page.found.last().cloned();
+            edges.extend(page.found.into_iter().filter(|edge| wanted(edge.kind)));
+            if !page.more {
+                return Ok(edges);
+            }
+        }
+    }
+}
+
+impl Entry {
+    /// The digest that was admitted.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Self::Image(admitted) => admitted.digest(),
+            Self::Evidence(admitted) => admitted.digest(),
+        }
+    }
+}
+
+/// The edges that can permit a blob. A subject's referrers and an index's children never do.
+fn permits_blob(kind: EdgeKind) -> bool {
+    matches!(kind, EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob)
+}

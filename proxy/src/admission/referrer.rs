@@ -1,0 +1,221 @@
+//! Signatures and attestations as content: served for the sake of a subject that is admitted.
+
+use std::sync::Arc;
+
+use oci::{Addressed, Descriptor, Digest, ManifestKind, Repository, Tag, UntrustedManifest};
+use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest};
+use storage::{Change, Edge, EdgeKind};
+
+use super::{Admission, Effort, Entry};
+use crate::{app::InForce, collect::{evidence_tag, subject_of}, error::ApiError, evidence::found};
+
+impl Admission {
+    /// `digest` as evidence: some subject in this repository that is admitted now is what it speaks about. `None` where it is no
+    /// evidence, or of nothing that is admitted.
+    pub(super) async fn as_evidence(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Arc<Admitted<EvidenceManifest>>>, ApiError> {
+        let mut subjects: Vec<Digest> =
+            self.parents(repository, digest, |kind| kind == EdgeKind::Referrer)?.into_iter().map(|edge| edge.parent).collect();
+        let stored = self.resolver.stored(repository, digest).await?;
+        // Where nothing is known of it, whether it names a subject is only known when it is here.
+        let manifest = match stored {
+            Some(manifest) => manifest,
+            None => self.fetch(in_force, repository, digest).await?,
+        };
+        let named = manifest.subject().map(|subject| subject.digest.clone());
+        subjects.extend(named.filter(|subject| !subjects.contains(subject)));
+        for subject in subjects {
+            let Ok(admitted) = self.admitted(in_force, repository, &subject, 0, Effort::Upstream).await else { continue };
+            if let Some(evidence) = self.evidence_of(in_force, &admitted, &manifest, &links(&manifest, &subject)).await? {
+                return Ok(Some(Arc::new(evidence)));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn fetch(&self, in_force: &InForce, repository: &Repository, digest: &Digest) -> Result<UntrustedManifest, ApiError> {
+        let upstream = in_force.upstream(repository.upstream())?;
+        Ok(self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone())
+    }
+
+    /// What a client finds under a tag such as `sha256-<hex>.sig`, now that it has been resolved to `digest`: evidence of the
+    /// subject that the tag names, or an image like any other.
+    ///
+    /// # Errors
+    /// As [`Admission::manifest`]; a subject that is refused refuses its evidence.
+    pub async fn tagged(self: &Arc<Self>, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<Entry, ApiError> {
+        let Some(subject) = subject_of(tag) else {
+            return self.manifest(repository, digest).await;
+        };
+        let subject = &subject;
+        let evidence = self
+            .settled(|in_force| async move {
+                let admitted = self.admitted(&in_force, repository, subject, 0, Effort::Upstream).await?;
+                let manifest = self.fetch(&in_force, repository, digest).await?;
+                let evidence = self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await?;
+                if evidence.is_some() {
+                    let now = self.clock.now();
+                    self.store.facts().apply(found(repository, subject, &manifest, Some(tag), now)).await?;
+                }
+                Ok(evidence)
+            })
+            .await?;
+        match evidence {
+            Some(evidence) => Ok(Entry::Evidence(Arc::new(evidence))),
+            None => self.manifest(repository, digest).await,
+        }
+    }
+
+    /// `manifest` as evidence of `subject`, where it is; its blobs are then here, hashed and read.
+    pub(super) async fn evidence_of(
+        &self,
+        in_force: &InForce,
+        subject: &Admitted<Manifest>,
+        manifest: &UntrustedManifest,
+        links: &[EvidenceLink],
+    ) -> Result<Option<Admitted<EvidenceManifest>>, ApiError> {
+        let media_types = &in_force.settings.evidence.media_types;
+        if !could_be_evidence(manifest, media_types) {
+            return Ok(None);
+        }
+        let blobs = self.collector(in_force, subject.repository())?.blobs_of(subject.repository(), manifest).await?;
+        let Some(blobs) = blobs else { return Ok(None) };
+        for link in links {
+            let now = self.clock.now();
+            let checked = in_force.judge.evidence_of(subject, manifest.clone(), link, &blobs, media_types, now);
+            match checked {
+                Ok(evidence) => {
+                    self.keep_evidence(subject, manifest, &blobs).await?;
+                    return Ok(Some(evidence));
+                }
+                Err(why) => {
+                    tracing::debug!(repository = %subject.repository(), digest = %manifest.digest(), "not served as evidence: {why}");
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    async fn keep_evidence(&self, subject: &Admitted<Manifest>, manifest: &UntrustedManifest, blobs: &[Addressed]) -> Result<(), ApiError> {
+        let repository = subject.repository();
+        let known = self.parents(repository, manifest.digest(), |kind| kind == EdgeKind::Referrer)?;
+        let kept = manifest.points_at().all(|blob| {
+            self.parents(repository, &blob.digest, |kind| kind == EdgeKind::EvidenceBlob)
+                .is_ok_and(|edges| edges.iter().any(|edge| &edge.parent == manifest.digest()))
+        });
+        if kept && known.iter().any(|edge| &edge.parent == subject.digest()) {
+            return Ok(());
+        }
+        for blob in blobs {
+            self.store.blobs().put(blob).await?;
+        }
+        let mut changes = found(repository, subject.digest(), manifest, None, self.clock.now());
+        self.store.blobs().put(manifest.addressed()).await?;
+        changes.extend(manifest.points_at().map(|blob| Change::Edge {
+            repository: repository.clone(),
+            edge: Edge {
+                kind: EdgeKind::EvidenceBlob,
+                parent: manifest.digest().clone(),
+                child: blob.digest.clone(),
+                media_type: blob.media_type.as_str().to_owned(),
+                size: blob.size,
+            },
+        }));
+        Ok(self.store.facts().apply(changes).await?)
+    }
+}
+
+/// How `manifest` is tied to `subject`: by its own word, or by the tag under which it was found.
+fn links(manifest: &UntrustedManifest, subject: &Digest) -> Vec<EvidenceLink> {
+    if manifest.subject().is_some_and(|named| &named.digest == subject) {
+        return vec![EvidenceLink::Subject];
+    }
+    [".sig", ".att", ".sbom"].iter().filter_map(|suffix| evidence_tag(subject, suffix)).map(EvidenceLink::Tag).collect()
+}
+
+/// Whether fetching its blobs for a closer look is worth anything: all layers claim types of evidence.
+fn could_be_evidence(manifest: &UntrustedManifest, media_types: &[String]) -> bool {
+    match manifest.kind() {
+        ManifestKind::Index { .. } => false,
+        ManifestKind::Image { layers, .. } => layers.iter().all(|layer| media_types.iter().any(|t| t == layer.media_type.as_str())),
+    }
+}
+
+/// What may be served about a subject.
+#[derive(Debug, Default)]
+pub struct Referrers {
+    /// Pointers made from what was fetched and checked, not from what upstream says of it.
+    pub descriptors: Vec<Descriptor>,
+    /// To be told with the answer, where upstream could not be asked.
+    pub warning: Option<String>,
+}
+
+impl Admission {
+    /// The referrers of `subject` that may be served: evidence, and images that are admitted themselves.
+    ///
+    /// # Errors
+    /// As [`Admission::manifest`] for the subject; 503 when upstream cannot be asked and nothing is known.
+    pub async fn referrers(self: &Arc<Self>, repository: &Repository, subject: &Digest) -> Result<Referrers, ApiError> {
+        self.settled(|in_force| async move { self.referrers_under(&in_force, repository, subject).await }).await
+    }
+
+    async fn referrers_under(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<Referrers, ApiError> {
+        let Entry::Image(admitted) = self.entry(in_force, repository, subject).await? else {
+            // Evidence of evidence is not followed.
+            return Ok(Referrers::default());
+        };
+        let mut referrers = Referrers::default();
+        let listed = match self.collector(in_force, repository)?.referrers_of(repository, subject).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                let known = self.store.facts().read()?.children(repository, subject, None, self.limits.referrers_count_max)?;
+                let known = known.found.into_iter().filter(|edge| edge.kind == EdgeKind::Referrer);
+                let known: Vec<_> = known.map(|edge| edge.child).collect();
+                if known.is_empty() {
+                    return Err(error);
+                }
+                referrers.warning = Some("referrers as last seen: upstream does not answer".to_owned());
+                known
+            }
+        };
+        for digest in listed {
+            let Ok(manifest) = self.fetch(in_force, repository, &digest).await else { continue };
+            if manifest.subject().is_none_or(|named| &named.digest != subject) {
+                continue;
+            }
+            let servable = self.evidence_of(in_force, &admitted, &manifest, &[EvidenceLink::Subject]).await;
+            let servable = matches!(servable, Ok(Some(_)))
+                || self.admitted(in_force, repository, &digest, 0, Effort::Upstream).await.is_ok();
+            if servable {
+                referrers.descriptors.push(described(&manifest));
+            }
+        }
+        Ok(referrers)
+    }
+}
+
+/// A descriptor of a manifest that is here.
+fn described(manifest: &UntrustedManifest) -> Descriptor {
+    let config_type = match manifest.kind() {
+        ManifestKind::Image { config, .. } => Some(config.media_type.clone()),
+        ManifestKind::Index { .. } => None,
+    };
+    Descriptor {
+        media_type: manifest.media_type().clone(),
+        digest: manifest.digest().clone(),
+        size: manifest.addressed().bytes().len() as u64,
+        // The specification: the config's type where the manifest names none.
+        artifact_type: manifest.artifact_type().cloned().or(config_type),
+        annotations: manifest.annotations().clone(),
+        platform: None,
+    }
+}

@@ -1,0 +1,107 @@
+//! `serve` and `check`.
+
+use std::{error::Error, process::ExitCode};
+
+use config::{ConfigError, Loaded, Overrides};
+use proxy::{
+    app,
+    clock::Clock,
+    error::chain,
+    server::Server,
+    telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Serves until SIGTERM or SIGINT.
+pub(crate) fn serve(overrides: Overrides) -> ExitCode {
+    let loaded = match load(&overrides) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let outcome = runtime.block_on(run(loaded, overrides));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(error.as_ref()),
+    }
+}
+
+async fn run(loaded: Loaded, overrides: Overrides) -> Result<(), Box<dyn Error>> {
+    // Handlers first: a signal that comes while the store is being opened is not lost.
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(loaded, Clock::system()).await?;
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => reload(&server, &overrides).await,
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn reload(server: &Server, overrides: &Overrides) {
+    let overrides = overrides.clone();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&overrides)).await;
+    let outcome = match loaded {
+        Ok(Ok(loaded)) => server.reload(loaded.settings).await.map_err(|error| chain(&error)),
+        Ok(Err(error)) => Err(told(&error)),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = outcome {
+        tracing::error!("reload failed, what was in force stays: {error}");
+    }
+}
+
+/// Loads everything as `serve` would and tells what would be in force.
+pub(crate) fn check(overrides: Overrides) -> ExitCode {
+    let loaded = match load(&overrides) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    match app::check(&loaded.settings, &Clock::system()) {
+        Ok(notes) => {
+            for note in loaded.notes.iter().chain(&notes) {
+                tracing::info!("{note}");
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+fn load(overrides: &Overrides) -> Result<Loaded, ExitCode> {
+    let loaded = config::load(overrides).map_err(|error| {
+        say(&told(&error));
+        ExitCode::FAILURE
+    })?;
+    if let Err(why) = telemetry::logs(&loaded.settings.log) {
+        say(&why);
+        return Err(ExitCode::FAILURE);
+    }
+    Ok(loaded)
+}
+
+/// An error in the configuration and, on a line of its own, what to do about it.
+fn told(error: &ConfigError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}\nhint: {hint}", chain(error)),
+        None => chain(error),
+    }
+}
+
+fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+    say(&chain(error));
+    ExitCode::FAILURE
+}
+
+#[expect(clippy::print_stderr, reason = "the command line speaks to the person who typed it; the log may not be set up yet")]
+fn say(text: &str) {
+    eprintln!("pratique: {text}");
+}

@@ -1,0 +1,231 @@
+//! Everything that can end a request without its content, and the answer it becomes.
+
+use std::{sync::Arc, time::Duration};
+
+use http::StatusCode;
+use oci::NameError;
+use policy::Refusal;
+use serde_json::json;
+
+use crate::upstream::UpstreamError;
+
+/// Why a request is not answered with content. Cloned to everyone who waited for the same thing.
+///
+/// A *refusal* is a decision (403), a *failure* means that nothing could be decided or fetched (429, 502, 503), a *fault* is ours (500).
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// A name, tag, digest or number that cannot be one.
+    #[error("{1}")]
+    Malformed(NameErrorCode, String),
+    /// No upstream is configured for the name, or the upstream does not know it.
+    #[error("{what} is unknown here and upstream")]
+    Unknown {
+        /// The OCI code that fits: `NAME_UNKNOWN`, `MANIFEST_UNKNOWN`, `BLOB_UNKNOWN`.
+        code: &'static str,
+        /// What was asked for.
+        what: String,
+    },
+    /// The policy says no, or nothing speaks for the image.
+    #[error("{}", .0.message)]
+    Refused(Arc<Refusal>),
+    /// No policy matches the repository, so not even its lists are told.
+    #[error("no policy matches repository {repository}, and no_match = \"deny\"")]
+    RepositoryRefused {
+        /// The repository asked about.
+        repository: String,
+    },
+    /// Upstream's content is not what it must be, or upstream points where we may not go.
+    #[error("{message}; nothing served")]
+    Wrong {
+        /// What is wrong, in our words.
+        message: String,
+    },
+    /// Nothing could be decided or fetched now.
+    #[error("{message}; nothing served")]
+    Undecided {
+        /// What could not be done, and why.
+        message: String,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Upstream asks us to slow down.
+    #[error("{message}; nothing served")]
+    RateLimited {
+        /// Who said so.
+        message: String,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Writes and other methods.
+    #[error("method {method} is not supported: pratique only serves")]
+    Unsupported {
+        /// The method, one of the registered ones or `other`.
+        method: String,
+    },
+    /// A path outside the distribution API.
+    #[error("no such endpoint")]
+    NoSuchEndpoint,
+    /// A range that no byte of the content lies in.
+    #[error("range not satisfiable: the content has {size} bytes")]
+    Range {
+        /// Length of the content in bytes.
+        size: u64,
+    },
+    /// Too much at once.
+    #[error("too many requests at once; limits.requests_max is {max}")]
+    Overloaded {
+        /// The limit.
+        max: usize,
+    },
+    /// Our own store or code failed.
+    #[error("internal error: {message}; nothing served")]
+    Fault {
+        /// What failed; no upstream text.
+        message: String,
+    },
+}
+
+/// The OCI code of a malformed part of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameErrorCode(pub &'static str);
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        let code = match error.noun() {
+            "digest" => "DIGEST_INVALID",
+            "tag" => "TAG_INVALID",
+            _ => "NAME_INVALID",
+        };
+        Self::Malformed(NameErrorCode(code), error.to_string())
+    }
+}
+
+impl From<storage::StoreError> for ApiError {
+    /// A store error is never a miss.
+    fn from(error: storage::StoreError) -> Self {
+        Self::Fault {
+            message: format!("store: {}", chain(&error)),
+        }
+    }
+}
+
+/// Seconds after which a client may well come back, where nobody told us better.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl ApiError {
+    /// Something that could not be decided in time or for want of an answer.
+    #[must_use]
+    pub fn undecided(message: impl Into<String>) -> Self {
+        Self::Undecided {
+            message: message.into(),
+            retry_after: RETRY_AFTER,
+        }
+    }
+
+    /// What asking upstream for `what` ended in. `code` is the OCI code for not found.
+    #[must_use]
+    pub fn from_upstream(error: &UpstreamError, code: &'static str, what: &str) -> Self {
+        match error {
+            UpstreamError::NotFound { .. } => Self::Unknown {
+                code,
+                what: what.to_owned(),
+            },
+            UpstreamError::RateLimited { retry_after, .. } => Self::RateLimited {
+                message: format!("cannot fetch {what}: {error}"),
+                retry_after: retry_after.unwrap_or(RETRY_AFTER),
+            },
+            UpstreamError::Misdirected { what: pointer, why, .. } => {
+                // The host is upstream's text: for the log, not for clients.
+                tracing::warn!("cannot fetch {what}: {error}");
+                Self::Wrong { message: format!("cannot fetch {what}: {pointer} leads to a host which is {why}") }
+            }
+            UpstreamError::Malformed { .. } => Self::Wrong { message: format!("cannot fetch {what}: {error}") },
+            _ => Self::undecided(format!("cannot fetch {what}: {error}")),
+        }
+    }
+
+    /// The status that clients see.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(..) => StatusCode::BAD_REQUEST,
+            Self::Unknown { .. } | Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
+            Self::Refused(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
+            Self::Wrong { .. } => StatusCode::BAD_GATEWAY,
+            Self::Undecided { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited { .. } | Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
+            Self::Fault { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The OCI error code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(code, _) => code.0,
+            Self::Unknown { code, .. } => code,
+            Self::Refused(_) | Self::RepositoryRefused { .. } => "DENIED",
+            Self::Wrong { .. } => "MANIFEST_INVALID",
+            Self::Undecided { .. } => "UNAVAILABLE",
+            Self::RateLimited { .. } | Self::Overloaded { .. } => "TOOMANYREQUESTS",
+            Self::Unsupported { .. } => "UNSUPPORTED",
+            Self::NoSuchEndpoint => "NOT_FOUND",
+            Self::Range { .. } => "RANGE_INVALID",
+            Self::Fault { .. } => "UNKNOWN",
+        }
+    }
+
+    /// Seconds for `Retry-After`, where coming back helps.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Undecided { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
+                Some(retry_after.as_secs().max(1))
+            }
+            Self::Overloaded { .. } => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The error document of the distribution specification, as docker, podman and crane print it.
+    #[must_use]
+    pub fn document(&self) -> Vec<u8> {
+        let mut error = json!({ "code": self.code(), "message": self.to_string() });
+        if let Self::Refused(refusal) = self
+            && let Some(fields) = error.as_object_mut()
+        {
+            let detail = json!({
+                "repository": refusal.repository.to_string(),
+                "digest": refusal.digest.to_string(),
+                "policy": refusal.policy,
+                "authority": refusal.authority,
+                "reason": refusal.reason.as_str(),
+                "hint": refusal.hint,
+            });
+            fields.insert("detail".to_owned(), detail);
+        }
+        json!({ "errors": [error] }).to_string().into_bytes()
+    }
+}
+
+impl std::fmt::Display for NameErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// An error and its causes on one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,103 @@
+//! One small function for each call. Handlers reach the world only through the resolver, the admission and the fills.
+
+mod blob;
+mod list;
+mod manifest;
+mod range;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Request};
+use metrics::{counter, histogram};
+use tracing::Instrument as _;
+
+use crate::{
+    app::{App, InForce},
+    error::ApiError,
+    respond::{self, Answer},
+    route::{Call, Named},
+};
+
+/// What handlers need of a request.
+pub struct Asked<'a> {
+    app: &'a Arc<App>,
+    in_force: &'a Arc<InForce>,
+    head: bool,
+    headers: &'a HeaderMap,
+}
+
+/// Answers one request: parse, dispatch, and turn every error into its document. The only place where an answer's outcome is told.
+pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
+    let started = app.clock.now();
+    let in_force = app.in_force();
+    let head = request.method() == Method::HEAD;
+    let (parts, _) = request.into_parts();
+    let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
+    let label = call.as_ref().map_or("none", Call::label);
+    let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers };
+    let span = match &call {
+        Ok(call) => span_of(call, &parts.method),
+        Err(_) => tracing::info_span!("request", call = "none"),
+    };
+    let outcome = async {
+        match call {
+            Ok(call) => dispatch(&asked, call).await,
+            Err(error) => Err(error),
+        }
+    };
+    let outcome = outcome.instrument(span.clone()).await;
+    let answer = outcome.unwrap_or_else(|error| {
+        span.in_scope(|| told(&error));
+        respond::error(&error, head)
+    });
+    let took = app.clock.now().since(started).unwrap_or_default();
+    let status = answer.status().as_u16().to_string();
+    counter!("pratique_requests_total", "call" => label, "status" => status).increment(1);
+    histogram!("pratique_request_seconds", "call" => label).record(took.as_secs_f64());
+    answer
+}
+
+async fn dispatch(asked: &Asked<'_>, call: Call) -> Result<Answer, ApiError> {
+    match call {
+        Call::Base => Ok(respond::base(asked.head)),
+        Call::Manifest { named, reference } => manifest::get(asked, &named, reference).await,
+        Call::Blob { named, digest } => blob::get(asked, &named, &digest).await,
+        Call::Tags { named, n, last } => list::tags(asked, &named, n, last.as_deref()).await,
+        Call::Referrers { named, digest, artifact_type } => {
+            list::referrers(asked, &named, &digest, artifact_type.as_deref()).await
+        }
+    }
+}
+
+fn span_of(call: &Call, method: &Method) -> tracing::Span {
+    let (repository, reference) = match call {
+        Call::Base => return tracing::info_span!("request", call = "base"),
+        Call::Manifest { named, reference } => (&named.repository, reference.to_string()),
+        Call::Blob { named, digest } | Call::Referrers { named, digest, .. } => (&named.repository, digest.to_string()),
+        Call::Tags { named, .. } => (&named.repository, String::new()),
+    };
+    tracing::info_span!("request", call = call.label(), %method, %repository, reference)
+}
+
+/// Each outcome once: a refusal at info (its verdict was told when it was made), a failure at warn, a fault at error.
+fn told(error: &ApiError) {
+    match error {
+        ApiError::Fault { .. } => tracing::error!("{error}"),
+        ApiError::Wrong { .. } | ApiError::Undecided { .. } | ApiError::RateLimited { .. } | ApiError::Overloaded { .. } => {
+            tracing::warn!("{error}");
+        }
+        _ => tracing::info!(status = error.status().as_u16(), "{error}"),
+    }
+}
+
+impl Asked<'_> {
+    /// Refuses to tell lists of a repository that no policy matches, where that means deny.
+    fn may_list(&self, named: &Named) -> Result<(), ApiError> {
+        let policies = self.in_force.judge.policies();
+        let denied = policies.no_match() == policy::NoMatch::Deny && !policies.may_match_repository(&named.repository);
+        if denied {
+            return Err(ApiError::RepositoryRefused { repository: named.repository.to_string() });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,30 @@
+//! Manifests by tag and by digest: resolve, admit, respond.
+
+use oci::Reference;
+
+use super::Asked;
+use crate::{
+    admission::Entry,
+    error::ApiError,
+    resolve::Resolved,
+    respond::{self, Answer, Told},
+    route::Named,
+};
+
+/// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
+pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) -> Result<Answer, ApiError> {
+    let (entry, warning) = match reference {
+        Reference::Digest(digest) => (asked.app.admission.manifest(&named.repository, &digest).await?, None),
+        Reference::Tag(tag) => {
+            let upstream = asked.in_force.upstream(named.repository.upstream())?;
+            let tags = &asked.in_force.settings.tags;
+            let Resolved { digest, warning } = asked.app.resolver.tag(&upstream, &named.repository, &tag, tags).await?;
+            (asked.app.admission.tagged(&named.repository, &tag, &digest).await?, warning)
+        }
+    };
+    let told = Told { head: asked.head, warnings: warning.into_iter().collect() };
+    Ok(match entry {
+        Entry::Image(admitted) => respond::manifest(&admitted, named, told),
+        Entry::Evidence(admitted) => respond::evidence(&admitted, named, &told),
+    })
+}

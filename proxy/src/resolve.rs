@@ -1,0 +1,264 @@
+//! From a reference to bytes: a tag to the digest it has now, a digest to its manifest.
+
+use std::{sync::Arc, time::Duration};
+
+use config::{Limits, Tags};
+use metrics::counter;
+use oci::{Addressed, Algorithm, Digest, ManifestKind, Reference, Repository, Tag, UntrustedManifest};
+use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagFact};
+
+use crate::{
+    clock::Clock,
+    error::{ApiError, chain},
+    flight::Flight,
+    limits::manifest_limits,
+    upstream::{Upstream, UpstreamError},
+};
+
+/// Which digest a reference has, and how sure that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// The digest that is judged and served.
+    pub digest: Digest,
+    /// To be told with the answer, where upstream could not confirm a tag.
+    pub warning: Option<String>,
+}
+
+/// Resolves references and fetches manifests; judges nothing.
+pub struct Resolver {
+    store: Store,
+    clock: Clock,
+    limits: Arc<Limits>,
+    tags: Flight<(Repository, Tag), Digest>,
+    manifests: Flight<(Repository, Digest), Arc<UntrustedManifest>>,
+}
+
+impl Resolver {
+    /// A resolver over `store`.
+    #[must_use]
+    pub fn new(store: Store, clock: Clock, limits: Arc<Limits>) -> Self {
+        Self { store, clock, limits, tags: Flight::default(), manifests: Flight::default() }
+    }
+
+    /// The digest of `tag`: the stored one within `ttl`, else upstream's; the last known within `max_stale` where upstream does not
+    /// answer.
+    ///
+    /// # Errors
+    /// 404 when upstream has no such tag, 429 and 503 when it cannot be asked and nothing known is young enough.
+    pub async fn tag(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+        repository: &Repository,
+        tag: &Tag,
+        lifetimes: &Tags,
+    ) -> Result<Resolved, ApiError> {
+        let known = self.store.facts().read()?.tag(repository, tag)?;
+        if let Some(fact) = &known
+            && self.checked_within(fact, lifetimes.ttl)
+        {
+            counter!("pratique_tag_lookups_total", "outcome" => "hit").increment(1);
+            return fact.gone_at.map_or_else(
+                || Ok(Resolved { digest: fact.digest.clone(), warning: None }),
+                |_| Err(unknown(repository, tag)),
+            );
+        }
+        let key = (repository.clone(), tag.clone());
+        let asked = self
+            .tags
+            .join(key, || {
+                let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
+                let (repository, tag) = (repository.clone(), tag.clone());
+                async move { this.ask(&upstream, &repository, &tag).await }
+            })
+            .await;
+        match asked {
+            Ok(digest) => {
+                counter!("pratique_tag_lookups_total", "outcome" => "revalidated").increment(1);
+                Ok(Resolved { digest, warning: None })
+            }
+            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) => {
+                self.stale(known, lifetimes.max_stale, repository, tag).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn checked_within(&self, fact: &TagFact, age_max: Duration) -> bool {
+        // A record dated in the future has ended: one of the clocks was wrong.
+        self.clock.now().since(fact.checked_at).is_some_and(|age| age < age_max)
+    }
+
+    fn stale(&self, known: Option<TagFact>, max_stale: Duration, repository: &Repository, tag: &Tag) -> Option<Resolved> {
+        let fact = known.filter(|fact| fact.gone_at.is_none() && self.checked_within(fact, max_stale))?;
+        let age = self.clock.now().since(fact.checked_at)?;
+        counter!("pratique_tag_lookups_total", "outcome" => "stale").increment(1);
+        let warning = format!("tag as of {} ago: upstream does not answer", ago(age));
+        tracing::warn!(%repository, %tag, digest = %fact.digest, "{warning}");
+        Some(Resolved { digest: fact.digest, warning: Some(warning) })
+    }
+
+    /// Asks upstream by HEAD; by GET where HEAD tells no digest.
+    async fn ask(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
+        let reference = Reference::Tag(tag.clone());
+        let what = format!("tag {repository}:{tag}");
+        let failed = |error: UpstreamError| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what);
+        let head = match upstream.head_manifest(repository.path(), &reference).await {
+            Ok(head) => head,
+            Err(UpstreamError::NotFound { .. }) => {
+                self.gone(repository, tag).await?;
+                return Err(unknown(repository, tag));
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let digest = match head.digest {
+            Some(digest) => digest,
+            None => {
+                let fetched = upstream.manifest(repository.path(), &reference).await.map_err(failed)?;
+                let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
+                let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+                self.keep(repository, &manifest).await?;
+                manifest.digest().clone()
+            }
+        };
+        self.remember(repository, tag, &digest).await?;
+        Ok(digest)
+    }
+
+    /// Records where `tag` points now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remember(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), ApiError> {
+        let change = Change::Tag {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest: digest.clone(),
+            at: self.clock.now(),
+        };
+        Ok(self.store.facts().apply(vec![change]).await?)
+    }
+
+    /// Upstream says that the tag is no more: it ends here too; content and history stay.
+    async fn gone(&self, repository: &Repository, tag: &Tag) -> Result<(), ApiError> {
+        if self.store.facts().read()?.tag(repository, tag)?.is_none() {
+            return Ok(());
+        }
+        let change = Change::TagGone { repository: repository.clone(), tag: tag.clone(), at: self.clock.now() };
+        Ok(self.store.facts().apply(vec![change]).await?)
+    }
+
+    /// The manifest as stored in this repository; damage is set aside and told as a miss by the caller's fetching it again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stored(&self, repository: &Repository, digest: &Digest) -> Result<Option<UntrustedManifest>, ApiError> {
+        let fact = self.store.facts().read()?.manifest(repository, digest)?;
+        let Some(fact) = fact else { return Ok(None) };
+        let bytes = self.store.blobs().read(digest, self.limits.manifest_bytes_max).await;
+        let addressed = match bytes {
+            Ok(Some(addressed)) => addressed,
+            Ok(None) => return Ok(None),
+            Err(storage::StoreError::Corrupt { .. }) => {
+                tracing::warn!(%repository, %digest, "stored manifest is damaged: set aside, to be fetched again");
+                counter!("pratique_content_mismatches_total", "what" => "stored-manifest").increment(1);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.parse(addressed, Some(&fact.media_type)).map(Some)
+    }
+
+    /// The manifest: stored, else from upstream by digest.
+    ///
+    /// # Errors
+    /// 404 when upstream does not have it, 502 when what it has is not what it must be, 503 when it cannot be asked.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Arc<UntrustedManifest>, ApiError> {
+        if let Some(manifest) = self.stored(repository, digest).await? {
+            counter!("pratique_manifest_hits_total").increment(1);
+            return Ok(Arc::new(manifest));
+        }
+        self.manifests
+            .join((repository.clone(), digest.clone()), || {
+                let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
+                let (repository, digest) = (repository.clone(), digest.clone());
+                async move { this.fetch(&upstream, &repository, &digest).await.map(Arc::new) }
+            })
+            .await
+    }
+
+    async fn fetch(&self, upstream: &Upstream, repository: &Repository, digest: &Digest) -> Result<UntrustedManifest, ApiError> {
+        counter!("pratique_manifest_misses_total").increment(1);
+        let reference = Reference::Digest(digest.clone());
+        let what = format!("manifest {repository}@{digest}");
+        let fetched = upstream
+            .manifest(repository.path(), &reference)
+            .await
+            .map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
+        let addressed = Addressed::check(digest, fetched.bytes).map_err(|error| {
+            counter!("pratique_content_mismatches_total", "what" => "manifest").increment(1);
+            ApiError::Wrong { message: format!("upstream {error}") }
+        })?;
+        let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+        self.keep(repository, &manifest).await?;
+        Ok(manifest)
+    }
+
+    fn parse(&self, addressed: Addressed, content_type: Option<&str>) -> Result<UntrustedManifest, ApiError> {
+        UntrustedManifest::parse(addressed, content_type, &manifest_limits(&self.limits))
+            .map_err(|error| ApiError::Wrong { message: format!("upstream's {}", chain(&error)) })
+    }
+
+    /// Stores the manifest's bytes, that this repository has it, and what it points at.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep(&self, repository: &Repository, manifest: &UntrustedManifest) -> Result<(), ApiError> {
+        self.store.blobs().put(manifest.addressed()).await?;
+        let fact = Change::Manifest {
+            repository: repository.clone(),
+            digest: manifest.digest().clone(),
+            fact: ManifestFact {
+                media_type: manifest.media_type().as_str().to_owned(),
+                size: manifest.addressed().bytes().len() as u64,
+                first_seen: self.clock.now(),
+            },
+        };
+        let edges = edges(manifest).map(|edge| Change::Edge { repository: repository.clone(), edge });
+        Ok(self.store.facts().apply([fact].into_iter().chain(edges).collect()).await?)
+    }
+}
+
+/// What a manifest points at, as typed edges.
+fn edges(manifest: &UntrustedManifest) -> impl Iterator<Item = Edge> {
+    let is_index = matches!(manifest.kind(), ManifestKind::Index { .. });
+    manifest.points_at().enumerate().map(move |(position, pointed)| Edge {
+        kind: match (is_index, position) {
+            (true, _) => EdgeKind::Child,
+            (false, 0) => EdgeKind::Config,
+            (false, _) => EdgeKind::Layer,
+        },
+        parent: manifest.digest().clone(),
+        child: pointed.digest.clone(),
+        media_type: pointed.media_type.as_str().to_owned(),
+        size: pointed.size,
+    })
+}
+
+fn unknown(repository: &Repository, tag: &Tag) -> ApiError {
+    ApiError::Unknown { code: "MANIFEST_UNKNOWN", what: format!("tag {repository}:{tag}") }
+}
+
+/// A duration as a person says it.
+fn ago(age: Duration) -> String {
+    match age.as_secs() {
+        secs @ 0..120 => format!("{secs} s"),
+        secs @ 120..7200 => format!("{} min", secs / 60),
+        secs @ 7200..172_800 => format!("{} h", secs / 3600),
+        secs => format!("{} days", secs / 86_400),
+    }
+}

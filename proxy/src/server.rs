@@ -1,0 +1,97 @@
+//! A running pratique: listeners, reload, drain.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use config::{Loaded, Settings};
+use metrics::{counter, gauge};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    admin,
+    app::{App, Noted, StartError},
+    clock::Clock,
+    listen::{Listener, TlsFiles},
+    scrub, stack, telemetry,
+};
+
+/// A server that answers until it is told to stop.
+pub struct Server {
+    /// Where clients pull from.
+    pub address: SocketAddr,
+    /// Where the admin listener is, where there is one.
+    pub admin_address: Option<SocketAddr>,
+    /// What it serves with.
+    pub app: Arc<App>,
+    tls: Option<Arc<TlsFiles>>,
+    drain: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens the store, loads what it judges by, binds, and serves. Tells in the log what is in force and what weakens it.
+    ///
+    /// # Errors
+    /// When anything it needs cannot be used.
+    pub async fn start(loaded: Loaded, clock: Clock) -> Result<Self, StartError> {
+        let metrics = telemetry::metrics().map_err(StartError::Store)?;
+        let settings = loaded.settings.clone();
+        let limits = Arc::new(settings.limits.clone());
+        let tls = settings.tls.clone().map(TlsFiles::new).transpose()?.map(Arc::new);
+        let opened = settings.clone();
+        let Noted { value: app, notes } = tokio::task::spawn_blocking(move || App::new(opened, clock))
+            .await
+            .map_err(|error| StartError::Store(error.to_string()))??;
+        let (drain, draining) = watch::channel(false);
+        let listener = Listener::bind(settings.listen, tls.clone(), Arc::clone(&limits)).await?;
+        let address = listener.address()?;
+        let mut tasks = vec![tokio::spawn(listener.run(stack::stack(&app), draining.clone()))];
+        let mut admin_address = None;
+        if let Some(address) = settings.admin_listen {
+            let listener = Listener::bind(address, None, limits).await?;
+            admin_address = Some(listener.address()?);
+            let service = admin::service(&app, metrics, draining.clone());
+            tasks.push(tokio::spawn(listener.run(service, draining.clone())));
+        }
+        tokio::spawn(scrub::run(Arc::clone(&app), draining));
+        for note in loaded.notes.iter().chain(&notes) {
+            tracing::info!("{note}");
+        }
+        gauge!("pratique_policies").set(app.in_force().judge.policies().policies().len() as f64);
+        tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
+        Ok(Self { address, admin_address, app, tls, drain, tasks })
+    }
+
+    /// Takes a configuration that was read again into force: policies, trust root, credentials, upstreams, certificates. Addresses,
+    /// storage and limits of listeners stay until a restart.
+    ///
+    /// # Errors
+    /// When it cannot be used as a whole; everything stays as it was.
+    pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
+        let app = Arc::clone(&self.app);
+        let reloaded = tokio::task::spawn_blocking(move || app.reload(settings))
+            .await
+            .map_err(|error| StartError::Store(error.to_string()))
+            .and_then(|outcome| outcome);
+        let outcome = reloaded.and_then(|notes| {
+            self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())?;
+            Ok(notes)
+        });
+        let label = if outcome.is_ok() { "ok" } else { "failed" };
+        counter!("pratique_reloads_total", "outcome" => label).increment(1);
+        for note in outcome? {
+            tracing::info!("{note}");
+        }
+        tracing::info!(generation = self.app.in_force().generation, "reloaded: policy, trust root and credentials are in force");
+        Ok(())
+    }
+
+    /// Stops accepting, lets requests under way end within `limits.drain_timeout`, and gives the store back.
+    pub async fn shutdown(self) {
+        tracing::info!("draining");
+        self.drain.send_replace(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        tracing::info!("stopped");
+    }
+}

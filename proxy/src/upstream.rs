@@ -1,0 +1,130 @@
+//! Upstream registries: the only outbound HTTP of the product.
+//!
+//! An [`Upstream`] asks one registry and hands back what it said, bounded in size and time and otherwise unjudged: no digest is
+//! checked here. What it does judge is where a request may go and with which secrets:
+//!
+//! ```text
+//! manifest, blob, lists ─▶ exchange ─▶ client ─▶ dial        name, address rule, TCP, TLS
+//!                          │  │  │      one request, one answer, timeouts, one retry
+//!                          │  │  └ redirect   which targets, and never with Authorization to another origin
+//!                          │  └ auth ─▶ token  one fetch per scope, only from an allowed realm
+//!                          └ challenge         what a 401 may ask for
+//! ```
+
+mod address;
+mod auth;
+mod blob;
+mod body;
+mod challenge;
+mod client;
+mod dial;
+mod error;
+mod exchange;
+mod links;
+mod lists;
+mod manifest;
+mod meter;
+mod origin;
+mod redirect;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod token;
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use config::{HostPort, Limits};
+use http::{HeaderValue, Method};
+use oci::RepositoryPath;
+use url::Url;
+
+pub use self::{
+    blob::BlobStream,
+    error::{Flaw, Forbidden, Kind, Outage, Pointer, TlsFault, UpstreamError, UpstreamSetupError},
+    lists::{Referrers, TagsPage},
+    manifest::{Fetched, Head},
+};
+use self::{
+    auth::Auth,
+    client::Client,
+    dial::Dialer,
+    exchange::{Exchange, Question},
+    meter::Meter,
+    origin::Origin,
+    redirect::Redirects,
+};
+
+/// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
+pub struct Upstream {
+    exchange: Exchange,
+    limits: Limits,
+    name: String,
+}
+
+impl Upstream {
+    /// Reads the CA file and the password; connects to nothing.
+    pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
+        let own = Origin::of_upstream(&upstream.url);
+        let basic = basic(upstream, &own)?;
+        let tls = tls::client_config(upstream)?;
+        let dialer = |listed: &[HostPort]| Dialer::new(tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout);
+        // Two clients, so that a host listed for tokens is not reachable by redirect, nor the other way round.
+        let token_client = Client::new(dialer(&upstream.realms), Pointer::Realm, limits);
+        let client = Client::new(dialer(&upstream.redirects), Pointer::Redirect, limits);
+        let name = upstream.name.to_string();
+        let meter = Meter::new(name.clone());
+        let exchange = Exchange {
+            client,
+            auth: Auth::new(own.clone(), upstream.realms.clone(), basic, token_client, meter.clone(), limits),
+            redirects: Redirects { own: own.clone(), listed: upstream.redirects.clone() },
+            redirects_max: limits.redirects_max,
+            meter,
+            own,
+        };
+        Ok(Self { exchange, limits: limits.clone(), name })
+    }
+
+    /// `rest` under the repository, on the upstream's own origin.
+    fn url(&self, repository: &RepositoryPath, rest: &str) -> Url {
+        self.exchange
+            .own
+            .at(&format!("/v2/{}/{rest}", repository.as_str()))
+            .expect("a configured origin, and a path of which no part needs escaping, are a URL")
+    }
+
+    /// How long a manifest or a page of a list may take: longer than any pause in it, not longer than a few.
+    fn whole_within(&self) -> Duration {
+        self.limits.upstream_stall_timeout.saturating_mul(2)
+    }
+
+    fn question<'a>(&self, what: Kind, repository: &'a RepositoryPath, url: Url, accept: &'static str) -> Question<'a> {
+        Question { what, method: Method::GET, repository, url, accept, offset: 0 }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The `Authorization` of the configured credentials, marked so that no library prints it.
+fn basic(upstream: &config::Upstream, own: &Origin) -> Result<Option<HeaderValue>, UpstreamSetupError> {
+    let Some(credentials) = &upstream.credentials else { return Ok(None) };
+    let name = || upstream.name.to_string();
+    if !own.keeps_secrets() {
+        return Err(UpstreamSetupError::PlainCredentials { upstream: name() });
+    }
+    if credentials.username.contains(|c: char| c == ':' || c.is_control()) {
+        return Err(UpstreamSetupError::Username { upstream: name() });
+    }
+    let password = credentials
+        .read_password()
+        .map_err(|source| UpstreamSetupError::File { upstream: name(), key: "password_file", source })?;
+    let encoded = STANDARD.encode(format!("{}:{}", credentials.username, password.expose()));
+    let mut header = HeaderValue::try_from(format!("Basic {encoded}")).expect("Base64 is a header value");
+    header.set_sensitive(true);
+    Ok(Some(header))
+}

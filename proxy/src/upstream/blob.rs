@@ -1,0 +1,97 @@
+//! Blobs: whole, or from a byte on.
+
+use bytes::Bytes;
+use http::{StatusCode, header};
+use oci::{Digest, RepositoryPath};
+
+use super::{
+    Upstream,
+    body::Body,
+    client::{Answer, single},
+    error::{Flaw, Kind, UpstreamError},
+};
+
+/// The bytes of a blob as they come. Dropping it ends the request.
+pub struct BlobStream {
+    start: u64,
+    length: Option<u64>,
+    body: Body,
+}
+
+impl BlobStream {
+    /// Which byte of the blob comes first: the one asked for, or 0 where upstream does not do ranges.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// How many bytes upstream says will come.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// The next bytes; None at the end. Waits `limits.upstream_stall_timeout` at most.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        self.body.next().await
+    }
+}
+
+impl Upstream {
+    /// A blob from `offset` on. Nothing is checked against the digest: whoever reads must hash.
+    pub async fn blob(&self, repository: &RepositoryPath, digest: &Digest, offset: u64) -> Result<BlobStream, UpstreamError> {
+        let url = self.url(repository, &format!("blobs/{digest}"));
+        let mut question = self.question(Kind::Blob, repository, url, "*/*");
+        question.offset = offset;
+        let answer = self.exchange.ask(&question).await?;
+        let malformed = |why| UpstreamError::Malformed { what: Kind::Blob, why };
+        let (start, length) = extent(&answer, offset).map_err(malformed)?;
+        if length.is_some_and(|length| start.saturating_add(length) > self.limits.blob_bytes_max) {
+            return Err(malformed(Flaw::TooLarge(self.limits.blob_bytes_max)));
+        }
+        Ok(BlobStream { start, length, body: answer.body })
+    }
+
+    /// A whole blob of `bytes_max` at most, in memory; unchecked like [`Self::blob`].
+    pub async fn small_blob(&self, repository: &RepositoryPath, digest: &Digest, bytes_max: u64) -> Result<Bytes, UpstreamError> {
+        let stream = self.blob(repository, digest, 0).await?;
+        stream.body.read(bytes_max, self.limits.fill_timeout).await
+    }
+}
+
+/// Where the body starts within the blob, and how long it is.
+fn extent(answer: &Answer, offset: u64) -> Result<(u64, Option<u64>), Flaw> {
+    let promised = answer.body.length();
+    if answer.status() != StatusCode::PARTIAL_CONTENT {
+        return Ok((0, promised));
+    }
+    let range = single(answer.headers(), header::CONTENT_RANGE.as_str())?.and_then(Range::parse).ok_or(Flaw::Range)?;
+    let length = (range.last - range.first).checked_add(1).ok_or(Flaw::Range)?;
+    // We ask for all that is left, never for less, and not for a range at all from byte 0 on.
+    let is_wanted = offset > 0 && range.first == offset && range.total.is_none_or(|total| total - 1 == range.last);
+    let is_consistent = promised.is_none_or(|promised| promised == length);
+    if is_wanted && is_consistent { Ok((offset, Some(length))) } else { Err(Flaw::Range) }
+}
+
+/// `bytes first-last/total`, with `first <= last < total`.
+struct Range {
+    first: u64,
+    last: u64,
+    total: Option<u64>,
+}
+
+impl Range {
+    fn parse(text: &str) -> Option<Self> {
+        let (unit, range) = text.split_once(' ')?;
+        let (span, total) = range.split_once('/')?;
+        let (first, last) = span.split_once('-')?;
+        let range = Self { first: number(first)?, last: number(last)?, total: if total == "*" { None } else { Some(number(total)?) } };
+        let is_ordered = range.first <= range.last && range.total.is_none_or(|total| range.last < total);
+        (unit.eq_ignore_ascii_case("bytes") && is_ordered).then_some(range)
+    }
+}
+
+/// Digits only: `parse` alone would take a sign.
+fn number(text: &str) -> Option<u64> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}

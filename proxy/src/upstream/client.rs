@@ -1,0 +1,158 @@
+//! One request, one answer: timeouts, size of headers, number of connections, one retry.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use config::Limits;
+use http::{HeaderMap, Request, StatusCode, header, response::Parts};
+use http_body_util::Empty;
+use hyper_util::{
+    client::legacy,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{
+    body::Body,
+    dial::{DialError, Dialer, cause},
+    error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
+};
+
+/// A connection without a request is kept this long.
+const IDLE: Duration = Duration::from_secs(60);
+const IDLE_MAX: usize = 16;
+/// An HTTP/2 connection is asked this often whether it is alive, while something waits for it.
+const PING: Duration = Duration::from_secs(15);
+/// The least that the HTTP/1.1 parser takes as its limit.
+const HEADER_BYTES_MIN: usize = 8 << 10;
+
+/// Requests without a body, never more than `limits.upstream_connections_max` at once. It follows nothing and knows no credentials.
+pub(super) struct Client {
+    hyper: legacy::Client<Dialer, Empty<Bytes>>,
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+    /// Named when the dialer refuses an address.
+    pointer: Pointer,
+    response_timeout: Duration,
+    stall_timeout: Duration,
+}
+
+/// Head and body of an answer.
+pub(super) struct Answer {
+    pub(super) head: Parts,
+    pub(super) body: Body,
+}
+
+impl Client {
+    pub(super) fn new(dialer: Dialer, pointer: Pointer, limits: &Limits) -> Self {
+        let header_bytes_max = usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX).max(HEADER_BYTES_MIN);
+        let hyper = legacy::Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .http1_max_buf_size(header_bytes_max)
+            .http2_max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
+            .http2_keep_alive_interval(PING)
+            .build(dialer);
+        Self {
+            hyper,
+            slots: Arc::new(Semaphore::new(limits.upstream_connections_max.min(Semaphore::MAX_PERMITS))),
+            slots_max: limits.upstream_connections_max,
+            pointer,
+            response_timeout: limits.upstream_response_timeout,
+            stall_timeout: limits.upstream_stall_timeout,
+        }
+    }
+
+    /// Sends `request`, at most twice: a connection that was idle may have been closed by the other side at the very moment it is used.
+    pub(super) async fn send(&self, what: Kind, request: Request<Empty<Bytes>>) -> Result<Answer, UpstreamError> {
+        let unavailable = |why| UpstreamError::Unavailable { what, why };
+        let slot = timeout(self.response_timeout, Arc::clone(&self.slots).acquire_owned())
+            .await
+            .map_err(|_| unavailable(Outage::Busy(self.slots_max)))?
+            .expect("the semaphore is never closed");
+        let deadline = Instant::now() + self.response_timeout;
+        let mut is_retry = false;
+        loop {
+            let answer = timeout_at(deadline, self.hyper.request(request.clone()))
+                .await
+                .map_err(|_| unavailable(Outage::AnswerTimedOut(self.response_timeout)))?;
+            match answer {
+                Ok(answer) => {
+                    let (head, body) = answer.into_parts();
+                    return Ok(Answer { head, body: Body::new(what, body, self.stall_timeout, slot) });
+                }
+                Err(error) if !is_retry && is_lost(&error) => is_retry = true,
+                Err(error) => return Err(self.failure(what, &request, &error)),
+            }
+        }
+    }
+
+    fn failure(&self, what: Kind, request: &Request<Empty<Bytes>>, error: &legacy::Error) -> UpstreamError {
+        match cause::<DialError>(error) {
+            Some(DialError::Outage(why)) => UpstreamError::Unavailable { what, why: *why },
+            Some(DialError::NotPublic) => UpstreamError::Misdirected {
+                what: self.pointer,
+                host: request.uri().host().unwrap_or_default().chars().take(253).collect(),
+                why: Forbidden::NotPublic,
+            },
+            None if is_lost(error) => UpstreamError::Unavailable { what, why: Outage::ConnectionLost },
+            None => UpstreamError::Malformed { what, why: Flaw::Http },
+        }
+    }
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.head.headers
+    }
+
+    /// Turns every status but 200 and 206 into an error.
+    pub(super) fn expect_success(self, what: Kind) -> Result<Self, UpstreamError> {
+        match self.status().as_u16() {
+            200 | 206 => {}
+            404 => return Err(UpstreamError::NotFound { what }),
+            status @ (401 | 403) => return Err(UpstreamError::Refused { what, status }),
+            429 => return Err(UpstreamError::RateLimited { what, retry_after: retry_after(self.headers()) }),
+            status @ 500.. => return Err(UpstreamError::Unavailable { what, why: Outage::Status(status) }),
+            status => return Err(UpstreamError::Malformed { what, why: Flaw::Status(status) }),
+        }
+        let mut encodings = self.headers().get_all(header::CONTENT_ENCODING).iter();
+        if encodings.any(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(UpstreamError::Malformed { what, why: Flaw::Encoded });
+        }
+        Ok(self)
+    }
+}
+
+/// The one value of a header; None where it is absent or empty.
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Flaw> {
+    let mut values = headers.get_all(name).iter();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.any(|value| value != first) {
+        return Err(Flaw::Header(name));
+    }
+    let text = first.to_str().map_err(|_| Flaw::Header(name))?.trim();
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+/// Seconds only: a date would need a clock, and says no more.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    const DAY: u64 = 86_400;
+    let seconds: u64 = single(headers, "retry-after").ok()??.parse().ok()?;
+    Some(Duration::from_secs(seconds.min(DAY)))
+}
+
+/// Whether the connection ended under the request, before any answer that could be judged.
+fn is_lost(error: &legacy::Error) -> bool {
+    let is_flawed = cause::<hyper::Error>(error).is_some_and(|error| error.is_parse() || error.is_user());
+    !error.is_connect() && !is_flawed
+}

@@ -1,0 +1,106 @@
+//! A question to an upstream's registry API: authentication and redirects around single requests.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::Empty;
+use oci::RepositoryPath;
+use tokio::time::Instant;
+use url::Url;
+
+use super::{
+    auth::{Auth, Authorization},
+    challenge::Challenge,
+    client::{Answer, Client},
+    error::{Forbidden, Kind, Pointer, UpstreamError},
+    meter::Meter,
+    origin::{Origin, shown_host},
+    redirect::Redirects,
+    request,
+};
+
+/// Asks one upstream.
+pub(super) struct Exchange {
+    pub(super) own: Origin,
+    pub(super) client: Client,
+    pub(super) auth: Auth,
+    pub(super) redirects: Redirects,
+    pub(super) redirects_max: usize,
+    pub(super) meter: Meter,
+}
+
+/// A question about one repository.
+pub(super) struct Question<'a> {
+    pub(super) what: Kind,
+    pub(super) method: Method,
+    pub(super) repository: &'a RepositoryPath,
+    /// On the upstream's own origin.
+    pub(super) url: Url,
+    pub(super) accept: &'static str,
+    /// From which byte on, where not the first.
+    pub(super) offset: u64,
+}
+
+/// An answer, and whether it came from the upstream's own origin without having been elsewhere.
+struct Followed {
+    answer: Answer,
+    is_own: bool,
+}
+
+impl Exchange {
+    /// The answer with status 200 or 206; everything else is an error.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
+        let started = Instant::now();
+        let answer = match self.authenticated(question).await {
+            Ok(answer) => answer.expect_success(question.what),
+            Err(error) => Err(error),
+        };
+        self.meter.count(question.what, started, answer.as_ref().err());
+        answer
+    }
+
+    async fn authenticated(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
+        let sent = self.auth.current(question.repository).await?;
+        let Followed { answer, is_own } = self.follow(question, sent.as_ref()).await?;
+        // A challenge from where a redirect led is not ours to answer.
+        if answer.status() != StatusCode::UNAUTHORIZED || !is_own {
+            return Ok(answer);
+        }
+        let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(answer) };
+        let Some(renewed) = self.auth.renew(question.repository, challenge, sent.as_ref()).await? else { return Ok(answer) };
+        // Its connection is free again before the next one is wanted.
+        drop(answer);
+        Ok(self.follow(question, Some(&renewed)).await?.answer)
+    }
+
+    async fn follow(&self, question: &Question<'_>, authorization: Option<&Authorization>) -> Result<Followed, UpstreamError> {
+        let mut url = question.url.clone();
+        let mut is_own = true;
+        for _ in 0..=self.redirects_max {
+            let request = question.request(&url, authorization.filter(|_| is_own))?;
+            let answer = self.client.send(question.what, request).await?;
+            let Some(target) = self.redirects.target(question.what, &answer, &url)? else {
+                return Ok(Followed { answer, is_own });
+            };
+            // Once elsewhere, a way back is the other side's idea: it gets no secret either.
+            is_own = is_own && Origin::of(&target).as_ref() == Some(&self.own);
+            url = target;
+        }
+        Err(UpstreamError::Misdirected { what: Pointer::Redirect, host: shown_host(&url), why: Forbidden::TooManyRedirects })
+    }
+}
+
+impl Question<'_> {
+    fn request(&self, url: &Url, authorization: Option<&Authorization>) -> Result<Request<Empty<Bytes>>, UpstreamError> {
+        let mut request = request::get(self.what, url, self.accept)?;
+        *request.method_mut() = self.method.clone();
+        let headers = request.headers_mut();
+        if let Some(authorization) = authorization {
+            headers.insert(header::AUTHORIZATION, authorization.header.clone());
+        }
+        if self.offset > 0 {
+            let range = format!("bytes={}-", self.offset);
+            headers.insert(header::RANGE, range.try_into().expect("digits and ASCII punctuation are a header value"));
+        }
+        Ok(request)
+    }
+}

@@ -1,0 +1,69 @@
+//! Manifests, whole or only by name.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use oci::{Digest, Reference, RepositoryPath};
+
+use super::{
+    Upstream,
+    client::single,
+    error::{Flaw, Kind, UpstreamError},
+};
+
+/// `Accept` for everything we know as a manifest.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+                      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+const MEDIA_TYPE_BYTES_MAX: usize = 255;
+
+/// What upstream says about a reference. A claim, until the bytes are here and hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// `Docker-Content-Digest`, where upstream sends it.
+    pub digest: Option<Digest>,
+    /// `Content-Type` as sent.
+    pub media_type: Option<String>,
+}
+
+/// A manifest as upstream sent it, unhashed and unparsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The body, `limits.manifest_bytes_max` at most.
+    pub bytes: Bytes,
+    /// `Content-Type` as sent.
+    pub content_type: Option<String>,
+}
+
+impl Upstream {
+    /// Asks which digest `reference` has.
+    pub async fn head_manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Head, UpstreamError> {
+        const WHAT: Kind = Kind::Head;
+        let mut question = self.question(WHAT, repository, self.url(repository, &format!("manifests/{reference}")), ACCEPT);
+        question.method = Method::HEAD;
+        let answer = self.exchange.ask(&question).await?;
+        let malformed = |why| UpstreamError::Malformed { what: WHAT, why };
+        let digest = match single(answer.headers(), "docker-content-digest").map_err(malformed)? {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| malformed(Flaw::Header("docker-content-digest")))?),
+        };
+        Ok(Head { digest, media_type: content_type(answer.headers()).map_err(malformed)? })
+    }
+
+    /// Fetches a manifest.
+    pub async fn manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Fetched, UpstreamError> {
+        const WHAT: Kind = Kind::Manifest;
+        let url = self.url(repository, &format!("manifests/{reference}"));
+        let answer = self.exchange.ask(&self.question(WHAT, repository, url, ACCEPT)).await?;
+        let content_type = content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
+        let bytes = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
+        Ok(Fetched { bytes, content_type })
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Result<Option<String>, Flaw> {
+    const NAME: &str = "content-type";
+    match single(headers, NAME)? {
+        Some(text) if text.len() > MEDIA_TYPE_BYTES_MAX => Err(Flaw::Header(NAME)),
+        text => Ok(text.map(Into::into)),
+    }
+}

@@ -1,0 +1,191 @@
+//! Manifests and blobs: bounded, unencoded, in the range asked for.
+
+use oci::Digest;
+
+use super::{
+    super::error::{Flaw, Kind, Outage, UpstreamError},
+    Setup, blob, digest, latest, manifest, repository,
+    server::{Reply, Server, Step},
+};
+
+fn malformed(what: Kind, why: Flaw) -> UpstreamError {
+    UpstreamError::Malformed { what, why }
+}
+
+#[tokio::test]
+async fn a_manifest_is_asked_for_as_it_is_and_in_every_type() {
+    let server = Server::start(|_| Reply::ok("{ }").header("content-type", "application/vnd.oci.image.index.v1+json")).await;
+    let fetched = manifest(&Setup::of(&server).build()).await.unwrap();
+    assert_eq!(&fetched.bytes[..], b"{ }");
+    assert_eq!(fetched.content_type.as_deref(), Some("application/vnd.oci.image.index.v1+json"));
+    let seen = &server.seen()[0];
+    assert_eq!((seen.method.as_str(), seen.path.as_str()), ("GET", "/v2/chainguard/nginx/manifests/latest"));
+    assert_eq!(seen.header("accept-encoding"), Some("identity"));
+    let accept: Vec<_> = seen.header("accept").unwrap().split(", ").collect();
+    assert_eq!(accept.len(), oci::MediaType::MANIFESTS.len());
+    assert!(oci::MediaType::MANIFESTS.iter().all(|media_type| accept.contains(media_type)), "{accept:?}");
+}
+
+#[tokio::test]
+async fn a_manifest_too_large_is_cut_whatever_its_head_says() {
+    let replies: [fn() -> Reply; 3] = [
+        || Reply::ok(vec![b'x'; 1001]),
+        || Reply::status(200).then(Step::Flood),
+        || Reply::status(200).header("content-length", "18446744073709551615").then(Step::Flood),
+    ];
+    for reply in replies {
+        let server = Server::start(move |_| reply()).await;
+        let upstream = Setup::of(&server).limits(|limits| limits.manifest_bytes_max = 1000).build();
+        assert_eq!(manifest(&upstream).await.unwrap_err(), malformed(Kind::Manifest, Flaw::TooLarge(1000)));
+    }
+    let server = Server::start(|_| Reply::ok(vec![b'x'; 1000])).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.manifest_bytes_max = 1000).build();
+    assert_eq!(manifest(&upstream).await.unwrap().bytes.len(), 1000);
+}
+
+#[tokio::test]
+async fn a_manifest_that_breaks_off_is_not_a_short_one() {
+    let server = Server::start(|_| Reply::status(200).header("content-length", "10").then(Step::Bytes("{}".into()))).await;
+    let error = manifest(&Setup::of(&server).build()).await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Manifest, why: Outage::ConnectionLost });
+    let server = Server::start(|_| Reply::status(200).then(Step::Bytes("{}".into())).then(Step::Break)).await;
+    let error = manifest(&Setup::of(&server).build()).await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Manifest, why: Outage::ConnectionLost });
+}
+
+#[tokio::test]
+async fn encoded_answers_are_refused() {
+    for encoding in ["gzip", "zstd", "deflate", "identity, gzip", "", "x"] {
+        let server = Server::start(move |_| Reply::ok("{}").header("content-encoding", encoding)).await;
+        let upstream = Setup::of(&server).build();
+        assert_eq!(manifest(&upstream).await.unwrap_err(), malformed(Kind::Manifest, Flaw::Encoded), "{encoding}");
+        assert_eq!(blob(&upstream, 0).await.unwrap_err(), malformed(Kind::Blob, Flaw::Encoded), "{encoding}");
+    }
+    let server = Server::start(|_| Reply::ok("{}").header("content-encoding", "Identity")).await;
+    assert!(manifest(&Setup::of(&server).build()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_head_names_a_digest_or_none() {
+    let real = Digest::sha256(b"x");
+    let text = real.to_string();
+    let server = Server::start(move |_| Reply::status(200).header("docker-content-digest", &text).header("content-type", "a/b")).await;
+    let head = Setup::of(&server).build().head_manifest(&repository(), &latest()).await.unwrap();
+    assert_eq!((head.digest, head.media_type.as_deref()), (Some(real), Some("a/b")));
+    assert_eq!(server.seen()[0].method, "HEAD");
+
+    let server = Server::start(|_| Reply::status(200)).await;
+    let head = Setup::of(&server).build().head_manifest(&repository(), &latest()).await.unwrap();
+    assert_eq!((head.digest, head.media_type), (None, None));
+}
+
+#[tokio::test]
+async fn a_head_with_a_malformed_digest_is_refused() {
+    let hex = "A".repeat(64);
+    for bad in ["sha256:", "sha256:12", "md5:d41d8cd98f00b204e9800998ecf8427e", "latest", &format!("sha256:{hex}")] {
+        let bad = bad.to_owned();
+        let server = Server::start(move |_| Reply::status(200).header("docker-content-digest", &bad)).await;
+        let error = Setup::of(&server).build().head_manifest(&repository(), &latest()).await.unwrap_err();
+        assert_eq!(error, malformed(Kind::Head, Flaw::Header("docker-content-digest")));
+    }
+    let two = [Digest::sha256(b"a").to_string(), Digest::sha256(b"b").to_string()];
+    let server = Server::start(move |_| {
+        Reply::status(200).header("docker-content-digest", &two[0]).header("docker-content-digest", &two[1])
+    })
+    .await;
+    let error = Setup::of(&server).build().head_manifest(&repository(), &latest()).await.unwrap_err();
+    assert_eq!(error, malformed(Kind::Head, Flaw::Header("docker-content-digest")));
+}
+
+#[tokio::test]
+async fn every_status_has_its_own_meaning() {
+    const WHAT: Kind = Kind::Manifest;
+    let seconds = |seconds| Some(std::time::Duration::from_secs(seconds));
+    for (status, retry_after, want) in [
+        (404, "", UpstreamError::NotFound { what: WHAT }),
+        (401, "", UpstreamError::Refused { what: WHAT, status: 401 }),
+        (403, "", UpstreamError::Refused { what: WHAT, status: 403 }),
+        (429, "30", UpstreamError::RateLimited { what: WHAT, retry_after: seconds(30) }),
+        (429, "99999999999", UpstreamError::RateLimited { what: WHAT, retry_after: seconds(86_400) }),
+        (429, "-1", UpstreamError::RateLimited { what: WHAT, retry_after: None }),
+        (429, "Wed, 21 Oct 2015 07:28:00 GMT", UpstreamError::RateLimited { what: WHAT, retry_after: None }),
+        (500, "", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(500) }),
+        (503, "30", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(503) }),
+        (599, "", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(599) }),
+        (201, "", malformed(WHAT, Flaw::Status(201))),
+        (204, "", malformed(WHAT, Flaw::Status(204))),
+        (300, "", malformed(WHAT, Flaw::Status(300))),
+        (304, "", malformed(WHAT, Flaw::Status(304))),
+        (400, "", malformed(WHAT, Flaw::Status(400))),
+        (418, "", malformed(WHAT, Flaw::Status(418))),
+    ] {
+        let server = Server::start(move |_| Reply::status(status).header("retry-after", retry_after)).await;
+        assert_eq!(manifest(&Setup::of(&server).build()).await.unwrap_err(), want);
+    }
+}
+
+#[tokio::test]
+async fn a_blob_comes_from_the_byte_asked_for_or_from_its_start() {
+    let server = Server::start(|seen| match seen.header("range") {
+        None => Reply::ok("blob"),
+        Some("bytes=1-") => Reply::status(206).header("content-range", "bytes 1-3/4").body("lob"),
+        Some("bytes=2-") => Reply::status(206).header("content-range", "bytes 2-3/*").body("ob"),
+        Some(_) => Reply::ok("blob"),
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    assert_eq!(blob(&upstream, 0).await.unwrap(), (0, b"blob".to_vec()));
+    assert_eq!(blob(&upstream, 1).await.unwrap(), (1, b"lob".to_vec()));
+    assert_eq!(blob(&upstream, 2).await.unwrap(), (2, b"ob".to_vec()));
+    assert_eq!(blob(&upstream, 3).await.unwrap(), (0, b"blob".to_vec()), "ranges not done: from the start, and told");
+    assert_eq!(server.seen()[0].path, format!("/v2/chainguard/nginx/blobs/{}", digest()));
+    let stream = upstream.blob(&repository(), &digest(), 1).await.unwrap();
+    assert_eq!((stream.start(), stream.length()), (1, Some(3)));
+}
+
+#[tokio::test]
+async fn a_range_that_was_not_asked_for_is_refused() {
+    for range in [
+        "bytes 0-3/4", "bytes 2-3/4", "bytes 1-2/4", "bytes 1-3/9", "bytes 1-4/4", "bytes 1-0/4", "bytes 1-3", "bytes */4", "bits 1-3/4",
+        "bytes +1-3/4", "bytes 1-18446744073709551615/*", "bytes 1-99999999999999999999/*", "1-3/4", "bytes 1-5/6", "",
+    ] {
+        let server = Server::start(move |_| Reply::status(206).header("content-range", range).body("lob")).await;
+        assert_eq!(blob(&Setup::of(&server).build(), 1).await.unwrap_err(), malformed(Kind::Blob, Flaw::Range), "{range}");
+    }
+    let server = Server::start(|_| Reply::status(206).body("lob")).await;
+    assert_eq!(blob(&Setup::of(&server).build(), 1).await.unwrap_err(), malformed(Kind::Blob, Flaw::Range));
+    let server = Server::start(|_| Reply::status(206).header("content-range", "bytes 0-3/4").body("blob")).await;
+    let error = blob(&Setup::of(&server).build(), 0).await.unwrap_err();
+    assert_eq!(error, malformed(Kind::Blob, Flaw::Range), "a part where the whole was asked for");
+    let server = Server::start(|_| Reply::status(416)).await;
+    assert_eq!(blob(&Setup::of(&server).build(), 9).await.unwrap_err(), malformed(Kind::Blob, Flaw::Status(416)));
+}
+
+#[tokio::test]
+async fn a_blob_larger_than_any_may_be_is_not_begun() {
+    let server = Server::start(|_| Reply::ok(vec![0; 1001])).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.blob_bytes_max = 1000).build();
+    assert_eq!(blob(&upstream, 0).await.unwrap_err(), malformed(Kind::Blob, Flaw::TooLarge(1000)));
+}
+
+#[tokio::test]
+async fn a_small_blob_is_bounded() {
+    let server = Server::start(|_| Reply::ok("blob")).await;
+    let upstream = Setup::of(&server).build();
+    assert_eq!(&upstream.small_blob(&repository(), &digest(), 4).await.unwrap()[..], b"blob");
+    let error = upstream.small_blob(&repository(), &digest(), 3).await.unwrap_err();
+    assert_eq!(error, malformed(Kind::Blob, Flaw::TooLarge(3)));
+    let server = Server::start(|_| Reply::status(200).then(Step::Flood)).await;
+    let error = Setup::of(&server).build().small_blob(&repository(), &digest(), 100_000).await.unwrap_err();
+    assert_eq!(error, malformed(Kind::Blob, Flaw::TooLarge(100_000)));
+}
+
+#[tokio::test]
+async fn a_blob_that_breaks_off_ends_in_an_error() {
+    let server = Server::start(|_| Reply::status(200).then(Step::Bytes("bl".into())).then(Step::Break)).await;
+    let upstream = Setup::of(&server).build();
+    let mut stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]));
+    let error = stream.next().await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost });
+}

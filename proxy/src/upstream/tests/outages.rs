@@ -1,0 +1,227 @@
+//! Upstreams that are slow, gone, or not who they should be.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use config::Scheme;
+use http::Version;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{
+    super::{
+        Upstream,
+        error::{Flaw, Kind, Outage, TlsFault, UpstreamError, UpstreamSetupError},
+    },
+    SOON, Setup, digest, manifest, repository,
+    server::{Certificate, GOOD, Reply, Server, Step, read_head, write},
+};
+
+fn unavailable(why: Outage) -> UpstreamError {
+    UpstreamError::Unavailable { what: Kind::Manifest, why }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_is_not_waited_for() {
+    let server = Server::start_async(|_| Box::pin(pending())).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = SOON).build();
+    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::AnswerTimedOut(SOON)));
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_not_waited_for() {
+    let server = Server::start(|_| Reply::status(200).then(Step::Bytes("bl".into())).then(Step::Stall)).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = SOON).build();
+    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Stalled(SOON)));
+    let mut stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
+    assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]));
+    let error = stream.next().await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::Stalled(SOON) });
+}
+
+#[tokio::test]
+async fn a_small_body_that_trickles_is_not_waited_for() {
+    let server = Server::start(|_| Reply::status(200).then(Step::trickle())).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = 4 * SOON).build();
+    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Slow(8 * SOON)));
+}
+
+#[tokio::test]
+async fn a_port_without_a_listener_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let error = manifest(&Setup::at(Scheme::Http, "127.0.0.1", port).build()).await.unwrap_err();
+    assert_eq!(error, unavailable(Outage::ConnectionRefused));
+    assert_eq!(error.to_string(), "fetching the manifest: connection refused");
+}
+
+#[tokio::test]
+async fn a_name_that_does_not_resolve_is_told() {
+    let label_too_long = format!("{}.example", "a".repeat(64));
+    let error = manifest(&Setup::at(Scheme::Https, &label_too_long, 443).build()).await.unwrap_err();
+    assert_eq!(error, unavailable(Outage::NameUnknown));
+}
+
+#[tokio::test]
+async fn a_handshake_that_does_not_end_counts_as_connecting() {
+    let server = Server::start_raw(|stream: TcpStream| async move {
+        pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let setup = Setup::at(Scheme::Https, "127.0.0.1", server.port()).limits(|limits| limits.connect_timeout = SOON);
+    let error = manifest(&setup.build()).await.unwrap_err();
+    assert_eq!(error, unavailable(Outage::ConnectTimedOut(SOON)));
+    assert_eq!(error.to_string(), "fetching the manifest: timed out after 0.05 s connecting");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_too_long_is_tried_anew_once() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    // Each connection answers one request, is kept alive, and ends at the next request without a word.
+    let server = Server::start_raw(move |mut stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if read_head(&mut stream).await {
+                write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+                read_head(&mut stream).await;
+            }
+        }
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    for _ in 0..3 {
+        assert_eq!(&manifest(&upstream).await.unwrap().bytes[..], b"{}");
+    }
+    assert_eq!(connections.load(Ordering::SeqCst), 3, "connections were not reused at all, or more than once retried");
+}
+
+#[tokio::test]
+async fn an_upstream_that_always_hangs_up_is_tried_twice() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = Server::start_raw(move |mut stream| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            read_head(&mut stream).await;
+        }
+    })
+    .await;
+    assert_eq!(manifest(&Setup::of(&server).build()).await.unwrap_err(), unavailable(Outage::ConnectionLost));
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_is_not_http_or_has_too_large_a_head_is_refused() {
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(1 << 20));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(10_000));
+    let both = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx";
+    for answer in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", &large, &many, both] {
+        let text = answer.to_owned();
+        let server = Server::start_raw(move |mut stream| {
+            let text = text.clone();
+            async move {
+                read_head(&mut stream).await;
+                write(&mut stream, &text).await;
+                // The client hangs up once it has seen enough.
+                read_head(&mut stream).await;
+            }
+        })
+        .await;
+        let error = manifest(&Setup::of(&server).build()).await.unwrap_err();
+        assert_eq!(error, UpstreamError::Malformed { what: Kind::Manifest, why: Flaw::Http }, "{}", &answer[..20]);
+    }
+}
+
+#[tokio::test]
+async fn interim_answers_without_end_are_not_waited_for() {
+    let server = Server::start_raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        while stream.writable().await.is_ok() && stream.try_write(b"HTTP/1.1 103 Early Hints\r\n\r\n").is_ok() {
+            tokio::task::yield_now().await;
+        }
+        pending::<()>().await;
+    })
+    .await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = SOON).build();
+    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::AnswerTimedOut(SOON)));
+}
+
+#[tokio::test]
+async fn requests_beyond_the_limit_wait_and_then_give_up() {
+    let server = Server::start(|seen| {
+        if seen.path.contains("/blobs/") { Reply::status(200).then(Step::Stall) } else { Reply::ok("{}") }
+    })
+    .await;
+    let setup = Setup::of(&server).limits(|limits| {
+        limits.upstream_connections_max = 1;
+        limits.upstream_response_timeout = 4 * SOON;
+    });
+    let upstream = setup.build();
+    let stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
+    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Busy(1)));
+    drop(stream);
+    assert!(manifest(&upstream).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_upstream_with_its_own_authority_is_spoken_to_over_http_2() {
+    let server = Server::start_tls(GOOD, |_| Reply::ok("{}")).await;
+    let upstream = Setup::of(&server).build();
+    manifest(&upstream).await.unwrap();
+    assert_eq!(server.seen()[0].version, Version::HTTP_2);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_who_it_should_be_gets_no_request() {
+    let other_name = Certificate { name: "localhost", ..GOOD };
+    let expired = Certificate { until: 2001, ..GOOD };
+    for (certificate, is_known, fault, text) in [
+        (other_name, true, TlsFault::WrongHost, "TLS: certificate is not valid for host"),
+        (expired, true, TlsFault::Expired, "TLS: certificate expired"),
+        (GOOD, false, TlsFault::UnknownIssuer, "TLS: unknown issuer"),
+    ] {
+        let server = Server::start_tls(certificate, |_| Reply::ok("{}")).await;
+        let mut setup = Setup::of(&server).credentials("user", "hunter2");
+        if !is_known {
+            setup.upstream.ca_file = None;
+        }
+        let error = manifest(&setup.build()).await.unwrap_err();
+        assert_eq!(error, unavailable(Outage::Tls(fault)));
+        assert!(error.to_string().ends_with(text), "{error}");
+        assert_eq!(server.seen().len(), 0);
+    }
+    let plain = Server::start(|_| Reply::ok("{}")).await;
+    let error = manifest(&Setup::at(Scheme::Https, "127.0.0.1", plain.port()).build()).await.unwrap_err();
+    assert_eq!(error, unavailable(Outage::Tls(TlsFault::Handshake)));
+}
+
+#[tokio::test]
+async fn what_cannot_be_set_up_is_told_before_anything_is_sent() {
+    let build = |setup: &Setup| Upstream::new(&setup.upstream, &setup.limits).map(|_| ()).unwrap_err();
+    let at = |scheme, host| Setup::at(scheme, host, 443);
+    let plain = at(Scheme::Http, "registry.example").credentials("user", "hunter2");
+    assert!(matches!(build(&plain), UpstreamSetupError::PlainCredentials { .. }));
+    let colon = at(Scheme::Https, "registry.example").credentials("us:er", "hunter2");
+    assert!(matches!(build(&colon), UpstreamSetupError::Username { .. }));
+    for (text, want) in [
+        ("", "got none"),
+        ("no certificate", "got none"),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "got text that is not PEM"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "got a certificate that cannot be an authority's"),
+    ] {
+        let mut setup = at(Scheme::Https, "registry.example");
+        setup.upstream.ca_file = Some(setup.file("ca.pem", text));
+        let error = build(&setup);
+        assert!(error.to_string().ends_with(want), "{error}");
+    }
+    let mut missing = at(Scheme::Https, "registry.example");
+    missing.upstream.ca_file = Some(missing.files.path().join("absent"));
+    assert!(matches!(build(&missing), UpstreamSetupError::File { key: "ca_file", .. }));
+}
