@@ -1,0 +1,11 @@
+//! What scenarios are made of: a throw-away Sigstore, an upstream that can be told to misbehave, images, clients, and the whole
+//! world with pratique in front of it.
+//!
+//! Everything here signs for real; nothing in the product knows that it is being tested.
+
+pub mod client;
+pub mod image;
+pub mod pull;
+pub mod sigstore;
+pub mod upstream;
+pub mod world;

@@ -1,0 +1,80 @@
+//! Keys made on the spot, of the kinds that sign images.
+
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
+    PublicKeyData as _, RsaKeySize, SigningKey as _,
+};
+use sha2::{Digest as _, Sha256};
+
+/// A kind of key and the hash that goes with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyKind {
+    /// ECDSA over P-256 with SHA-256: what `cosign generate-key-pair` makes.
+    P256,
+    /// ECDSA over P-384 with SHA-384.
+    P384,
+    /// Ed25519.
+    Ed25519,
+    /// RSA of 2048 bits, PKCS#1 v1.5 with SHA-256. Takes some hundred milliseconds to make.
+    Rsa2048,
+}
+
+impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
+}
+
+/// A private key with its public half in the spellings that Sigstore uses.
+pub(super) struct Key {
+    pub(super) kind: KeyKind,
+    pub(super) pair: KeyPair,
+}
+
+impl Key {
+    pub(super) fn generate(kind: KeyKind) -> Self {
+        let pair = match kind {
+            KeyKind::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
+            KeyKind::P384 => KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384),
+            KeyKind::Ed25519 => KeyPair::generate_for(&PKCS_ED25519),
+            KeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
+        };
+        let pair = pair.expect("aws-lc makes keys of these four kinds");
+        Self { kind, pair }
+    }
+
+    /// ECDSA signatures come in DER, as everywhere in Sigstore.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.pair
+            .sign(message)
+            .expect("a key that was generated signs")
+    }
+
+    /// `SubjectPublicKeyInfo` in DER.
+    pub(super) fn public_der(&self) -> Vec<u8> {
+        self.pair.subject_public_key_info()
+    }
+
+    /// The same as PEM, 64 columns, with a final newline.
+    pub(super) fn public_pem(&self) -> String {
+        pem("PUBLIC KEY", &self.public_der())
+    }
+
+    /// By which logs, and hints in bundles, name a key: SHA-256 of its DER.
+    pub(super) fn id(&self) -> [u8; 32] {
+        Sha256::digest(self.public_der()).into()
+    }
+}
+
+/// PEM as Go writes it: 64 columns, a newline after the last line.
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (column, character) in STANDARD.encode(der).chars().enumerate() {
+        if column > 0 && column % 64 == 0 {
+            text.push('\n');
+        }
+        text.push(character);
+    }
+    text.push_str(&format!("\n-----END {label}-----\n"));
+    text
+}

@@ -1,0 +1,563 @@
+//! The rules about who may know whom, executable. Dependencies are read from Cargo, names from the source text without comments,
+//! literals and test modules.
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a rule that cannot be read is a rule that failed"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+/// Which of our crates each of our crates may depend on, tests included: the arrows `oci ← config ← {storage, policy} ← proxy ← {tests, benches}`.
+const DIRECTIONS: [(&str, &[&str]); 7] = [
+    ("oci", &[]),
+    ("config", &["oci"]),
+    ("storage", &["oci", "config"]),
+    ("policy", &["oci", "config"]),
+    ("proxy", &["oci", "config", "storage", "policy"]),
+    ("tests", &["oci", "config", "storage", "policy", "proxy"]),
+    (
+        "benches",
+        &["oci", "config", "storage", "policy", "proxy", "tests"],
+    ),
+];
+
+/// What each crate never depends on outside its tests. A name that ends in `*` stands for all that begin so.
+const NEVER: [(&str, &[&str]); 4] = [
+    (
+        "oci",
+        &[
+            "tokio*",
+            "hyper*",
+            "http*",
+            "rustls*",
+            "figment",
+            "redb",
+            "sigstore-*",
+        ],
+    ),
+    (
+        "config",
+        &["tokio*", "hyper*", "http*", "rustls*", "redb", "sigstore-*"],
+    ),
+    (
+        "storage",
+        &[
+            "hyper*",
+            "http*",
+            "rustls*",
+            "figment",
+            "sigstore-*",
+            "tower*",
+        ],
+    ),
+    (
+        "policy",
+        &[
+            "tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "tower*", "tracing*",
+        ],
+    ),
+];
+
+/// Crates that only one of ours may know, so that they can be replaced; `tests` makes its own signatures.
+const OWNERS: [(&str, &[&str]); 6] = [
+    ("redb", &["storage"]),
+    ("sled", &["storage"]),
+    ("figment", &["config"]),
+    ("sigstore-*", &["policy", "tests"]),
+    ("serde-saphyr", &["policy"]),
+    ("hyper*", &["proxy", "tests", "benches"]),
+];
+
+/// Names that only these files (or folders) of the product's sources may contain.
+const NAMED_IN: [(&str, &[&str]); 5] = [
+    ("redb", &["storage/src/facts.rs", "storage/src/facts/"]),
+    (
+        "sigstore_*",
+        &["policy/src/sigstore.rs", "policy/src/sigstore/"],
+    ),
+    ("figment", &["config/src/"]),
+    ("SystemTime", &["proxy/src/clock.rs"]),
+    ("vars_os", &["config/src/environment.rs"]),
+];
+
+/// How often `policy/src/admit.rs`, and nothing else, asserts an admission (an image, a piece of evidence) and a permit.
+const ADMITTED_ASSERTIONS: usize = 2;
+const PERMIT_ASSERTIONS: usize = 1;
+
+#[test]
+fn crates_depend_on_each_other_in_one_direction_only() {
+    let packages = packages();
+    let allowed: BTreeMap<_, _> = DIRECTIONS.into();
+    let members: BTreeSet<_> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    assert_eq!(
+        members,
+        allowed.keys().copied().collect(),
+        "every member has its place in DIRECTIONS"
+    );
+    for package in &packages {
+        for (dependency, _) in &package.dependencies {
+            let is_ours = members.contains(dependency.as_str());
+            let is_allowed = allowed[package.name.as_str()].contains(&dependency.as_str());
+            assert!(
+                !is_ours || is_allowed,
+                "{} must not depend on {dependency}",
+                package.name
+            );
+        }
+    }
+}
+
+#[test]
+fn no_crate_depends_on_what_it_must_not_know() {
+    let packages = packages();
+    for (name, never) in NEVER {
+        let package = packages
+            .iter()
+            .find(|package| package.name == name)
+            .unwrap();
+        for dependency in package.shipped() {
+            let broken = never.iter().find(|pattern| is_meant(pattern, dependency));
+            assert_eq!(broken, None, "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn replaceable_crates_are_known_to_their_owners_only() {
+    let packages = packages();
+    for (pattern, owners) in OWNERS {
+        for package in &packages {
+            for (dependency, _) in &package.dependencies {
+                let is_allowed = owners.contains(&package.name.as_str());
+                assert!(
+                    !is_meant(pattern, dependency) || is_allowed,
+                    "{} must not depend on {dependency}",
+                    package.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn features_do_not_exist_so_none_can_weaken_the_product() {
+    for package in packages() {
+        assert!(
+            package.features.is_empty(),
+            "{} has features: {:?}",
+            package.name,
+            package.features
+        );
+    }
+}
+
+#[test]
+fn every_member_inherits_the_lints_and_no_code_is_unsafe() {
+    let read = |path: PathBuf| -> Vec<String> {
+        fs::read_to_string(path)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    };
+    let has = |lines: &[String], section: &str, line: &str| {
+        lines
+            .windows(2)
+            .any(|pair| pair[0].trim() == section && pair[1].trim() == line)
+    };
+    for package in packages() {
+        assert!(
+            has(
+                &read(package.manifest.clone()),
+                "[lints]",
+                "workspace = true"
+            ),
+            "{} has lints of its own",
+            package.name
+        );
+    }
+    assert!(has(
+        &read(root().join("Cargo.toml")),
+        "[workspace.lints.rust]",
+        "unsafe_code = \"forbid\""
+    ));
+}
+
+#[test]
+fn names_stay_in_the_files_that_own_them() {
+    let files = product_sources();
+    for (pattern, owners) in NAMED_IN {
+        let naming: Vec<_> = files
+            .iter()
+            .filter(|(_, code)| names(code).any(|name| is_meant(pattern, name)))
+            .map(|(path, _)| path)
+            .collect();
+        assert!(
+            !naming.is_empty(),
+            "{pattern} is named nowhere: this rule guards nothing"
+        );
+        for path in naming {
+            assert!(
+                owners.iter().any(|owner| path.starts_with(owner)),
+                "{path} names {pattern}"
+            );
+        }
+    }
+}
+
+#[test]
+fn deciding_and_parsing_touch_no_file_socket_clock_or_task() {
+    for (path, code) in product_sources() {
+        if path.starts_with("policy/src/") || path.starts_with("storage/oci/src/") {
+            for name in names(&code) {
+                let is_effect = matches!(
+                    name,
+                    "fs" | "net"
+                        | "env"
+                        | "process"
+                        | "thread"
+                        | "File"
+                        | "TcpStream"
+                        | "SystemTime"
+                        | "Instant"
+                        | "tokio"
+                        | "async"
+                );
+                assert!(!is_effect, "{path} names {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn handlers_reach_the_world_through_resolve_and_admission_only() {
+    for (path, code) in product_sources() {
+        if path.starts_with("proxy/src/handle") {
+            for door in [
+                "upstream::",
+                "storage::",
+                "hyper::",
+                "hyper_util::",
+                "tokio::net",
+                "tokio::fs",
+                "std::fs",
+                "std::net",
+            ] {
+                assert!(!code.contains(door), "{path} names {door}");
+            }
+        }
+    }
+}
+
+#[test]
+fn only_respond_makes_bodies() {
+    let mut makers = BTreeSet::new();
+    for (path, code) in product_sources()
+        .into_iter()
+        .filter(|(path, _)| path.starts_with("proxy/src/"))
+    {
+        if code.contains("ServedBody::")
+            || code.contains("ServedBody(") && !code.contains("pub struct ServedBody(")
+        {
+            makers.insert(path.clone());
+        }
+        for conversion in [
+            "From<Bytes> for ServedBody",
+            "Into<ServedBody>",
+            "Default for ServedBody",
+            "for Admitted",
+            "for Permit",
+        ] {
+            assert!(!code.contains(conversion), "{path} has {conversion}");
+        }
+    }
+    assert_eq!(makers, BTreeSet::from(["proxy/src/respond.rs".to_owned()]));
+}
+
+#[test]
+fn admissions_are_asserted_at_known_places_only() {
+    let mut found = BTreeMap::new();
+    for (path, code) in product_sources() {
+        for assertion in ["Admitted::assertion(", "Permit::assertion("] {
+            let count = code.matches(assertion).count();
+            if count > 0 {
+                found.insert((path.clone(), assertion), count);
+            }
+        }
+    }
+    let admit = || "policy/src/admit.rs".to_owned();
+    let known = [
+        ((admit(), "Admitted::assertion("), ADMITTED_ASSERTIONS),
+        ((admit(), "Permit::assertion("), PERMIT_ASSERTIONS),
+    ];
+    assert_eq!(found, known.into());
+}
+
+#[test]
+fn an_admission_has_one_constructor_and_no_conversion() {
+    let (_, code) = product_sources()
+        .into_iter()
+        .find(|(path, _)| path == "policy/src/admit/admitted.rs")
+        .unwrap();
+    for name in names(&code) {
+        let makes_one = matches!(
+            name,
+            "Deserialize"
+                | "Default"
+                | "From"
+                | "TryFrom"
+                | "Into"
+                | "DerefMut"
+                | "AsMut"
+                | "map"
+                | "new"
+        );
+        assert!(!makes_one, "admitted.rs names {name}");
+    }
+    assert_eq!(
+        code.matches("fn assertion").count(),
+        2,
+        "one for Admitted, one for Permit"
+    );
+    assert_eq!(
+        code.matches("pub(super) fn assertion").count(),
+        2,
+        "visible to admit.rs alone"
+    );
+}
+
+#[test]
+fn comments_literals_and_test_modules_are_not_code() {
+    let text = "use a::b; // redb\n/* redb /* redb */ */ let c = \"redb \\\" redb\"; let d = r#\"redb \" redb\"#; let e = '\"'; fn f<'x>() {}\n\
+                #[cfg(test)]\nmod tests { use redb; }";
+    let code = code_of(text);
+    assert!(!code.contains("redb"), "{code}");
+    assert_eq!(
+        names(&code)
+            .filter(|name| name.len() == 1)
+            .collect::<String>(),
+        "abcdefx"
+    );
+}
+
+// ---- Cargo's view
+
+struct Package {
+    name: String,
+    manifest: PathBuf,
+    /// Name, and whether it is for tests only.
+    dependencies: Vec<(String, bool)>,
+    features: Vec<String>,
+}
+
+impl Package {
+    fn shipped(&self) -> impl Iterator<Item = &str> {
+        self.dependencies
+            .iter()
+            .filter(|(_, is_dev)| !is_dev)
+            .map(|(name, _)| name.as_str())
+    }
+}
+
+/// The members of the workspace and their direct dependencies. Needs no network.
+fn packages() -> Vec<Package> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args([
+            "metadata",
+            "--offline",
+            "--no-deps",
+            "--format-version",
+            "1",
+            "--manifest-path",
+        ])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(package)
+        .collect()
+}
+
+fn package(from: &Value) -> Package {
+    let dependency = |from: &Value| {
+        (
+            from["name"].as_str().unwrap().to_owned(),
+            from["kind"].as_str().is_some_and(|kind| kind == "dev"),
+        )
+    };
+    Package {
+        name: from["name"].as_str().unwrap().into(),
+        manifest: from["manifest_path"].as_str().unwrap().into(),
+        dependencies: from["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(dependency)
+            .collect(),
+        features: from["features"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect(),
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// `sigstore-*` means every name that begins so, any other pattern itself.
+fn is_meant(pattern: &str, name: &str) -> bool {
+    pattern
+        .strip_suffix('*')
+        .map_or(pattern == name, |start| name.starts_with(start))
+}
+
+// ---- source text
+
+/// Path from the root, and code, of every file that is shipped.
+fn product_sources() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    for source in [
+        "config/src",
+        "storage/oci/src",
+        "storage/src",
+        "policy/src",
+        "proxy/src",
+    ] {
+        collect(&root().join(source), &mut files);
+    }
+    assert!(files.len() > 40, "found {} files only", files.len());
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let stem = path.file_stem().unwrap();
+        // Test modules in files of their own are all called so.
+        if stem == "tests" {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let from_root = path
+                .strip_prefix(root())
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned();
+            files.push((from_root, code_of(&fs::read_to_string(&path).unwrap())));
+        }
+    }
+}
+
+fn names(code: &str) -> impl Iterator<Item = &str> {
+    code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|name| !name.is_empty())
+}
+
+/// The text up to its inline test module, with comments and literals blanked out.
+fn code_of(text: &str) -> String {
+    let (shipped, _) = text
+        .split_once("#[cfg(test)]\nmod tests {")
+        .unwrap_or((text, ""));
+    let mut code = String::with_capacity(shipped.len());
+    let mut rest = shipped;
+    while let Some(first) = rest.chars().next() {
+        let skipped = skipped_bytes(rest, code.chars().last());
+        if skipped == 0 {
+            code.push(first);
+            rest = &rest[first.len_utf8()..];
+        } else {
+            code.push(' ');
+            rest = &rest[skipped..];
+        }
+    }
+    code
+}
+
+/// How many bytes at the start of `rest` are a comment or a literal.
+fn skipped_bytes(rest: &str, before: Option<char>) -> usize {
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return block_comment(rest);
+    }
+    if rest.starts_with('"') {
+        return quoted(rest, '"');
+    }
+    if rest.starts_with('\'') {
+        // A lifetime is not a literal: 'a' and '\n' are, 'a> and 'static are not.
+        let mut chars = rest.chars().skip(1);
+        let is_literal = chars.next() == Some('\\') || chars.next() == Some('\'');
+        return if is_literal { quoted(rest, '\'') } else { 0 };
+    }
+    let starts_word = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
+    let hashes = rest
+        .strip_prefix('r')
+        .map_or(0, |raw| raw.len() - raw.trim_start_matches('#').len());
+    if starts_word && rest.starts_with('r') && rest[1 + hashes..].starts_with('"') {
+        let end = format!("\"{}", "#".repeat(hashes));
+        let body = 2 + hashes;
+        return rest[body..]
+            .find(&end)
+            .map_or(rest.len(), |at| body + at + end.len());
+    }
+    0
+}
+
+fn block_comment(rest: &str) -> usize {
+    let (mut depth, mut at) = (0_usize, 0);
+    while at < rest.len() {
+        if rest[at..].starts_with("/*") {
+            (depth, at) = (depth + 1, at + 2);
+        } else if rest[at..].starts_with("*/") {
+            (depth, at) = (depth - 1, at + 2);
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += rest[at..].chars().next().unwrap().len_utf8();
+        }
+    }
+    rest.len()
+}
+
+fn quoted(rest: &str, quote: char) -> usize {
+    let mut is_escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        if is_escaped {
+            is_escaped = false;
+        } else if c == '\\' {
+            is_escaped = true;
+        } else if c == quote {
+            return at + c.len_utf8();
+        }
+    }
+    rest.len()
+}
