@@ -11,42 +11,32 @@
 mod admitted;
 mod case;
 mod child;
+mod judgement;
 mod verdict;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use oci::{Addressed, Algorithm, Digest, ManifestKind, Repository, UnixTime, UntrustedManifest};
 
 pub use admitted::{Admitted, EvidenceManifest, Manifest, Permit};
 pub use child::{ChildJudgement, ChildOutcome};
+pub use judgement::{Assessment, JudgeError, Judgement, Outcome, Readmission, Undecided, VerdictLifetimes};
 
 use crate::{
     authority::AuthorityKind,
-    cip::LoadErrors,
     evidence::UntrustedEvidence,
     fingerprint::Fingerprint,
     policy_set::{Policy, PolicySet},
     record::{Effect, Record},
-    refusal::Refusal,
+    refusal::bounded,
     servable::{self, EvidenceLink, NotEvidence},
     sigstore::{self, Sigstore},
-    trust_root::{TrustRoot, TrustRootError},
+    trust_root::TrustRoot,
     verifier::Verifier,
 };
 use admitted::Grounds;
 use case::Case;
 use verdict::{Terms, Verdict};
-
-/// How long verdicts last that time alone can change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VerdictLifetimes {
-    /// Of *absent*: images are pushed seconds before they are signed.
-    pub absent_ttl: Duration,
-    /// Of *refused*.
-    pub refused_ttl: Duration,
-    /// When the trust root becomes too old to be used; never where none. Every verdict that used it ends then.
-    pub trust_root_ends: Option<UnixTime>,
-}
 
 /// Everything that is judged by: policies, trust root, lifetimes. Immutable; a reload makes another.
 pub struct Judge {
@@ -54,75 +44,6 @@ pub struct Judge {
     trust_root: [u8; 32],
     lifetimes: VerdictLifetimes,
     verifier: Box<dyn Verifier>,
-}
-
-/// Why there can be no judge.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JudgeError {
-    /// A policy holds a key that nothing can verify with.
-    #[error("policies name keys that cannot be used")]
-    Keys(#[source] LoadErrors),
-    /// The trust root cannot be used.
-    #[error("trust root cannot be used")]
-    TrustRoot(#[source] TrustRootError),
-}
-
-/// What judging a digest found. Admits nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Assessment {
-    /// Every policy was decided.
-    Complete(Record),
-    /// Some policy could not be decided, and does not matter: it only warns, or another refuses anyway. Never stored.
-    Partial(Record),
-    /// Nobody can say.
-    Undecided(Undecided),
-}
-
-/// What judging gave.
-#[derive(Debug)]
-pub struct Judgement {
-    /// To be stored; none where the verdict could not be made in full.
-    pub record: Option<Record>,
-    /// To be kept in memory only, for as long as it holds: a `warn` policy could not be decided, and an outage must not cost each
-    /// pull the whole time budget. None where `record` is there, and where nothing was decided.
-    pub in_memory: Option<Record>,
-    /// What it led to.
-    pub outcome: Outcome,
-}
-
-/// What judging led to.
-#[derive(Debug)]
-pub enum Outcome {
-    /// To be served, with a warning where the admission has one.
-    Admitted(Admitted<Manifest>),
-    /// Evidence was seen and is not good enough, or none could help.
-    Refused(Refusal),
-    /// There is no evidence yet.
-    Absent(Refusal),
-    /// Nobody can say. Never remembered.
-    Undecided(Undecided),
-}
-
-/// Why nobody can say. Not a refusal: nothing is known against the image.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("policy {policy} cannot be decided: {why}")]
-pub struct Undecided {
-    /// The first enforced policy that could not be decided.
-    pub policy: String,
-    /// One clause; foreign text in it is escaped.
-    pub why: String,
-}
-
-/// What a stored verdict is worth now.
-#[derive(Debug)]
-pub enum Readmission {
-    /// To be served.
-    Admitted(Admitted<Manifest>),
-    /// Not to be served.
-    Refused(Refusal),
-    /// Worth nothing: judge again.
-    Ended,
 }
 
 impl Judge {
@@ -168,7 +89,7 @@ impl Judge {
         now: UnixTime,
     ) -> Judgement {
         let assessment = self.assess(repository, manifest.digest(), evidence, now);
-        conclude(manifest, Vec::new(), assessment) // 7.
+        conclude(manifest, None, assessment) // 7.
     }
 
     /// Judges a digest by its evidence without admitting anything: what `verify` and `explain` tell.
@@ -216,8 +137,7 @@ impl Judge {
         now: UnixTime,
     ) -> Readmission {
         let fingerprint = self.fingerprint(repository, manifest.digest());
-        let image = Image { repository, fingerprint, path: Vec::new() };
-        self.recall(image, manifest, record, now)
+        self.recall((repository, fingerprint), None, manifest, record, now)
     }
 
     /// Leave to serve a blob: `None` unless it is the config or a layer of this admitted image. An index permits no blobs.
@@ -297,17 +217,24 @@ impl Judge {
     }
 
     /// From stored verdict to readmission; the numbers are those of [`Judge::readmit`].
-    fn recall(&self, image: Image<'_>, manifest: UntrustedManifest, record: &Record, now: UnixTime) -> Readmission {
+    fn recall(
+        &self,
+        (repository, fingerprint): (&Repository, Fingerprint),
+        index: Option<&Admitted<Manifest>>,
+        manifest: UntrustedManifest,
+        record: &Record,
+        now: UnixTime,
+    ) -> Readmission {
         let counts = record.is_ours() // 1.
-            && &record.repository == image.repository // 2.
+            && &record.repository == repository // 2.
             && &record.digest == manifest.digest()
-            && record.fingerprint == image.fingerprint // 3.
+            && record.fingerprint == fingerprint // 3.
             && record.holds_at(now) // 4.
             && self.root_usable(now); // 5.
         if !counts {
             return Readmission::Ended;
         }
-        match realize(manifest, image.path, record) {
+        match realize(manifest, index, record) {
             Outcome::Admitted(admitted) => Readmission::Admitted(admitted),
             Outcome::Refused(refusal) | Outcome::Absent(refusal) => Readmission::Refused(refusal),
             Outcome::Undecided(_) => Readmission::Ended,
@@ -315,23 +242,15 @@ impl Judge {
     }
 }
 
-/// What a stored verdict must be about besides the manifest.
-struct Image<'a> {
-    repository: &'a Repository,
-    fingerprint: Fingerprint,
-    /// The indexes, outermost first, through which the manifest is reached.
-    path: Vec<Digest>,
-}
-
 /// From assessment to outcome.
-fn conclude(manifest: UntrustedManifest, path: Vec<Digest>, assessment: Assessment) -> Judgement {
+fn conclude(manifest: UntrustedManifest, index: Option<&Admitted<Manifest>>, assessment: Assessment) -> Judgement {
     match assessment {
         Assessment::Complete(record) => {
-            let outcome = realize(manifest, path, &record);
+            let outcome = realize(manifest, index, &record);
             Judgement { record: Some(record), in_memory: None, outcome }
         }
         Assessment::Partial(record) => {
-            let outcome = realize(manifest, path, &record);
+            let outcome = realize(manifest, index, &record);
             Judgement { record: None, in_memory: Some(record), outcome }
         }
         Assessment::Undecided(undecided) => {
@@ -341,25 +260,28 @@ fn conclude(manifest: UntrustedManifest, path: Vec<Digest>, assessment: Assessme
 }
 
 /// What a verdict that counts leads to. The only place where a manifest is asserted to be admitted.
-fn realize(manifest: UntrustedManifest, path: Vec<Digest>, record: &Record) -> Outcome {
+///
+/// A child is served with its index's warning as it is now, and no longer than its index.
+fn realize(manifest: UntrustedManifest, index: Option<&Admitted<Manifest>>, record: &Record) -> Outcome {
     if manifest.digest() != &record.digest {
         // Callers compare before they come here; an assertion about another digest is the one thing that must not happen.
         let why = "the verdict is about another digest".to_owned();
         return Outcome::Undecided(Undecided { policy: String::new(), why });
     }
-    let warning = match &record.effect {
+    let own = match &record.effect {
         Effect::Serve => None,
-        Effect::Warn(warning) => Some(warning.clone()),
+        Effect::Warn(warning) => Some(warning.as_str()),
         Effect::Refuse(refusal) => return Outcome::Refused(refusal.clone()),
         Effect::Absent(refusal) => return Outcome::Absent(refusal.clone()),
     };
+    let warnings: Vec<_> = index.and_then(Admitted::warning).into_iter().chain(own).collect();
     let grounds = Grounds {
         repository: record.repository.clone(),
         digest: record.digest.clone(),
-        path,
+        path: index.map(child::path_through).unwrap_or_default(),
         fingerprint: record.fingerprint,
-        ends: record.ends_at,
-        warning,
+        ends: index.and_then(Admitted::ends).into_iter().chain(record.ends_at).min(),
+        warning: (!warnings.is_empty()).then(|| bounded(warnings.join("; "))),
         findings: record.policies.clone(),
     };
     Outcome::Admitted(Admitted::assertion(Manifest(manifest), Arc::new(grounds)))
@@ -367,7 +289,9 @@ fn realize(manifest: UntrustedManifest, path: Vec<Digest>, record: &Record) -> O
 
 /// The only place where a permit is asserted.
 fn permit_within(manifest: &UntrustedManifest, grounds: &Arc<Grounds>, blob: &Digest) -> Option<Permit> {
-    let ManifestKind::Image { config, layers } = manifest.kind() else { return None };
+    let ManifestKind::Image { config, layers } = manifest.kind() else {
+        return None;
+    };
     let reached = std::iter::once(config).chain(layers).find(|descriptor| &descriptor.digest == blob)?;
     let blob = (reached.digest.clone(), reached.size);
     Some(Permit::assertion(blob, manifest.digest().clone(), Arc::clone(grounds)))
@@ -384,6 +308,12 @@ fn needs_evidence(policies: &[&Policy], digest: &Digest) -> bool {
 /// Without the verifier, which has nothing to show.
 impl fmt::Debug for Judge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Judge").field("policies", &self.policies).field("lifetimes", &self.lifetimes).finish_non_exhaustive()
+        f.debug_struct("Judge")
+            .field("policies", &self.policies)
+            .field("lifetimes", &self.lifetimes)
+            .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,8 @@ mod trust_root;
 mod verifier;
 
 pub use admit::{
-    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Manifest, Outcome, Permit, Readmission,
-    Undecided, VerdictLifetimes,
+    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Manifest,
+    Outcome, Permit, Readmission, Undecided, VerdictLifetimes,
 };
 pub use authority::{Authority, AuthorityKind, HashAlgorithm, Key, Keyless, StaticAction};
 pub use cip::{LoadError, LoadErrors};

@@ -100,7 +100,9 @@ impl Reason {
             Self::SignatureMissing | Self::NotASignature => {
                 Some("sign the image in this repository, or pull again in a moment if it was just pushed")
             }
-            Self::LogMissing => Some("sign with the transparency log enabled; signatures are verified offline from what the registry holds"),
+            Self::LogMissing => Some(
+                "sign with the transparency log enabled; signatures are verified offline from what the registry holds",
+            ),
             Self::TrustRootExpired => Some("refresh the trust root"),
             Self::Sha512Unsupported => Some("ask for the image by its sha256 digest"),
             Self::EvidenceUnreadable

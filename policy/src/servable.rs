@@ -3,11 +3,13 @@
 //! The types that a manifest states prove nothing: cosign's own signatures carry an image config, and podman looks at nothing
 //! else. What counts is that every layer is the JSON its type claims.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use oci::{Addressed, Descriptor, Digest, ManifestKind, MediaType, Tag, UntrustedManifest, json};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 /// Deepest nesting of a layer. Software bills of materials nest a dozen deep.
 const JSON_DEPTH_MAX: usize = 64;
@@ -83,7 +85,9 @@ pub(crate) fn check(
     media_types: &[String],
 ) -> Result<(), NotEvidence> {
     // 1.
-    let ManifestKind::Image { config, layers } = manifest.kind() else { return Err(NotEvidence::Index) };
+    let ManifestKind::Image { config, layers } = manifest.kind() else {
+        return Err(NotEvidence::Index);
+    };
     if layers.is_empty() {
         return Err(NotEvidence::NoLayer);
     }
@@ -122,12 +126,10 @@ fn find<'a>(descriptor: &Descriptor, blobs: &'a [Addressed]) -> Result<&'a [u8],
 
 fn check_layer(layer: &Descriptor, bytes: &[u8], media_types: &[String]) -> Result<(), NotEvidence> {
     let media_type = layer.media_type.as_str();
-    let form = media_types
-        .iter()
-        .any(|listed| listed == media_type)
-        .then(|| Form::of(media_type))
-        .flatten()
-        .ok_or_else(|| NotEvidence::MediaType { digest: layer.digest.clone(), media_type: media_type.to_owned() })?;
+    let form =
+        media_types.iter().any(|listed| listed == media_type).then(|| Form::of(media_type)).flatten().ok_or_else(
+            || NotEvidence::MediaType { digest: layer.digest.clone(), media_type: media_type.to_owned() },
+        )?;
     if form.is(bytes) && !could_be_archive(bytes) {
         Ok(())
     } else {
@@ -155,9 +157,9 @@ struct Marks {
     payload: Option<String>,
     signatures: Option<Vec<IgnoredAny>>,
     media_type: Option<String>,
-    verification_material: Option<BTreeMap<String, IgnoredAny>>,
-    dsse_envelope: Option<BTreeMap<String, IgnoredAny>>,
-    message_signature: Option<BTreeMap<String, IgnoredAny>>,
+    verification_material: Option<Object>,
+    dsse_envelope: Option<Object>,
+    message_signature: Option<Object>,
     #[serde(rename = "_type")]
     kind: Option<String>,
     predicate_type: Option<String>,
@@ -174,7 +176,29 @@ struct Critical {
     #[serde(rename = "type")]
     _kind: String,
     #[serde(rename = "image")]
-    _image: BTreeMap<String, IgnoredAny>,
+    _image: Object,
+}
+
+/// Some JSON object, skipped without being kept.
+struct Object;
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Object {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 impl Form {
@@ -185,7 +209,9 @@ impl Form {
             "application/vnd.in-toto+json" => Self::InToto,
             "application/spdx+json" | "text/spdx+json" => Self::Spdx,
             "application/vnd.cyclonedx+json" => Self::CycloneDx,
-            bundle if bundle.starts_with(MediaType::SIGSTORE_BUNDLE_PREFIX) && bundle.ends_with("+json") => Self::Bundle,
+            bundle if bundle.starts_with(MediaType::SIGSTORE_BUNDLE_PREFIX) && bundle.ends_with("+json") => {
+                Self::Bundle
+            }
             _ => return None,
         })
     }
@@ -202,7 +228,9 @@ impl Form {
     }
 
     fn is(self, bytes: &[u8]) -> bool {
-        let Ok(marks) = json::parse::<Marks>(bytes, JSON_DEPTH_MAX) else { return false };
+        let Ok(marks) = json::parse::<Marks>(bytes, JSON_DEPTH_MAX) else {
+            return false;
+        };
         let dsse = marks.payload_type.is_some() && marks.payload.is_some() && marks.signatures.is_some();
         match self {
             Self::SimpleSigning => marks.critical.is_some(),
@@ -221,7 +249,7 @@ impl Form {
 }
 
 fn is_object(bytes: &[u8]) -> bool {
-    json::parse::<BTreeMap<String, IgnoredAny>>(bytes, JSON_DEPTH_MAX).is_ok()
+    json::parse::<Object>(bytes, JSON_DEPTH_MAX).is_ok()
 }
 
 /// Whether the first block is the header of a tar archive of the oldest kind, which has neither a mark nor a zero byte that JSON
@@ -229,13 +257,18 @@ fn is_object(bytes: &[u8]) -> bool {
 fn could_be_archive(bytes: &[u8]) -> bool {
     const BLOCK: usize = 512;
     const CHECKSUM: std::ops::Range<usize> = 148..156;
-    let (Some(header), Some(field)) = (bytes.get(..BLOCK), bytes.get(CHECKSUM)) else { return false };
-    let Ok(field) = std::str::from_utf8(field) else { return false };
-    let Ok(stated) = i64::from_str_radix(field.trim_matches([' ', '\0']), 8) else { return false };
+    let (Some(header), Some(field)) = (bytes.get(..BLOCK), bytes.get(CHECKSUM)) else {
+        return false;
+    };
+    let Ok(field) = std::str::from_utf8(field) else {
+        return false;
+    };
+    let Ok(stated) = i64::from_str_radix(field.trim_matches([' ', '\0']), 8) else {
+        return false;
+    };
     // The field itself counts as spaces; old writers took bytes as signed.
     let sum = |value: fn(u8) -> i64| -> i64 {
         header.iter().enumerate().map(|(at, byte)| value(if CHECKSUM.contains(&at) { b' ' } else { *byte })).sum()
     };
     stated == sum(i64::from) || stated == sum(|byte| i64::from(byte.cast_signed()))
 }
-

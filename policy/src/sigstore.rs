@@ -111,11 +111,7 @@ impl Sigstore {
             Demand::Certificate { sct } => self.by_certificate(&piece.bundle_by_certificate()?, &artifact, sct),
             Demand::Key(key) => {
                 key::verify(key, piece.payload, &piece.signature)?;
-                let at = if key.log {
-                    self.logged_by_key(&piece.bundle_by_key(key)?, &artifact, key)?
-                } else {
-                    None
-                };
+                let at = if key.log { self.logged_by_key(&piece.bundle_by_key(key)?, &artifact, key)? } else { None };
                 Ok(Signed { signer: key::signer(key)?, at })
             }
         }
@@ -124,7 +120,10 @@ impl Sigstore {
     fn bundle(&self, bundle: &Bundle, subject: &Digest, demand: Demand<'_>) -> Result<Signed, Flaw> {
         let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
             // Whoever signs bytes that happen to be a manifest has not said that it is an image to be run.
-            return Err(Flaw::new(Reason::NotASignature, "is a signature over bytes, without a statement about the image"));
+            return Err(Flaw::new(
+                Reason::NotASignature,
+                "is a signature over bytes, without a statement about the image",
+            ));
         };
         statement::check(envelope, subject)?;
         let artifact = Artifact::Subject(statement::sha256(subject)?);
@@ -178,25 +177,28 @@ fn earliest(result: &VerificationResult) -> Option<UnixTime> {
 }
 
 /// The crates' reasons in ours. Their words are kept as detail, escaped: foreign text may be in them.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the crates' errors are not exhaustive; what is new is no signature to us")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crates' errors are not exhaustive; what is new is no signature to us"
+)]
 fn flaw(error: &Error) -> Flaw {
     let detail = told(&error.to_string());
-    let is_time = |error: &TimestampError| matches!(error, TimestampError::NoVerifiedTimestamp(_));
+    if matches!(error, Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))) {
+        return Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made");
+    }
     let reason = match error {
         Error::SignatureInvalid(_) | Error::Crypto(_) => Reason::SignatureInvalid,
         Error::Certificate(_) => Reason::CertificateUntrusted,
-        // What a document says it is about was compared before; what is left to mismatch is the log entry.
-        Error::TransparencyLog(_) | Error::ArtifactMismatch(_) => Reason::LogInvalid,
-        Error::Timestamp(time) if is_time(time) => {
-            return Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made");
-        }
         Error::Timestamp(_) => Reason::TimeMissing,
         Error::Bundle(
             structure::Error::MissingInclusionProof(_)
             | structure::Error::MissingInclusionPromise(_)
             | structure::Error::MissingSigningTimeEvidence,
         ) => Reason::LogMissing,
-        Error::Bundle(
+        // What a document says it is about was compared before; what is left to mismatch is the log entry.
+        Error::TransparencyLog(_)
+        | Error::ArtifactMismatch(_)
+        | Error::Bundle(
             structure::Error::MissingCheckpoint
             | structure::Error::LogIndexOutOfRange { .. }
             | structure::Error::CheckpointRootMismatch,

@@ -80,7 +80,12 @@ pub(crate) enum Examined {
 ///
 /// Unwinding is caught here so that a malformed piece cannot take the server down. `AssertUnwindSafe` is right: a verifier is
 /// immutable, its inputs are only read, and its result is thrown away.
-pub(crate) fn examine(verifier: &dyn Verifier, piece: &UntrustedPiece, subject: &Digest, demand: Demand<'_>) -> Examined {
+pub(crate) fn examine(
+    verifier: &dyn Verifier,
+    piece: &UntrustedPiece,
+    subject: &Digest,
+    demand: Demand<'_>,
+) -> Examined {
     match catch_unwind(AssertUnwindSafe(|| verifier.verify(piece, subject, demand))) {
         Ok(Ok(signed)) => Examined::Signed(signed),
         Ok(Err(flaw)) => Examined::Flawed(flaw),

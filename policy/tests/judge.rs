@@ -1,6 +1,12 @@
 //! Judging, with signatures made on the spot by a Sigstore of our own: good ones, and ones with one thing wrong each.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise"
+)]
 
 #[path = "judge/children.rs"]
 mod children;
@@ -12,7 +18,7 @@ mod properties;
 mod served;
 /// The workspace's virtual Sigstore, from its sources: it knows nothing of the rest of that crate, which knows of this one.
 #[path = "../../tests/src"]
-#[expect(dead_code, unused_imports, reason = "made for more than this")]
+#[expect(dead_code, reason = "made for more than this")]
 mod support {
     pub mod sigstore;
 }
@@ -24,8 +30,8 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, ManifestLimits, Repository, UnixTime, UntrustedManifest};
 use policy::{
-    Admitted, Judge, Judgement, LoadContext, Manifest, NoMatch, Outcome, PolicySet, Refusal, Source, SourceText, TrustRoot, Unasked,
-    UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
+    Admitted, Judge, Judgement, LoadContext, Manifest, NoMatch, Outcome, PolicySet, Refusal, Source, SourceText,
+    TrustRoot, Unasked, UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
 };
 use serde_json::{Value, json};
 use support::sigstore::{self, KeySigner, LegacySignature, Options, Signer, VirtualSigstore};
@@ -33,7 +39,7 @@ use support::sigstore::{self, KeySigner, LegacySignature, Options, Signer, Virtu
 /// 2026-01-01, some weeks after everything is signed.
 const NOW: UnixTime = UnixTime::from_millis(1_767_225_600_000);
 const ABSENT_TTL: Duration = Duration::from_secs(30);
-const REFUSED_TTL: Duration = Duration::from_mins(5);
+const REFUSED_TTL: Duration = Duration::from_secs(300);
 const LIMITS: ManifestLimits = ManifestLimits { layers_max: 100, manifests_max: 100, json_depth_max: 32 };
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -79,7 +85,8 @@ fn by_key(signer: &KeySigner, log: bool) -> String {
 }
 
 const STATIC_PASS: &str = "  - name: open\n    static:\n      action: pass\n";
-const STATIC_FAIL: &str = "  - name: shut\n    static:\n      action: fail\n      message: withdrawn, see the advisory\n";
+const STATIC_FAIL: &str =
+    "  - name: shut\n    static:\n      action: fail\n      message: withdrawn, see the advisory\n";
 
 fn judge_of(policies: &[String], no_match: NoMatch) -> Judge {
     judge_with(policies, no_match, lifetimes())

@@ -7,7 +7,14 @@
 //! Chainguard's images only the signatures are at hand, so there it starts at the digest, with `Judge::assess`, which `admit`
 //! consists of.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise, and reads its data itself"
+)]
 
 #[path = "vectors/bundles.rs"]
 mod bundles;
@@ -68,7 +75,7 @@ fn judge_with(policy: Option<&str>, root: &TrustRoot) -> Judge {
     };
     let lifetimes = VerdictLifetimes {
         absent_ttl: Duration::from_secs(30),
-        refused_ttl: Duration::from_mins(5),
+        refused_ttl: Duration::from_secs(300),
         trust_root_ends: None,
     };
     Judge::new(loaded.unwrap().set, root, lifetimes).unwrap()
@@ -97,9 +104,9 @@ fn evidence(pieces: Vec<UntrustedPiece>) -> UntrustedEvidence {
     UntrustedEvidence { pieces, asked: vec![Source::CosignTag], ..UntrustedEvidence::default() }
 }
 
-fn assess(judge: &Judge, digest: &Digest, pieces: Vec<UntrustedPiece>) -> Result<policy::Record, Refusal> {
+fn assess(judge: &Judge, digest: &Digest, pieces: Vec<UntrustedPiece>) -> Result<policy::Record, Box<Refusal>> {
     let Assessment::Complete(record) = judge.assess(&repository(), digest, &evidence(pieces), NOW) else {
         panic!("not decided, though every source answered");
     };
-    record.refusal().cloned().map_or(Ok(record), Err)
+    record.refusal().cloned().map_or(Ok(record), |refusal| Err(Box::new(refusal)))
 }

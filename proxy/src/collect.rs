@@ -23,6 +23,8 @@ pub struct Collected {
     pub evidence: UntrustedEvidence,
     /// The manifests that carried it, with the tag under which each was found, where there was one.
     pub manifests: Vec<(UntrustedManifest, Option<Tag>)>,
+    /// Their configs: nothing is read from them, but who asks for the evidence itself gets them too, with upstream or without.
+    pub configs: Vec<Addressed>,
 }
 
 /// Asks one repository of one upstream.
@@ -36,6 +38,9 @@ pub struct Collector {
     /// Bytes of evidence in memory, in KiB.
     pub memory: Arc<Semaphore>,
 }
+
+/// The config of a manifest of evidence is small; a larger one is left where it is.
+const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
 /// How many pieces of one source are fetched at the same time.
 const FETCHES: usize = 4;
@@ -69,10 +74,19 @@ impl Collector {
         let mut collected = Collected {
             evidence: UntrustedEvidence::default(),
             manifests: Vec::new(),
+            configs: Vec::new(),
         };
         let places = [(Source::CosignTag, cosign), (Source::ReferrersApi, api), (Source::ReferrersTag, tag)];
         for (source, place) in places {
             collected.add(source, place);
+        }
+        for (manifest, _) in &collected.manifests {
+            if let ManifestKind::Image { config, .. } = manifest.kind()
+                && config.size <= CONFIG_BYTES_MAX
+                && let Ok(config) = self.blob(repository, config).await
+            {
+                collected.configs.push(config);
+            }
         }
         collected
     }

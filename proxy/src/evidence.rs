@@ -105,6 +105,9 @@ impl EvidenceStore {
             flawed: collected.evidence.flawed.clone(),
         };
         let mut changes = Vec::new();
+        for config in &collected.configs {
+            blobs.put(config).await?;
+        }
         for (manifest, tag) in &collected.manifests {
             blobs.put(manifest.addressed()).await?;
             changes.extend(found(repository, subject, manifest, tag.as_ref(), now));

@@ -36,24 +36,18 @@ use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::{HostPort, Limits};
-use http::{HeaderValue, Method};
+use http::HeaderValue;
 use oci::RepositoryPath;
 use url::Url;
 
+use self::{
+    auth::Auth, client::Client, dial::Dialer, exchange::Exchange, meter::Meter, origin::Origin, redirect::Redirects,
+};
 pub use self::{
     blob::BlobStream,
     error::{Flaw, Forbidden, Kind, Outage, Pointer, TlsFault, UpstreamError, UpstreamSetupError},
     lists::{Referrers, TagsPage},
     manifest::{Fetched, Head},
-};
-use self::{
-    auth::Auth,
-    client::Client,
-    dial::Dialer,
-    exchange::{Exchange, Question},
-    meter::Meter,
-    origin::Origin,
-    redirect::Redirects,
 };
 
 /// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
@@ -69,7 +63,8 @@ impl Upstream {
         let own = Origin::of_upstream(&upstream.url);
         let basic = basic(upstream, &own)?;
         let tls = tls::client_config(upstream)?;
-        let dialer = |listed: &[HostPort]| Dialer::new(tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout);
+        let dialer =
+            |listed: &[HostPort]| Dialer::new(tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout);
         // Two clients, so that a host listed for tokens is not reachable by redirect, nor the other way round.
         let token_client = Client::new(dialer(&upstream.realms), Pointer::Realm, limits);
         let client = Client::new(dialer(&upstream.redirects), Pointer::Redirect, limits);
@@ -98,10 +93,6 @@ impl Upstream {
     fn whole_within(&self) -> Duration {
         self.limits.upstream_stall_timeout.saturating_mul(2)
     }
-
-    fn question<'a>(&self, what: Kind, repository: &'a RepositoryPath, url: Url, accept: &'static str) -> Question<'a> {
-        Question { what, method: Method::GET, repository, url, accept, offset: 0 }
-    }
 }
 
 impl fmt::Debug for Upstream {
@@ -120,9 +111,11 @@ fn basic(upstream: &config::Upstream, own: &Origin) -> Result<Option<HeaderValue
     if credentials.username.contains(|c: char| c == ':' || c.is_control()) {
         return Err(UpstreamSetupError::Username { upstream: name() });
     }
-    let password = credentials
-        .read_password()
-        .map_err(|source| UpstreamSetupError::File { upstream: name(), key: "password_file", source })?;
+    let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
+        upstream: name(),
+        key: "password_file",
+        source,
+    })?;
     let encoded = STANDARD.encode(format!("{}:{}", credentials.username, password.expose()));
     let mut header = HeaderValue::try_from(format!("Basic {encoded}")).expect("Base64 is a header value");
     header.set_sensitive(true);

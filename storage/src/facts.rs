@@ -13,7 +13,8 @@ pub use self::{
     verdicts::ManifestFact,
 };
 use self::{
-    engine::{Entry, KeyRange, Order, Table, View},
+    engine::{Entry, KeyRange, Order, View},
+    table::Table,
     writer::Writer,
 };
 use crate::{StoreError, directory::Directory};
@@ -23,6 +24,7 @@ mod codec;
 mod engine;
 mod links;
 mod open;
+mod table;
 mod tags;
 mod verdicts;
 mod writer;

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::upstream::Registry;
 
-pub use build::{Builder, Flavor, index, index_builder, runnable, single, IndexBuilder};
+pub use build::{Builder, Flavor, IndexBuilder, index, index_builder, runnable, single};
 pub use evidence::{
     attestation_manifest, bundle_referrer, bundle_referrer_as_seen, cosign_tag, referrers_tag,
     referrers_tag_index, referrers_tag_index_of_old, signature_manifest,

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod image;
+pub mod process;
 pub mod pull;
 pub mod sigstore;
 pub mod upstream;

@@ -6,14 +6,19 @@
     reason = "a rule that cannot be read is a rule that failed"
 )]
 
+#[path = "architecture/packages.rs"]
+mod packages;
+#[path = "architecture/source.rs"]
+mod source;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
-    process::Command,
+    path::PathBuf,
 };
 
-use serde_json::Value;
+use packages::{is_meant, packages, root};
+use source::{code_of, names, product_sources};
 
 /// Which of our crates each of our crates may depend on, tests included: the arrows `oci ← config ← {storage, policy} ← proxy ← {tests, benches}`.
 const DIRECTIONS: [(&str, &[&str]); 7] = [
@@ -349,215 +354,4 @@ fn comments_literals_and_test_modules_are_not_code() {
             .collect::<String>(),
         "abcdefx"
     );
-}
-
-// ---- Cargo's view
-
-struct Package {
-    name: String,
-    manifest: PathBuf,
-    /// Name, and whether it is for tests only.
-    dependencies: Vec<(String, bool)>,
-    features: Vec<String>,
-}
-
-impl Package {
-    fn shipped(&self) -> impl Iterator<Item = &str> {
-        self.dependencies
-            .iter()
-            .filter(|(_, is_dev)| !is_dev)
-            .map(|(name, _)| name.as_str())
-    }
-}
-
-/// The members of the workspace and their direct dependencies. Needs no network.
-fn packages() -> Vec<Package> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--offline",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--manifest-path",
-        ])
-        .arg(root().join("Cargo.toml"))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(package)
-        .collect()
-}
-
-fn package(from: &Value) -> Package {
-    let dependency = |from: &Value| {
-        (
-            from["name"].as_str().unwrap().to_owned(),
-            from["kind"].as_str().is_some_and(|kind| kind == "dev"),
-        )
-    };
-    Package {
-        name: from["name"].as_str().unwrap().into(),
-        manifest: from["manifest_path"].as_str().unwrap().into(),
-        dependencies: from["dependencies"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(dependency)
-            .collect(),
-        features: from["features"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect(),
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
-}
-
-/// `sigstore-*` means every name that begins so, any other pattern itself.
-fn is_meant(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(pattern == name, |start| name.starts_with(start))
-}
-
-// ---- source text
-
-/// Path from the root, and code, of every file that is shipped.
-fn product_sources() -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    for source in [
-        "config/src",
-        "storage/oci/src",
-        "storage/src",
-        "policy/src",
-        "proxy/src",
-    ] {
-        collect(&root().join(source), &mut files);
-    }
-    assert!(files.len() > 40, "found {} files only", files.len());
-    files
-}
-
-fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let stem = path.file_stem().unwrap();
-        // Test modules in files of their own are all called so.
-        if stem == "tests" {
-            continue;
-        }
-        if path.is_dir() {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let from_root = path
-                .strip_prefix(root())
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
-            files.push((from_root, code_of(&fs::read_to_string(&path).unwrap())));
-        }
-    }
-}
-
-fn names(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|name| !name.is_empty())
-}
-
-/// The text up to its inline test module, with comments and literals blanked out.
-fn code_of(text: &str) -> String {
-    let (shipped, _) = text
-        .split_once("#[cfg(test)]\nmod tests {")
-        .unwrap_or((text, ""));
-    let mut code = String::with_capacity(shipped.len());
-    let mut rest = shipped;
-    while let Some(first) = rest.chars().next() {
-        let skipped = skipped_bytes(rest, code.chars().last());
-        if skipped == 0 {
-            code.push(first);
-            rest = &rest[first.len_utf8()..];
-        } else {
-            code.push(' ');
-            rest = &rest[skipped..];
-        }
-    }
-    code
-}
-
-/// How many bytes at the start of `rest` are a comment or a literal.
-fn skipped_bytes(rest: &str, before: Option<char>) -> usize {
-    if rest.starts_with("//") {
-        return rest.find('\n').unwrap_or(rest.len());
-    }
-    if rest.starts_with("/*") {
-        return block_comment(rest);
-    }
-    if rest.starts_with('"') {
-        return quoted(rest, '"');
-    }
-    if rest.starts_with('\'') {
-        // A lifetime is not a literal: 'a' and '\n' are, 'a> and 'static are not.
-        let mut chars = rest.chars().skip(1);
-        let is_literal = chars.next() == Some('\\') || chars.next() == Some('\'');
-        return if is_literal { quoted(rest, '\'') } else { 0 };
-    }
-    let starts_word = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let hashes = rest
-        .strip_prefix('r')
-        .map_or(0, |raw| raw.len() - raw.trim_start_matches('#').len());
-    if starts_word && rest.starts_with('r') && rest[1 + hashes..].starts_with('"') {
-        let end = format!("\"{}", "#".repeat(hashes));
-        let body = 2 + hashes;
-        return rest[body..]
-            .find(&end)
-            .map_or(rest.len(), |at| body + at + end.len());
-    }
-    0
-}
-
-fn block_comment(rest: &str) -> usize {
-    let (mut depth, mut at) = (0_usize, 0);
-    while at < rest.len() {
-        if rest[at..].starts_with("/*") {
-            (depth, at) = (depth + 1, at + 2);
-        } else if rest[at..].starts_with("*/") {
-            (depth, at) = (depth - 1, at + 2);
-            if depth == 0 {
-                return at;
-            }
-        } else {
-            at += rest[at..].chars().next().unwrap().len_utf8();
-        }
-    }
-    rest.len()
-}
-
-fn quoted(rest: &str, quote: char) -> usize {
-    let mut is_escaped = false;
-    for (at, c) in rest.char_indices().skip(1) {
-        if is_escaped {
-            is_escaped = false;
-        } else if c == '\\' {
-            is_escaped = true;
-        } else if c == quote {
-            return at + c.len_utf8();
-        }
-    }
-    rest.len()
 }

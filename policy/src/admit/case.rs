@@ -107,9 +107,9 @@ impl<'a> Case<'a> {
                 })
             }
             AuthorityKind::Keyless(keyless) => self.by_evidence(name, |piece| self.keyless(piece, keyless)),
-            AuthorityKind::Key(key) => self.by_evidence(name, |piece| {
-                examine(self.verifier, piece.untrusted, self.subject, Demand::Key(key))
-            }),
+            AuthorityKind::Key(key) => {
+                self.by_evidence(name, |piece| examine(self.verifier, piece.untrusted, self.subject, Demand::Key(key)))
+            }
         }
     }
 
@@ -118,7 +118,10 @@ impl<'a> Case<'a> {
     fn by_evidence(&self, authority: &str, ask: impl Fn(&Piece<'a>) -> Examined) -> AuthorityOutcome {
         let fail = |reason, detail: &str| AuthorityOutcome::Failed(failure(authority, reason, detail));
         if self.subject.algorithm() != Algorithm::Sha256 {
-            return fail(Reason::Sha512Unsupported, "signatures name sha256 digests, and this image is asked for by another");
+            return fail(
+                Reason::Sha512Unsupported,
+                "signatures name sha256 digests, and this image is asked for by another",
+            );
         }
         if !self.root_usable {
             return fail(Reason::TrustRootExpired, "the trust root is older than policy.trust_root_max_age");
@@ -127,7 +130,9 @@ impl<'a> Case<'a> {
         let mut panicked = 0_usize;
         for piece in &self.pieces {
             match ask(piece) {
-                Examined::Signed(signed) => return AuthorityOutcome::Passed(verified(authority, piece.untrusted, signed)),
+                Examined::Signed(signed) => {
+                    return AuthorityOutcome::Passed(verified(authority, piece.untrusted, signed));
+                }
                 Examined::Flawed(flaw) => flaws.push(flaw),
                 Examined::Panicked => panicked += 1,
             }
@@ -148,7 +153,9 @@ impl<'a> Case<'a> {
         let cell = if sct { &piece.with_sct } else { &piece.without_sct };
         let examined =
             cell.get_or_init(|| examine(self.verifier, piece.untrusted, self.subject, Demand::Certificate { sct }));
-        let Examined::Signed(signed) = examined else { return examined.clone() };
+        let Examined::Signed(signed) = examined else {
+            return examined.clone();
+        };
         match accept(&keyless.identities, &signed.signer) {
             Ok(()) => Examined::Signed(signed.clone()),
             Err(flaw) => Examined::Flawed(flaw),

@@ -3,7 +3,7 @@
 use oci::{Digest, ManifestKind, UnixTime, UntrustedManifest};
 
 use super::{
-    Admitted, Image, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, conclude, needs_evidence,
+    Admitted, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, conclude, needs_evidence,
     verdict::{Decision, Terms, Verdict},
 };
 use crate::{
@@ -11,13 +11,14 @@ use crate::{
     fingerprint::Fingerprint,
     policy_set::Policy,
     record::{Effect, Record},
-    refusal::{Refusal, bounded},
+    refusal::Refusal,
 };
 
 /// What judging a child through its index gave.
 #[derive(Debug)]
 pub struct ChildJudgement {
-    /// To be stored under its own fingerprint; none where nothing but the index was asked, or where not all was decided.
+    /// What the child's own policies found, to be stored under [`Judge::child_fingerprint`]; none where nothing but the index was
+    /// asked, or where not all was decided.
     pub record: Option<Record>,
     /// To be kept in memory only, as in [`Judgement`].
     pub in_memory: Option<Record>,
@@ -26,6 +27,7 @@ pub struct ChildJudgement {
 }
 
 /// What judging a child through its index led to.
+#[expect(clippy::large_enum_variant, reason = "made once per judgement and moved, never kept in lists")]
 #[derive(Debug)]
 pub enum ChildOutcome {
     /// To be served.
@@ -50,7 +52,7 @@ impl Judge {
     /// 1. The index's admission must count now, in this judge.
     /// 2. The index must list the child: digest, size and media type.
     /// 3. Policies that govern the child and not the index must pass besides, by the child's own evidence (`extra`).
-    /// 4. The child's admission ends with the index's, or before.
+    /// 4. The child is admitted no longer than the index, and with its warning.
     #[must_use]
     pub fn admit_child(
         &self,
@@ -72,21 +74,22 @@ impl Judge {
         let none = UntrustedEvidence::default();
         let evidence = match extra {
             Some(evidence) => evidence,
-            None if needs_evidence(&besides, child.digest()) => return ChildJudgement::only(ChildOutcome::NeedsEvidence),
+            None if needs_evidence(&besides, child.digest()) => {
+                return ChildJudgement::only(ChildOutcome::NeedsEvidence);
+            }
             None => &none,
         };
         let digest = child.digest().clone();
         let terms = Terms { repository: index.repository(), digest: &digest, lifetimes: &self.lifetimes, now };
         let recorded = !besides.is_empty();
-        let mut verdict = if besides.is_empty() {
+        let verdict = if besides.is_empty() {
             Verdict { decision: Decision::Effect(Effect::Serve), findings: Vec::new(), ends: None, complete: true }
         } else {
             Verdict::of(&besides, &self.case(child.digest(), evidence, now), &terms)
         };
         // 4.
-        verdict.inherit(index);
         let assessment = verdict.assessment(self.child_fingerprint(index, &digest), &terms);
-        ChildJudgement::from(conclude(child, path_through(index), assessment), recorded)
+        ChildJudgement::from(conclude(child, Some(index), assessment), recorded)
     }
 
     /// Looks at a stored verdict on a child instead of judging, as [`Judge::readmit`] does; the index must count now and list it.
@@ -102,8 +105,7 @@ impl Judge {
             return Readmission::Ended;
         }
         let fingerprint = self.child_fingerprint(index, child.digest());
-        let image = Image { repository: index.repository(), fingerprint, path: path_through(index) };
-        self.recall(image, child, record, now)
+        self.recall((index.repository(), fingerprint), Some(index), child, record, now)
     }
 
     /// Under what a child is judged now through this index: the key of its stored verdict.
@@ -122,35 +124,19 @@ impl Judge {
 }
 
 /// The indexes through which the children of `index` are reached.
-fn path_through(index: &Admitted<Manifest>) -> Vec<Digest> {
+pub(super) fn path_through(index: &Admitted<Manifest>) -> Vec<Digest> {
     index.path().iter().chain([index.digest()]).cloned().collect()
 }
 
 /// Whether the index lists exactly this manifest.
 fn lists(index: &Admitted<Manifest>, child: &UntrustedManifest) -> bool {
-    let ManifestKind::Index { manifests } = index.value().manifest().kind() else { return false };
+    let ManifestKind::Index { manifests } = index.value().manifest().kind() else {
+        return false;
+    };
     let size = child.addressed().bytes().len() as u64;
-    manifests.iter().any(|entry| {
-        &entry.digest == child.digest() && entry.size == size && &entry.media_type == child.media_type()
-    })
-}
-
-impl Verdict {
-    /// A child is admitted no longer than its index, and with its index's warning.
-    fn inherit(&mut self, index: &Admitted<Manifest>) {
-        self.ends = match (self.ends, index.ends()) {
-            (Some(own), Some(indexs)) => Some(own.min(indexs)),
-            (own, indexs) => own.or(indexs),
-        };
-        let Some(inherited) = index.warning() else { return };
-        if let Decision::Effect(effect) = &mut self.decision {
-            match effect {
-                Effect::Serve => *effect = Effect::Warn(inherited.to_owned()),
-                Effect::Warn(own) => *own = bounded(format!("{inherited}; {own}")),
-                Effect::Refuse(_) | Effect::Absent(_) => {}
-            }
-        }
-    }
+    manifests
+        .iter()
+        .any(|entry| &entry.digest == child.digest() && entry.size == size && &entry.media_type == child.media_type())
 }
 
 impl ChildJudgement {

@@ -146,7 +146,8 @@ impl<'a> Tally<'a> {
             Decision::Undecided(undecided)
         } else if findings.is_empty() {
             // Nobody was asked. Callers do not let it come to this; should one, nothing is admitted.
-            let refusal = terms.refusal(None, None, Reason::NoMatchingPolicy, "refused: no policy was asked".to_owned());
+            let refusal =
+                terms.refusal(None, None, Reason::NoMatchingPolicy, "refused: no policy was asked".to_owned());
             Decision::Effect(Effect::Refuse(refusal))
         } else if warnings.is_empty() {
             Decision::Effect(Effect::Serve)

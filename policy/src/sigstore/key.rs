@@ -1,5 +1,7 @@
 //! Keys named in policies.
 
+use std::fmt;
+
 use oci::Digest;
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
 use sigstore_types::{DerPublicKey, DsseEnvelope, HashAlgorithm as Hash, SignatureBytes};
@@ -20,7 +22,8 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 /// with it. One clause, no full stop.
 pub(crate) fn check(key: &Key) -> Result<(), String> {
     let der = der(&key.pem)?;
-    let verifier = VerificationKey::from_spki_with_scheme(&der, scheme(&der, key.hash)?).map_err(|error| error.to_string())?;
+    let verifier =
+        VerificationKey::from_spki_with_scheme(&der, scheme(&der, key.hash)?).map_err(|error| error.to_string())?;
     validate_raw_public_key(verifier.scheme(), verifier.as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -62,17 +65,25 @@ pub(super) fn hash(hash: HashAlgorithm) -> Hash {
     }
 }
 
-fn verify_by(der: &DerPublicKey, scheme: SigningScheme, message: &[u8], signature: &SignatureBytes) -> Result<(), Flaw> {
-    let verifier = VerificationKey::from_spki_with_scheme(der, scheme).map_err(|error| unusable(error.to_string()))?;
+fn verify_by(
+    der: &DerPublicKey,
+    scheme: SigningScheme,
+    message: &[u8],
+    signature: &SignatureBytes,
+) -> Result<(), Flaw> {
+    let verifier = VerificationKey::from_spki_with_scheme(der, scheme).map_err(unusable)?;
     let invalid = |_| Flaw::new(Reason::SignatureInvalid, "the signature is not by this key");
     verifier.verify(message, signature).map_err(invalid)
 }
 
-fn unusable(detail: String) -> Flaw {
+fn unusable(detail: impl fmt::Display) -> Flaw {
     Flaw::new(Reason::SignerUnsuitable, format!("the policy's key cannot be used: {detail}"))
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "the crates' kinds of key are not exhaustive; what is new is not supported")]
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the crates' kinds of key are not exhaustive; what is new is not supported"
+)]
 fn scheme(der: &DerPublicKey, with: HashAlgorithm) -> Result<SigningScheme, String> {
     let kind = KeyAlgorithm::from_spki(der).map_err(|error| error.to_string())?;
     match kind {

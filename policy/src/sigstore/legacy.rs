@@ -1,6 +1,6 @@
 //! Cosign's legacy layout: a simple signing payload, and in annotations the signature, the certificate and what the log said.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oci::Digest;
@@ -133,15 +133,15 @@ impl<'a> Piece<'a> {
         let certificate = DerCertificate::from_pem(pem)
             .map_err(|error| unreadable(format!("annotation {CERTIFICATE}: {}", told(&error.to_string()))))?;
         let material = json!({ "certificates": [{ "rawBytes": certificate.to_base64() }] });
-        self.bundle("x509CertificateChain", material, HashAlgorithm::Sha256)
+        self.bundle("x509CertificateChain", &material, HashAlgorithm::Sha256)
     }
 
     /// As a bundle of version 0.1, the key left for the policy to name.
     pub(super) fn bundle_by_key(&self, key: &Key) -> Result<Bundle, Flaw> {
-        self.bundle("publicKey", json!({ "hint": "" }), key.hash)
+        self.bundle("publicKey", &json!({ "hint": "" }), key.hash)
     }
 
-    fn bundle(&self, material_name: &str, material: Value, hash: HashAlgorithm) -> Result<Bundle, Flaw> {
+    fn bundle(&self, material_name: &str, material: &Value, hash: HashAlgorithm) -> Result<Bundle, Flaw> {
         let digest = match hash {
             HashAlgorithm::Sha256 => sigstore_crypto::sha256(self.payload).to_base64(),
             HashAlgorithm::Sha384 => sigstore_crypto::sha384(self.payload).to_base64(),
@@ -184,7 +184,9 @@ impl<'a> Piece<'a> {
 
     /// A timestamp that is there must be good.
     fn timestamps(&self) -> Result<Value, Flaw> {
-        let Some(text) = self.annotations.get(TIMESTAMP) else { return Ok(json!([])) };
+        let Some(text) = self.annotations.get(TIMESTAMP) else {
+            return Ok(json!([]));
+        };
         let Timestamp { token } = parse(TIMESTAMP, text)?;
         Ok(json!([{ "signedTimestamp": STANDARD.encode(decode(TIMESTAMP, &token)?) }]))
     }
@@ -216,6 +218,6 @@ fn decode(annotation: &str, text: &str) -> Result<Vec<u8>, Flaw> {
     STANDARD.decode(text).map_err(|error| unreadable(format!("annotation {annotation}: not base64: {error}")))
 }
 
-fn unreadable(detail: String) -> Flaw {
+fn unreadable(detail: impl fmt::Display) -> Flaw {
     Flaw::new(Reason::EvidenceUnreadable, format!("signature cannot be read: {detail}"))
 }

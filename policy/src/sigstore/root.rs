@@ -78,5 +78,6 @@ fn validity(certificate: &DerCertificate) -> Result<TimeRange, String> {
         "start": validity.not_before.to_date_time().to_string(),
         "end": validity.not_after.to_date_time().to_string(),
     });
-    serde_json::from_value(text).map_err(|error| format!("a certificate authority's certificate has no usable validity: {error}"))
+    serde_json::from_value(text)
+        .map_err(|error| format!("a certificate authority's certificate has no usable validity: {error}"))
 }

@@ -41,8 +41,9 @@ pub(super) fn check(envelope: &DsseEnvelope, subject: &Digest) -> Result<(), Fla
         let detail = format!("holds \"{}\", which is no statement", told(&envelope.payload_type));
         return Err(Flaw::new(Reason::NotASignature, detail));
     }
-    let statement: Statement = oci::json::parse(envelope.payload.as_bytes(), JSON_DEPTH_MAX)
-        .map_err(|error| Flaw::new(Reason::EvidenceUnreadable, format!("statement cannot be read: {}", because(&error))))?;
+    let statement: Statement = oci::json::parse(envelope.payload.as_bytes(), JSON_DEPTH_MAX).map_err(|error| {
+        Flaw::new(Reason::EvidenceUnreadable, format!("statement cannot be read: {}", because(&error)))
+    })?;
     if !STATEMENT_TYPES.contains(&statement.kind.as_str()) {
         let detail = format!("statement has a type that is not understood: \"{}\"", told(&statement.kind));
         return Err(Flaw::new(Reason::EvidenceUnreadable, detail));
@@ -55,7 +56,8 @@ pub(super) fn check(envelope: &DsseEnvelope, subject: &Digest) -> Result<(), Fla
         let detail = format!("statement has {} subjects, at most {SUBJECTS_MAX} are read", statement.subject.len());
         return Err(Flaw::new(Reason::EvidenceUnreadable, detail));
     }
-    let named = |entry: &Subject| entry.digest.get(subject.algorithm().as_str()).map(String::as_str) == Some(subject.hex());
+    let named =
+        |entry: &Subject| entry.digest.get(subject.algorithm().as_str()).map(String::as_str) == Some(subject.hex());
     if statement.subject.iter().any(named) {
         return Ok(());
     }

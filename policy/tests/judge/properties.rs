@@ -1,15 +1,14 @@
 //! What holds whatever the evidence.
 
-
 use bytes::Bytes;
 use oci::{Addressed, Algorithm};
 use policy::{NoMatch, Outcome, Source, Unasked, UntrustedEvidence, UntrustedPiece};
 use proptest::{prelude::*, sample::SizeRange};
 
 use super::{
-    NOW, SIGSTORE, bundle, chainguard, evidence, good, image, judge_of, judged, legacy, policy, repository, rubbish,
+    NOW, SIGSTORE, STATIC_PASS, bundle, chainguard, evidence, good, image, judge_of, judged, legacy, policy,
+    repository, rubbish,
     sigstore::{Flaw, Options, Signer},
-    STATIC_PASS,
 };
 
 /// Pieces as an attacker could write them.

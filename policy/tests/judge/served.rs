@@ -37,8 +37,7 @@ impl Draft {
 
     fn document(&self) -> Value {
         let layers: Vec<_> = self.layers.iter().map(|(media_type, bytes)| pointer(media_type, bytes)).collect();
-        let mut document =
-            json!({ "schemaVersion": 2, "mediaType": IMAGE, "config": pointer(CONFIG, &self.config), "layers": layers });
+        let mut document = json!({ "schemaVersion": 2, "mediaType": IMAGE, "config": pointer(CONFIG, &self.config), "layers": layers });
         if let Some(subject) = &self.subject {
             document["subject"] = json!({ "mediaType": IMAGE, "digest": subject.to_string(), "size": 1 });
         }
@@ -87,8 +86,10 @@ fn signatures_attestations_and_bills_of_materials_are_let_through() {
     let digest = scene.subject.digest();
     let statement = r#"{"_type":"https://in-toto.io/Statement/v1","predicateType":"x","subject":[],"predicate":{}}"#;
     let provenance = "https://slsa.dev/provenance/v1";
-    let envelope =
-        SIGSTORE.attest_legacy(&Signer::chainguard(), digest, provenance, &json!({}), &Options::default()).payload.to_vec();
+    let envelope = SIGSTORE
+        .attest_legacy(&Signer::chainguard(), digest, provenance, &json!({}), &Options::default())
+        .payload
+        .to_vec();
     let bundle = SIGSTORE.sign_bundle(&Signer::fork(), digest, &Options::default());
     for (media_type, layer) in [
         (SIMPLE_SIGNING, payload()),
@@ -164,7 +165,9 @@ fn json_that_is_an_archive_besides_is_no_evidence() {
     let mut header = vec![b' '; 512];
     let start = br#"{"spdxVersion":"SPDX-2.3","a":""#;
     header[..start.len()].copy_from_slice(start);
-    for (at, field) in [(100, "0000755 "), (108, "0000000 "), (116, "0000000 "), (124, "00000000100 "), (136, "00000000000 ")] {
+    for (at, field) in
+        [(100, "0000755 "), (108, "0000000 "), (116, "0000000 "), (124, "00000000100 "), (136, "00000000000 ")]
+    {
         header[at..at + field.len()].copy_from_slice(field.as_bytes());
     }
     header[156] = b'0';
@@ -259,6 +262,7 @@ fn evidence_ends_with_the_admission_of_its_subject() {
     let other = judge(&keyless(&Signer::person()));
     assert!(!other.in_force(&let_through, NOW));
     let types = [SIMPLE_SIGNING.to_owned()];
-    let late = other.evidence_of(&scene.subject, parse(&draft.document()), &scene.tag(".sig"), &draft.blobs(), &types, NOW);
+    let late =
+        other.evidence_of(&scene.subject, parse(&draft.document()), &scene.tag(".sig"), &draft.blobs(), &types, NOW);
     assert_eq!(late.unwrap_err(), NotEvidence::SubjectEnded);
 }

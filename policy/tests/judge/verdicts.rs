@@ -79,7 +79,10 @@ fn a_place_that_did_not_answer_matters_only_where_the_others_do_not_satisfy() {
         let judgement = judged(&judge, &manifest, &cut_off(pieces));
         assert!(judgement.record.is_none() && judgement.in_memory.is_none());
         let Outcome::Undecided(undecided) = judgement.outcome else { panic!("decided") };
-        assert_eq!(undecided.to_string(), "policy release cannot be decided: could not ask referrers API: timed out after 5.0 s");
+        assert_eq!(
+            undecided.to_string(),
+            "policy release cannot be decided: could not ask referrers API: timed out after 5.0 s"
+        );
     }
 }
 
@@ -116,7 +119,10 @@ fn all_authorities_are_told_where_none_suffices() {
     let text = SIGSTORE.sign_bundle(&Signer::fork(), manifest.digest(), &Options::default());
     let (_, refusal) = refused(judged(&judge(&authorities), &manifest, &evidence(vec![bundle(text)])));
     assert_eq!((refusal.reason, refusal.authority.as_deref()), (Reason::IdentityMismatch, Some("release")));
-    assert!(refusal.message.contains("authority \"key\": ") && refusal.message.contains("authority \"release\": "), "{refusal}");
+    assert!(
+        refusal.message.contains("authority \"key\": ") && refusal.message.contains("authority \"release\": "),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -163,8 +169,12 @@ fn a_warning_does_not_soften_an_enforced_failure() {
         policy("soft", "warn", "cgr.dev/**", &keyless(&Signer::chainguard())),
         policy("hard", "enforce", "cgr.dev/**", &keyless(&Signer::person())),
     ];
-    for policies in [policies.clone(), { let [a, b] = policies; [b, a] }] {
-        let (_, refusal) = refused(judged(&judge_of(&policies, NoMatch::Deny), &image("levels"), &evidence(Vec::new())));
+    for policies in [policies.clone(), {
+        let [a, b] = policies;
+        [b, a]
+    }] {
+        let (_, refusal) =
+            refused(judged(&judge_of(&policies, NoMatch::Deny), &image("levels"), &evidence(Vec::new())));
         assert_eq!(refusal.policy.as_deref(), Some("hard"));
     }
 }
@@ -220,7 +230,11 @@ fn a_trust_root_that_grew_too_old_vouches_for_nothing() {
     let manifest = image("old root");
     let aging = |ends| {
         let lifetimes = policy::VerdictLifetimes { trust_root_ends: Some(ends), ..lifetimes() };
-        judge_with(&[policy("release", "enforce", "cgr.dev/**", &keyless(&Signer::chainguard()))], NoMatch::Deny, lifetimes)
+        judge_with(
+            &[policy("release", "enforce", "cgr.dev/**", &keyless(&Signer::chainguard()))],
+            NoMatch::Deny,
+            lifetimes,
+        )
     };
     let evidence = evidence(vec![good(manifest.digest())]);
     let judge = aging(at(1000));

@@ -22,7 +22,9 @@ fn refusal(judge: &Judge, digest: &Digest, bundle: Vec<u8>) -> (bool, Refusal) {
         asked: vec![Source::ReferrersApi],
         ..UntrustedEvidence::default()
     };
-    let Assessment::Complete(record) = judge.assess(&repository(), digest, &evidence, NOW) else { panic!("not decided") };
+    let Assessment::Complete(record) = judge.assess(&repository(), digest, &evidence, NOW) else {
+        panic!("not decided")
+    };
     match record.effect() {
         Effect::Absent(refusal) => (true, refusal.clone()),
         Effect::Refuse(refusal) => (false, refusal.clone()),

@@ -23,7 +23,9 @@ struct Vector {
 
 impl Vector {
     fn all() -> Vec<Self> {
-        let Some(vectors) = vectors() else { return Vec::new() };
+        let Some(vectors) = vectors() else {
+            return Vec::new();
+        };
         let folders = fs::read_dir(vectors.join("chainguard-signatures")).unwrap();
         let all: Vec<_> = folders
             .map(|folder| {
@@ -162,7 +164,10 @@ fn the_signature_of_another_image_is_refused_piece_by_piece() {
         assert_eq!(take(SIGNATURE), Reason::SignatureInvalid, "{}", vector.name);
         // The other's entry is in the log, and is about something else: CVE-2022-23649, CVE-2026-22703.
         let reason = take(BUNDLE);
-        assert!(matches!(reason, Reason::LogInvalid | Reason::CertificateUntrusted | Reason::DigestMismatch), "{reason}");
+        assert!(
+            matches!(reason, Reason::LogInvalid | Reason::CertificateUntrusted | Reason::DigestMismatch),
+            "{reason}"
+        );
         let reason = take(CERTIFICATE);
         let told = [Reason::SignatureInvalid, Reason::CertificateUntrusted, Reason::LogInvalid];
         assert!(told.contains(&reason), "{reason}");
@@ -173,7 +178,8 @@ fn the_signature_of_another_image_is_refused_piece_by_piece() {
 fn a_missing_annotation_is_refused_for_its_own_reason() {
     for vector in Vector::all() {
         let judge = vector.judge();
-        let without = |key: &'static str| vector.reason_with(&judge, move |_, annotations| drop(annotations.remove(key)));
+        let without =
+            |key: &'static str| vector.reason_with(&judge, move |_, annotations| drop(annotations.remove(key)));
         assert_eq!(without(SIGNATURE), Reason::EvidenceUnreadable);
         assert_eq!(without(CERTIFICATE), Reason::SignerUnsuitable);
         assert_eq!(without(BUNDLE), Reason::LogMissing);
@@ -195,7 +201,7 @@ fn a_flipped_bit_anywhere_in_the_payload_is_refused() {
 fn a_flipped_bit_anywhere_in_signature_certificate_promise_or_entry_is_refused() {
     for vector in Vector::all().iter().step_by(11) {
         let judge = vector.judge();
-        flip_each(vector, &judge, SIGNATURE, &|text| text.to_owned(), &|_, flipped| flipped);
+        flip_each(vector, &judge, SIGNATURE, &str::to_owned, &|_, flipped| flipped);
         flip_each(vector, &judge, CERTIFICATE, &pem_body, &|_, flipped| {
             format!("-----BEGIN CERTIFICATE-----\n{flipped}\n-----END CERTIFICATE-----\n")
         });

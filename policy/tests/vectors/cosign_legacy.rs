@@ -102,7 +102,8 @@ fn a_stored_verdict_is_taken_back_only_for_what_it_was_made_from() {
     let folder = vectors.join("cosign-legacy/fulcio-rekor-valid");
     let policy = keyless("https://github.com/login/oauth", "mitr@redhat.com");
     let judge = judge_with(Some(&policy), &TrustRoot::public_good());
-    let record = judge.admit(&repository(), manifest(&folder), &evidence(vec![signature(&folder)]), NOW).record.unwrap();
+    let record =
+        judge.admit(&repository(), manifest(&folder), &evidence(vec![signature(&folder)]), NOW).record.unwrap();
     let record = Record::from_bytes(&record.to_bytes()).unwrap();
     let back = |judge: &policy::Judge, repository: &str, now| {
         judge.readmit(&repository.parse().unwrap(), manifest(&folder), &record, now)
@@ -111,7 +112,8 @@ fn a_stored_verdict_is_taken_back_only_for_what_it_was_made_from() {
     let earlier = oci::UnixTime::from_millis(NOW.as_millis() - 1);
     assert!(matches!(back(&judge, "cgr.dev/chainguard/vector", earlier), Readmission::Ended));
     assert!(matches!(back(&judge, "cgr.dev/chainguard/other", NOW), Readmission::Ended));
-    let stricter = judge_with(Some(&keyless("https://github.com/login/oauth", "other@redhat.com")), &TrustRoot::public_good());
+    let stricter =
+        judge_with(Some(&keyless("https://github.com/login/oauth", "other@redhat.com")), &TrustRoot::public_good());
     assert!(matches!(back(&stricter, "cgr.dev/chainguard/vector", NOW), Readmission::Ended));
     let other_root = judge_with(Some(&policy), &super::trust_root(&vectors, "staging"));
     assert!(matches!(back(&other_root, "cgr.dev/chainguard/vector", NOW), Readmission::Ended));

@@ -70,7 +70,14 @@ struct State {
 }
 
 impl Auth {
-    pub(super) fn new(own: Origin, realms: Vec<HostPort>, basic: Option<HeaderValue>, client: Client, meter: Meter, limits: &Limits) -> Self {
+    pub(super) fn new(
+        own: Origin,
+        realms: Vec<HostPort>,
+        basic: Option<HeaderValue>,
+        client: Client,
+        meter: Meter,
+        limits: &Limits,
+    ) -> Self {
         Self {
             own,
             realms,
@@ -181,9 +188,15 @@ impl Auth {
         }
         let answer = self.client.send(WHAT, request).await?;
         if answer.status().is_redirection() {
-            return Err(UpstreamError::Misdirected { what: Pointer::Realm, host: shown_host(&url), why: Forbidden::Unexpected });
+            return Err(UpstreamError::Misdirected {
+                what: Pointer::Realm,
+                host: shown_host(&url),
+                why: Forbidden::Unexpected,
+            });
         }
-        let body = answer.expect_success(WHAT)?.body.read(self.token_bytes_max, self.timeout).await?;
+        // Later than the timeout around it all, which is the one that counts.
+        let never = self.timeout.saturating_mul(2);
+        let body = answer.expect_success(WHAT)?.body.read(self.token_bytes_max, never).await?;
         Token::parse(&body, self.json_depth_max).ok_or(UpstreamError::Malformed { what: WHAT, why: Flaw::Json })
     }
 

@@ -9,6 +9,7 @@ use super::{
     body::Body,
     client::{Answer, single},
     error::{Flaw, Kind, UpstreamError},
+    exchange::Question,
 };
 
 /// The bytes of a blob as they come. Dropping it ends the request.
@@ -39,9 +40,14 @@ impl BlobStream {
 
 impl Upstream {
     /// A blob from `offset` on. Nothing is checked against the digest: whoever reads must hash.
-    pub async fn blob(&self, repository: &RepositoryPath, digest: &Digest, offset: u64) -> Result<BlobStream, UpstreamError> {
+    pub async fn blob(
+        &self,
+        repository: &RepositoryPath,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<BlobStream, UpstreamError> {
         let url = self.url(repository, &format!("blobs/{digest}"));
-        let mut question = self.question(Kind::Blob, repository, url, "*/*");
+        let mut question = Question::get(Kind::Blob, repository, url, "*/*");
         question.offset = offset;
         let answer = self.exchange.ask(&question).await?;
         let malformed = |why| UpstreamError::Malformed { what: Kind::Blob, why };
@@ -53,7 +59,12 @@ impl Upstream {
     }
 
     /// A whole blob of `bytes_max` at most, in memory; unchecked like [`Self::blob`].
-    pub async fn small_blob(&self, repository: &RepositoryPath, digest: &Digest, bytes_max: u64) -> Result<Bytes, UpstreamError> {
+    pub async fn small_blob(
+        &self,
+        repository: &RepositoryPath,
+        digest: &Digest,
+        bytes_max: u64,
+    ) -> Result<Bytes, UpstreamError> {
         let stream = self.blob(repository, digest, 0).await?;
         stream.body.read(bytes_max, self.limits.fill_timeout).await
     }
@@ -85,7 +96,11 @@ impl Range {
         let (unit, range) = text.split_once(' ')?;
         let (span, total) = range.split_once('/')?;
         let (first, last) = span.split_once('-')?;
-        let range = Self { first: number(first)?, last: number(last)?, total: if total == "*" { None } else { Some(number(total)?) } };
+        let range = Self {
+            first: number(first)?,
+            last: number(last)?,
+            total: if total == "*" { None } else { Some(number(total)?) },
+        };
         let is_ordered = range.first <= range.last && range.total.is_none_or(|total| range.last < total);
         (unit.eq_ignore_ascii_case("bytes") && is_ordered).then_some(range)
     }

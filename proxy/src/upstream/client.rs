@@ -48,7 +48,8 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(dialer: Dialer, pointer: Pointer, limits: &Limits) -> Self {
-        let header_bytes_max = usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX).max(HEADER_BYTES_MIN);
+        let header_bytes_max =
+            usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX).max(HEADER_BYTES_MIN);
         let hyper = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -100,6 +101,7 @@ impl Client {
                 host: request.uri().host().unwrap_or_default().chars().take(253).collect(),
                 why: Forbidden::NotPublic,
             },
+            None if error.is_connect() => UpstreamError::Unavailable { what, why: Outage::ConnectFailed },
             None if is_lost(error) => UpstreamError::Unavailable { what, why: Outage::ConnectionLost },
             None => UpstreamError::Malformed { what, why: Flaw::Http },
         }

@@ -77,7 +77,8 @@ impl Rules {
     async fn addresses(&self, target: Origin) -> Result<Vec<SocketAddr>, DialError> {
         let found = lookup_host((without_brackets(&target.host), target.port)).await;
         let addresses: Vec<_> = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?.collect();
-        let is_exempt = (&target.host, target.port) == (&self.own.host, self.own.port) || target.is_listed(&self.listed);
+        let is_exempt =
+            (&target.host, target.port) == (&self.own.host, self.own.port) || target.is_listed(&self.listed);
         // One special address among public ones is reason enough: whoever publishes it wants it tried.
         if !is_exempt && !addresses.iter().all(|address| address::is_public(address.ip())) {
             return Err(DialError::NotPublic);

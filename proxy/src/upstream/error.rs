@@ -216,6 +216,9 @@ pub enum Forbidden {
     /// `http:` where `https:` is wanted, or a scheme that is neither.
     #[error("not reached over https")]
     NotHttps,
+    /// Any realm, where the token would then travel to the upstream in the clear.
+    #[error("of no use to an upstream that is itself not reached over https")]
+    PlainUpstream,
     /// A user or password in the URL.
     #[error("given with user information")]
     UserInformation,

@@ -66,13 +66,19 @@ impl Exchange {
             return Ok(answer);
         }
         let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(answer) };
-        let Some(renewed) = self.auth.renew(question.repository, challenge, sent.as_ref()).await? else { return Ok(answer) };
+        let Some(renewed) = self.auth.renew(question.repository, challenge, sent.as_ref()).await? else {
+            return Ok(answer);
+        };
         // Its connection is free again before the next one is wanted.
         drop(answer);
         Ok(self.follow(question, Some(&renewed)).await?.answer)
     }
 
-    async fn follow(&self, question: &Question<'_>, authorization: Option<&Authorization>) -> Result<Followed, UpstreamError> {
+    async fn follow(
+        &self,
+        question: &Question<'_>,
+        authorization: Option<&Authorization>,
+    ) -> Result<Followed, UpstreamError> {
         let mut url = question.url.clone();
         let mut is_own = true;
         for _ in 0..=self.redirects_max {
@@ -85,12 +91,25 @@ impl Exchange {
             is_own = is_own && Origin::of(&target).as_ref() == Some(&self.own);
             url = target;
         }
-        Err(UpstreamError::Misdirected { what: Pointer::Redirect, host: shown_host(&url), why: Forbidden::TooManyRedirects })
+        Err(UpstreamError::Misdirected {
+            what: Pointer::Redirect,
+            host: shown_host(&url),
+            why: Forbidden::TooManyRedirects,
+        })
     }
 }
 
-impl Question<'_> {
-    fn request(&self, url: &Url, authorization: Option<&Authorization>) -> Result<Request<Empty<Bytes>>, UpstreamError> {
+impl<'a> Question<'a> {
+    /// A GET of `url`, whole.
+    pub(super) fn get(what: Kind, repository: &'a RepositoryPath, url: Url, accept: &'static str) -> Self {
+        Self { what, method: Method::GET, repository, url, accept, offset: 0 }
+    }
+
+    fn request(
+        &self,
+        url: &Url,
+        authorization: Option<&Authorization>,
+    ) -> Result<Request<Empty<Bytes>>, UpstreamError> {
         let mut request = request::get(self.what, url, self.accept)?;
         *request.method_mut() = self.method.clone();
         let headers = request.headers_mut();

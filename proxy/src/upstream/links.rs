@@ -40,7 +40,8 @@ fn forbidden(url: &Url, own: &Origin, repository: &RepositoryPath) -> Option<For
     }
     // The parser has resolved `..`; what is still escaped could be read otherwise by the other side.
     let rest = url.path().strip_prefix("/v2/").and_then(|path| path.strip_prefix(repository.as_str()));
-    let is_same = rest.is_some_and(|rest| rest.starts_with("/referrers/") || rest == "/tags/list") && !url.path().contains('%');
+    let is_same =
+        rest.is_some_and(|rest| rest.starts_with("/referrers/") || rest == "/tags/list") && !url.path().contains('%');
     (!is_same).then_some(Forbidden::OtherRepository)
 }
 
@@ -116,7 +117,12 @@ mod tests {
         ] {
             assert_eq!(next(link).unwrap().as_deref(), Some(want), "{link}");
         }
-        for link in [r#"</v2/a/b/tags/list>; rel="prev""#, "</v2/a/b/tags/list>", "</x>; rel=prev; rel=next", r#"<x>; title="rel=next""#] {
+        for link in [
+            r#"</v2/a/b/tags/list>; rel="prev""#,
+            "</v2/a/b/tags/list>",
+            "</x>; rel=prev; rel=next",
+            r#"<x>; title="rel=next""#,
+        ] {
             assert_eq!(next(link).unwrap(), None, "{link}");
         }
     }

@@ -9,6 +9,7 @@ use url::Url;
 use super::{
     Upstream,
     error::{Flaw, Kind, UpstreamError},
+    exchange::Question,
     links::next_page,
 };
 
@@ -61,7 +62,11 @@ impl Upstream {
     /// What refers to `digest`, by the referrers API; None where upstream does not have that API.
     ///
     /// An error of the first page is returned, one of a later page is told beside what came before it.
-    pub async fn referrers(&self, repository: &RepositoryPath, digest: &Digest) -> Result<Option<Referrers>, UpstreamError> {
+    pub async fn referrers(
+        &self,
+        repository: &RepositoryPath,
+        digest: &Digest,
+    ) -> Result<Option<Referrers>, UpstreamError> {
         let mut url = self.url(repository, &format!("referrers/{digest}"));
         let mut found = Referrers { descriptors: Vec::new(), skipped: 0, cut: None };
         let mut seen = HashSet::new();
@@ -86,7 +91,12 @@ impl Upstream {
     }
 
     /// One page of tags, as the API's `n` and `last` ask for it.
-    pub async fn tags(&self, repository: &RepositoryPath, n: Option<u64>, last: Option<&str>) -> Result<TagsPage, UpstreamError> {
+    pub async fn tags(
+        &self,
+        repository: &RepositoryPath,
+        n: Option<u64>,
+        last: Option<&str>,
+    ) -> Result<TagsPage, UpstreamError> {
         const WHAT: Kind = Kind::Tags;
         let mut url = self.url(repository, "tags/list");
         if let Some(n) = n {
@@ -95,7 +105,7 @@ impl Upstream {
         if let Some(last) = last {
             url.query_pairs_mut().append_pair("last", last);
         }
-        let answer = self.exchange.ask(&self.question(WHAT, repository, url.clone(), "application/json")).await?;
+        let answer = self.exchange.ask(&Question::get(WHAT, repository, url.clone(), "application/json")).await?;
         // Only whether there is a next page matters; a link elsewhere is none.
         let next = next_page(WHAT, answer.headers(), &url, &self.exchange.own, repository);
         let body = answer.body.read(self.limits.tags_list_bytes_max, self.whole_within()).await?;
@@ -112,7 +122,8 @@ impl Upstream {
         found: &mut Referrers,
     ) -> Result<Result<Option<Url>, UpstreamError>, UpstreamError> {
         const WHAT: Kind = Kind::Referrers;
-        let answer = self.exchange.ask(&self.question(WHAT, repository, url.clone(), oci::MediaType::OCI_INDEX)).await?;
+        let answer =
+            self.exchange.ask(&Question::get(WHAT, repository, url.clone(), oci::MediaType::OCI_INDEX)).await?;
         let next = next_page(WHAT, answer.headers(), url, &self.exchange.own, repository);
         let body = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
         let page: IndexPage = self.json(WHAT, &body)?;
@@ -142,7 +153,8 @@ impl Upstream {
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, what: Kind, body: &[u8]) -> Result<T, UpstreamError> {
-        oci::json::parse(body, self.limits.json_depth_max).map_err(|_| UpstreamError::Malformed { what, why: Flaw::Json })
+        oci::json::parse(body, self.limits.json_depth_max)
+            .map_err(|_| UpstreamError::Malformed { what, why: Flaw::Json })
     }
 }
 

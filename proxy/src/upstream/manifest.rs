@@ -8,6 +8,7 @@ use super::{
     Upstream,
     client::single,
     error::{Flaw, Kind, UpstreamError},
+    exchange::Question,
 };
 
 /// `Accept` for everything we know as a manifest.
@@ -36,9 +37,14 @@ pub struct Fetched {
 
 impl Upstream {
     /// Asks which digest `reference` has.
-    pub async fn head_manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Head, UpstreamError> {
+    pub async fn head_manifest(
+        &self,
+        repository: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Head, UpstreamError> {
         const WHAT: Kind = Kind::Head;
-        let mut question = self.question(WHAT, repository, self.url(repository, &format!("manifests/{reference}")), ACCEPT);
+        let mut question =
+            Question::get(WHAT, repository, self.url(repository, &format!("manifests/{reference}")), ACCEPT);
         question.method = Method::HEAD;
         let answer = self.exchange.ask(&question).await?;
         let malformed = |why| UpstreamError::Malformed { what: WHAT, why };
@@ -53,8 +59,9 @@ impl Upstream {
     pub async fn manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Fetched, UpstreamError> {
         const WHAT: Kind = Kind::Manifest;
         let url = self.url(repository, &format!("manifests/{reference}"));
-        let answer = self.exchange.ask(&self.question(WHAT, repository, url, ACCEPT)).await?;
-        let content_type = content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
+        let answer = self.exchange.ask(&Question::get(WHAT, repository, url, ACCEPT)).await?;
+        let content_type =
+            content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
         let bytes = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
         Ok(Fetched { bytes, content_type })
     }

@@ -45,7 +45,8 @@ impl Origin {
 
     /// Whether the name can only mean this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        self.host == "localhost" || without_brackets(&self.host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        self.host == "localhost"
+            || without_brackets(&self.host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
     /// Whether secrets may travel there at all: over TLS, or without leaving the machine.

@@ -46,6 +46,7 @@ impl Setup {
         setup
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the operator's own files, which the product only reads")]
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.files.path().join(name);
         std::fs::write(&path, text).unwrap();

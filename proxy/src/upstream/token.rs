@@ -45,7 +45,7 @@ fn usable_for(expires_in: Option<&serde_json::Value>) -> Duration {
         Some(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
     };
     let lifetime = lifetime.min(LIFETIME_MAX);
-    lifetime - MARGIN_MAX.min(lifetime / 5)
+    lifetime.saturating_sub(MARGIN_MAX.min(lifetime / 5))
 }
 
 #[cfg(test)]
@@ -70,7 +70,9 @@ mod tests {
 
     #[test]
     fn either_name_of_the_token_is_taken() {
-        for body in [r#"{"token":"abc"}"#, r#"{"access_token":"abc"}"#, r#"{"token":"","access_token":"abc","issued_at":"x"}"#] {
+        for body in
+            [r#"{"token":"abc"}"#, r#"{"access_token":"abc"}"#, r#"{"token":"","access_token":"abc","issued_at":"x"}"#]
+        {
             assert_eq!(Token::parse(body.as_bytes(), 8).unwrap().header, "Bearer abc", "{body}");
         }
     }
@@ -78,8 +80,19 @@ mod tests {
     #[test]
     fn what_is_not_a_token_is_refused() {
         for body in [
-            "", "{}", "[]", "null", "<html>", r#"{"token":""}"#, r#"{"token":null}"#, r#"{"token":7}"#, r#"{"token":"a b"}"#,
-            r#"{"token":"a\r\nX-Evil: 1"}"#, r#"{"token":"ä"}"#, r#"{"token":"a","token":"b"}"#, r#"{"token":"a"}{}"#,
+            "",
+            "{}",
+            "[]",
+            "null",
+            "<html>",
+            r#"{"token":""}"#,
+            r#"{"token":null}"#,
+            r#"{"token":7}"#,
+            r#"{"token":"a b"}"#,
+            r#"{"token":"a\r\nX-Evil: 1"}"#,
+            r#"{"token":"ä"}"#,
+            r#"{"token":"a","token":"b"}"#,
+            r#"{"token":"a"}{}"#,
         ] {
             assert!(Token::parse(body.as_bytes(), 8).is_none(), "{body} was taken");
         }

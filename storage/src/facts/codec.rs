@@ -8,7 +8,7 @@ use std::ops::Bound;
 
 use oci::{Algorithm, Digest, Repository, Tag, UnixTime};
 
-use super::engine::{KeyRange, Table};
+use super::{engine::KeyRange, table::Table};
 use crate::StoreError;
 
 /// Writes one key or value, part after part.
@@ -74,9 +74,16 @@ impl Encoder {
         (Bound::Included(self.0), end)
     }
 
-    /// All keys that begin with these parts and come after `key`.
+    /// All keys that begin with these parts and come after `key`, wherever that lies.
     pub(crate) fn prefix_after(self, key: Vec<u8>) -> KeyRange {
-        (Bound::Excluded(key), successor(&self.0))
+        if key.starts_with(&self.0) {
+            return (Bound::Excluded(key), successor(&self.0));
+        }
+        if key < self.0 {
+            return self.prefix();
+        }
+        let nothing = self.0;
+        (Bound::Included(nothing.clone()), Bound::Excluded(nothing))
     }
 }
 

@@ -1,7 +1,4 @@
 //! The key-value store, behind get, scan and commit. The only file that names it.
-//!
-//! Every value carries a check over table, key and value, because the store itself looks at its checksums only while it repairs:
-//! a flipped bit in a verdict must be an error, never another verdict.
 
 use std::{
     fmt,
@@ -13,61 +10,15 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use super::table::{self, Table};
+use crate::{StoreError, directory, error::is_full};
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
     TableDefinition, WriteTransaction,
 };
-use sha2::{Digest as _, Sha256};
-
-use crate::{StoreError, directory, error::is_full};
 
 /// Memory for cached pages. Lookups of a hit touch a few dozen pages; a store of 10^5 images is half a gigabyte on disk.
 const CACHE_BYTES: usize = 64 * 1024 * 1024;
-
-const CHECK_BYTES: usize = 8;
-
-/// The tables. Keys and values are bytes; `codec` gives them meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Table {
-    Meta,
-    Tags,
-    TagHistory,
-    Manifests,
-    Verdicts,
-    Evidence,
-    Children,
-    Parents,
-}
-
-impl Table {
-    const ALL: [Self; 8] = [
-        Self::Meta,
-        Self::Tags,
-        Self::TagHistory,
-        Self::Manifests,
-        Self::Verdicts,
-        Self::Evidence,
-        Self::Children,
-        Self::Parents,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Meta => "meta",
-            Self::Tags => "tags",
-            Self::TagHistory => "tag-history",
-            Self::Manifests => "manifests",
-            Self::Verdicts => "verdicts",
-            Self::Evidence => "evidence",
-            Self::Children => "children",
-            Self::Parents => "parents",
-        }
-    }
-
-    fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(self.name())
-    }
-}
 
 /// What the key-value store said. Cheap to clone: one failed commit answers many.
 #[derive(Debug, Clone)]
@@ -248,6 +199,10 @@ fn open_guarded(path: &Path, open: &OpenDatabase) -> Result<Database, StoreError
     }
 }
 
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
 /// Turns what the key-value store said into our error.
 fn facts<E: Into<redb::Error>>(operation: &'static str) -> impl Fn(E) -> StoreError {
     move |error| failed(operation, FactsError::said(&error.into()))
@@ -281,7 +236,7 @@ impl View {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let open = self
             .transaction
-            .open_table(table.definition())
+            .open_table(definition(table))
             .map_err(facts("read"))?;
         get(&open, table, key)
     }
@@ -296,7 +251,7 @@ impl View {
     ) -> Result<Vec<Entry>, StoreError> {
         let open = self
             .transaction
-            .open_table(table.definition())
+            .open_table(definition(table))
             .map_err(facts("read"))?;
         scan(&open, table, &range, order, limit)
     }
@@ -331,9 +286,7 @@ impl Batch {
     }
 
     pub(crate) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let mut sealed = Vec::with_capacity(CHECK_BYTES + value.len());
-        sealed.extend_from_slice(&check(table, key, value));
-        sealed.extend_from_slice(value);
+        let sealed = table::seal(table, key, value);
         self.open(table)?
             .insert(key, sealed.as_slice())
             .map_err(facts("write"))?;
@@ -350,7 +303,7 @@ impl Batch {
         table: Table,
     ) -> Result<redb::Table<'_, &'static [u8], &'static [u8]>, StoreError> {
         self.transaction
-            .open_table(table.definition())
+            .open_table(definition(table))
             .map_err(facts("write"))
     }
 }
@@ -374,7 +327,7 @@ fn get(
     let Some(found) = table.get(key).map_err(facts("read"))? else {
         return Ok(None);
     };
-    unseal(name, key, found.value()).map(Some)
+    table::unseal(name, key, found.value()).map(Some)
 }
 
 fn scan(
@@ -390,7 +343,7 @@ fn scan(
         let Some((key, value)) = next(&mut found, order)? else {
             break;
         };
-        let value = unseal(name, key.value(), value.value())?;
+        let value = table::unseal(name, key.value(), value.value())?;
         entries.push((key.value().to_vec(), value));
     }
     Ok(entries)
@@ -428,32 +381,6 @@ fn next<'a>(
         Order::Descending => found.next_back(),
     };
     next.transpose().map_err(facts("read"))
-}
-
-fn check(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECK_BYTES] {
-    let mut hasher = Sha256::new();
-    hasher.update(table.name());
-    hasher.update((key.len() as u64).to_be_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    let digest: [u8; 32] = hasher.finalize().into();
-    let mut check = [0; CHECK_BYTES];
-    check.copy_from_slice(digest.split_at(CHECK_BYTES).0);
-    check
-}
-
-fn unseal(table: Table, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let unreadable = |why| StoreError::FactUnreadable {
-        table: table.name(),
-        why,
-    };
-    let (stored, value) = sealed
-        .split_first_chunk::<CHECK_BYTES>()
-        .ok_or_else(|| unreadable("it is cut short"))?;
-    if *stored != check(table, key, value) {
-        return Err(unreadable("its check does not match"));
-    }
-    Ok(value.to_vec())
 }
 
 #[cfg(test)]

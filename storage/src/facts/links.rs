@@ -5,7 +5,8 @@ use oci::{Digest, Repository};
 use super::{
     Snapshot,
     codec::{Decoder, Encoder},
-    engine::{Batch, Order, Table},
+    engine::{Batch, Order},
+    table::Table,
 };
 use crate::StoreError;
 

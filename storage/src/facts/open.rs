@@ -5,10 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    FactsState,
-    engine::{Engine, Table},
-};
+use super::{FactsState, engine::Engine, table::Table};
 use crate::{
     StoreError,
     directory::{self, Directory},

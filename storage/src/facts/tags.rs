@@ -5,7 +5,8 @@ use oci::{Digest, Repository, Tag, UnixTime};
 use super::{
     Snapshot,
     codec::{Decoder, Encoder},
-    engine::{Batch, Order, Table},
+    engine::{Batch, Order},
+    table::Table,
     verdicts,
 };
 use crate::StoreError;

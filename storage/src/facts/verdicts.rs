@@ -5,7 +5,8 @@ use oci::{Digest, Repository, UnixTime};
 use super::{
     Snapshot,
     codec::{Decoder, Encoder},
-    engine::{Batch, Table},
+    engine::Batch,
+    table::Table,
 };
 use crate::StoreError;
 

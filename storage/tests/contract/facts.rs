@@ -350,6 +350,18 @@ async fn more_edges_than_asked_for_are_never_silently_cut() {
             want
         );
     }
+    // An edge that does not belong here is a place in the order like any other, and lets nothing foreign in.
+    let foreign = [digest(1), digest(2), digest(3), digest(4)].map(|child| {
+        let after = edge(EdgeKind::Layer, &digest(0), &child);
+        snapshot
+            .parents(&nginx(), &shared, Some(&after), 100)
+            .unwrap()
+            .found
+    });
+    for found in foreign {
+        assert!(found.is_empty() || found.len() == 30);
+        assert!(found.iter().all(|edge| edge.child == shared));
+    }
     let none = snapshot.parents(&nginx(), &shared, None, 0).unwrap();
     assert!(none.found.is_empty() && none.more);
 }

@@ -14,7 +14,7 @@ async fn follow(growing: Growing, piece: usize) -> (Bytes, Progress) {
                 assert!(written > got.len() as u64);
                 None
             }
-            end => Some(end),
+            end @ (Progress::Committed | Progress::Failed) => Some(end),
         };
         loop {
             let bytes = growing.read_at(got.len() as u64, piece).await.unwrap();

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 const BLOCK: usize = 512;
+/// How much filler is made at a time, in bytes.
+const PIECE: usize = 64 * 1024;
 
 /// A regular file in a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +21,21 @@ impl<'a> Entry<'a> {
     /// A file that everybody may read.
     #[must_use]
     pub fn file(path: &'a str, bytes: &'a [u8]) -> Self {
-        Self { path, mode: 0o644, bytes }
+        Self {
+            path,
+            mode: 0o644,
+            bytes,
+        }
     }
 
     /// A file that everybody may run.
     #[must_use]
     pub fn executable(path: &'a str, bytes: &'a [u8]) -> Self {
-        Self { path, mode: 0o755, bytes }
+        Self {
+            path,
+            mode: 0o755,
+            bytes,
+        }
     }
 }
 
@@ -42,20 +52,34 @@ pub fn tar(entries: &[Entry<'_>]) -> Bytes {
     archive.into()
 }
 
-/// A layer of exactly `bytes` bytes (whole blocks, at least three) with one file in it. Another `seed`, other bytes everywhere.
+/// A layer of exactly `bytes` bytes (whole blocks, at least three) with one file in it, in which no two blocks are alike. Another
+/// `seed`, another content.
 #[must_use]
 pub fn filler(bytes: usize, seed: u8) -> Bytes {
     let size = bytes.saturating_sub(3 * BLOCK) / BLOCK * BLOCK;
-    let mut state = u64::from(seed) + 1;
-    let mut content = Vec::with_capacity(size);
+    let mut piece = noise(seed);
+    let mut content = Vec::with_capacity(size + PIECE);
     while content.len() < size {
-        // xorshift64: no two blocks alike, nothing that compresses
+        // The piece's number in front, so that no two are alike.
+        for (place, byte) in piece.iter_mut().zip((content.len() / PIECE).to_le_bytes()) {
+            *place = byte;
+        }
+        content.extend_from_slice(&piece);
+    }
+    content.truncate(size);
+    tar(&[Entry::file("filler", &content)])
+}
+
+/// One piece of what does not compress (xorshift64).
+fn noise(seed: u8) -> Vec<u8> {
+    let mut state = u64::from(seed) + 1;
+    let next = || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        content.extend(state.to_le_bytes());
-    }
-    tar(&[Entry::file("filler", &content)])
+        Some(state.to_le_bytes())
+    };
+    std::iter::from_fn(next).flatten().take(PIECE).collect()
 }
 
 fn header(entry: &Entry<'_>) -> [u8; BLOCK] {

@@ -78,8 +78,7 @@ impl Authority {
 
     pub(super) fn issue(&self, request: &Request<'_>) -> Leaf {
         let key = Key::generate(KeyKind::P256);
-        let issuer =
-            Issuer::from_params(&self.intermediate_params, &self.intermediate_key.pair);
+        let issuer = Issuer::from_params(&self.intermediate_params, &self.intermediate_key.pair);
         let mut params = leaf(request);
         let sign = |params: &CertificateParams| {
             let certificate = params.signed_by(&key.pair, &issuer);
@@ -162,9 +161,7 @@ fn leaf(request: &Request<'_>) -> CertificateParams {
 }
 
 fn alternative_name(subject: &str) -> SanType {
-    let name = subject
-        .try_into()
-        .expect("tests name signers in ASCII");
+    let name = subject.try_into().expect("tests name signers in ASCII");
     if subject.contains("://") {
         SanType::URI(name)
     } else {

@@ -59,7 +59,6 @@ impl CtLog {
 /// Bytes after their length, which takes `width` bytes.
 fn vector(width: usize, bytes: &[u8]) -> Vec<u8> {
     let length = bytes.len().to_be_bytes();
-    let mut vector = length[length.len() - width..].to_vec();
-    vector.extend(bytes);
-    vector
+    let skipped = length.len() - width;
+    length.iter().skip(skipped).chain(bytes).copied().collect()
 }

@@ -3,13 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256, Sha384};
 
-use super::{
-    Options,
-    flaw::Flaw,
-    key::KeyKind,
-    log::Entry,
-    party::Party,
-};
+use super::{Options, flaw::Flaw, key::KeyKind, log::Entry, party::Party};
 
 /// A log's answer as a signature carries it.
 pub(super) struct Logged {

@@ -1,5 +1,6 @@
 //! Keys made on the spot, of the kinds that sign images.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
     PublicKeyData as _, RsaKeySize, SigningKey as _,
@@ -67,14 +68,12 @@ impl Key {
 
 /// PEM as Go writes it: 64 columns, a newline after the last line.
 pub(super) fn pem(label: &str, der: &[u8]) -> String {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let mut text = format!("-----BEGIN {label}-----\n");
+    let mut lines = String::new();
     for (column, character) in STANDARD.encode(der).chars().enumerate() {
         if column > 0 && column % 64 == 0 {
-            text.push('\n');
+            lines.push('\n');
         }
-        text.push(character);
+        lines.push(character);
     }
-    text.push_str(&format!("\n-----END {label}-----\n"));
-    text
+    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
 }

@@ -139,7 +139,10 @@ fn annotations(
         }
     }
     if let Some(logged) = logged {
-        annotations.insert("dev.sigstore.cosign/bundle".to_owned(), rekor_bundle(logged));
+        annotations.insert(
+            "dev.sigstore.cosign/bundle".to_owned(),
+            rekor_bundle(logged),
+        );
     }
     annotations
 }

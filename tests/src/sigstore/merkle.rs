@@ -6,7 +6,11 @@ pub(super) type Hash = [u8; 32];
 
 /// The hash of one entry.
 pub(super) fn leaf(entry: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+    Sha256::new()
+        .chain_update([0])
+        .chain_update(entry)
+        .finalize()
+        .into()
 }
 
 /// The hash of a tree with these leaves.

@@ -135,6 +135,7 @@ pub struct Injected {
 impl Injected {
     /// It ends after so many calls have met it.
     #[expect(
+        clippy::must_use_candidate,
         clippy::return_self_not_must_use,
         reason = "the fault is in force without its handle"
     )]
@@ -145,6 +146,7 @@ impl Injected {
 
     /// The first so many calls are spared.
     #[expect(
+        clippy::must_use_candidate,
         clippy::return_self_not_must_use,
         reason = "the fault is in force without its handle"
     )]

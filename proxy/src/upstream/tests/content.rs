@@ -5,7 +5,7 @@ use oci::Digest;
 use super::{
     super::error::{Flaw, Kind, Outage, UpstreamError},
     Setup, blob, digest, latest, manifest, repository,
-    server::{Reply, Server, Step},
+    server::{Reply, Server, Step, read_head, write},
 };
 
 fn malformed(what: Kind, why: Flaw) -> UpstreamError {
@@ -14,7 +14,8 @@ fn malformed(what: Kind, why: Flaw) -> UpstreamError {
 
 #[tokio::test]
 async fn a_manifest_is_asked_for_as_it_is_and_in_every_type() {
-    let server = Server::start(|_| Reply::ok("{ }").header("content-type", "application/vnd.oci.image.index.v1+json")).await;
+    let server =
+        Server::start(|_| Reply::ok("{ }").header("content-type", "application/vnd.oci.image.index.v1+json")).await;
     let fetched = manifest(&Setup::of(&server).build()).await.unwrap();
     assert_eq!(&fetched.bytes[..], b"{ }");
     assert_eq!(fetched.content_type.as_deref(), Some("application/vnd.oci.image.index.v1+json"));
@@ -31,7 +32,7 @@ async fn a_manifest_too_large_is_cut_whatever_its_head_says() {
     let replies: [fn() -> Reply; 3] = [
         || Reply::ok(vec![b'x'; 1001]),
         || Reply::status(200).then(Step::Flood),
-        || Reply::status(200).header("content-length", "18446744073709551615").then(Step::Flood),
+        || Reply::status(200).header("content-length", "1000000000000").then(Step::Flood),
     ];
     for reply in replies {
         let server = Server::start(move |_| reply()).await;
@@ -45,7 +46,8 @@ async fn a_manifest_too_large_is_cut_whatever_its_head_says() {
 
 #[tokio::test]
 async fn a_manifest_that_breaks_off_is_not_a_short_one() {
-    let server = Server::start(|_| Reply::status(200).header("content-length", "10").then(Step::Bytes("{}".into()))).await;
+    let server =
+        Server::start(|_| Reply::status(200).header("content-length", "10").then(Step::Bytes("{}".into()))).await;
     let error = manifest(&Setup::of(&server).build()).await.unwrap_err();
     assert_eq!(error, UpstreamError::Unavailable { what: Kind::Manifest, why: Outage::ConnectionLost });
     let server = Server::start(|_| Reply::status(200).then(Step::Bytes("{}".into())).then(Step::Break)).await;
@@ -69,7 +71,9 @@ async fn encoded_answers_are_refused() {
 async fn a_head_names_a_digest_or_none() {
     let real = Digest::sha256(b"x");
     let text = real.to_string();
-    let server = Server::start(move |_| Reply::status(200).header("docker-content-digest", &text).header("content-type", "a/b")).await;
+    let server =
+        Server::start(move |_| Reply::status(200).header("docker-content-digest", &text).header("content-type", "a/b"))
+            .await;
     let head = Setup::of(&server).build().head_manifest(&repository(), &latest()).await.unwrap();
     assert_eq!((head.digest, head.media_type.as_deref()), (Some(real), Some("a/b")));
     assert_eq!(server.seen()[0].method, "HEAD");
@@ -127,10 +131,10 @@ async fn every_status_has_its_own_meaning() {
 #[tokio::test]
 async fn a_blob_comes_from_the_byte_asked_for_or_from_its_start() {
     let server = Server::start(|seen| match seen.header("range") {
-        None => Reply::ok("blob"),
         Some("bytes=1-") => Reply::status(206).header("content-range", "bytes 1-3/4").body("lob"),
         Some("bytes=2-") => Reply::status(206).header("content-range", "bytes 2-3/*").body("ob"),
-        Some(_) => Reply::ok("blob"),
+        // also with a range that is not done
+        _ => Reply::ok("blob"),
     })
     .await;
     let upstream = Setup::of(&server).build();
@@ -146,11 +150,28 @@ async fn a_blob_comes_from_the_byte_asked_for_or_from_its_start() {
 #[tokio::test]
 async fn a_range_that_was_not_asked_for_is_refused() {
     for range in [
-        "bytes 0-3/4", "bytes 2-3/4", "bytes 1-2/4", "bytes 1-3/9", "bytes 1-4/4", "bytes 1-0/4", "bytes 1-3", "bytes */4", "bits 1-3/4",
-        "bytes +1-3/4", "bytes 1-18446744073709551615/*", "bytes 1-99999999999999999999/*", "1-3/4", "bytes 1-5/6", "",
+        "bytes 0-3/4",
+        "bytes 2-3/4",
+        "bytes 1-2/4",
+        "bytes 1-3/9",
+        "bytes 1-4/4",
+        "bytes 1-0/4",
+        "bytes 1-3",
+        "bytes */4",
+        "bits 1-3/4",
+        "bytes +1-3/4",
+        "bytes 1-18446744073709551615/*",
+        "bytes 1-99999999999999999999/*",
+        "1-3/4",
+        "bytes 1-5/6",
+        "",
     ] {
         let server = Server::start(move |_| Reply::status(206).header("content-range", range).body("lob")).await;
-        assert_eq!(blob(&Setup::of(&server).build(), 1).await.unwrap_err(), malformed(Kind::Blob, Flaw::Range), "{range}");
+        assert_eq!(
+            blob(&Setup::of(&server).build(), 1).await.unwrap_err(),
+            malformed(Kind::Blob, Flaw::Range),
+            "{range}"
+        );
     }
     let server = Server::start(|_| Reply::status(206).body("lob")).await;
     assert_eq!(blob(&Setup::of(&server).build(), 1).await.unwrap_err(), malformed(Kind::Blob, Flaw::Range));
@@ -182,7 +203,11 @@ async fn a_small_blob_is_bounded() {
 
 #[tokio::test]
 async fn a_blob_that_breaks_off_ends_in_an_error() {
-    let server = Server::start(|_| Reply::status(200).then(Step::Bytes("bl".into())).then(Step::Break)).await;
+    let server = Server::start_raw(|mut stream| async move {
+        read_head(&mut stream).await;
+        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbl").await;
+    })
+    .await;
     let upstream = Setup::of(&server).build();
     let mut stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
     assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]));

@@ -15,7 +15,9 @@ const WHAT: Kind = Kind::Referrers;
 
 fn entry(content: &str) -> String {
     let digest = Digest::sha256(content.as_bytes());
-    format!(r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"artifactType":"a/b"}}"#)
+    format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":7,"artifactType":"a/b"}}"#
+    )
 }
 
 fn page(entries: &[String]) -> Reply {
@@ -46,7 +48,10 @@ async fn all_pages_of_referrers_are_read() {
     .await;
     let found = referrers(&Setup::of(&server)).await.unwrap().unwrap();
     let want = ["a", "b", "c"].map(|content| Digest::sha256(content.as_bytes()));
-    assert_eq!(found.descriptors.iter().map(|found| &found.digest).collect::<Vec<_>>(), want.iter().collect::<Vec<_>>());
+    assert_eq!(
+        found.descriptors.iter().map(|found| &found.digest).collect::<Vec<_>>(),
+        want.iter().collect::<Vec<_>>()
+    );
     assert_eq!((found.skipped, found.cut), (0, None));
     assert_eq!(server.seen()[0].path, format!("/v2/chainguard/nginx/referrers/{}", digest()));
 }
@@ -63,7 +68,16 @@ async fn an_upstream_without_the_api_is_not_one_without_referrers() {
 
 #[tokio::test]
 async fn what_is_no_list_is_not_an_empty_one() {
-    for body in ["{}", "", "[]", "null", "<html>", r#"{"manifests":{}}"#, r#"{"manifests":[],"manifests":[]}"#, r#"{"errors":[]}"#] {
+    for body in [
+        "{}",
+        "",
+        "[]",
+        "null",
+        "<html>",
+        r#"{"manifests":{}}"#,
+        r#"{"manifests":[],"manifests":[]}"#,
+        r#"{"errors":[]}"#,
+    ] {
         let server = Server::start(move |_| Reply::ok(body)).await;
         let want = UpstreamError::Malformed { what: WHAT, why: Flaw::Json };
         assert_eq!(referrers(&Setup::of(&server)).await.unwrap_err(), want, "{body}");
@@ -80,7 +94,12 @@ async fn what_is_no_list_is_not_an_empty_one() {
 #[tokio::test]
 async fn a_bad_entry_hides_no_other() {
     let server = Server::start(|_| {
-        page(&[r#"{"mediaType":"a/b","digest":"md5:00","size":1}"#.into(), "7".into(), entry("good"), r#"{"size":-1}"#.into()])
+        page(&[
+            r#"{"mediaType":"a/b","digest":"md5:00","size":1}"#.into(),
+            "7".into(),
+            entry("good"),
+            r#"{"size":-1}"#.into(),
+        ])
     })
     .await;
     let found = referrers(&Setup::of(&server)).await.unwrap().unwrap();
@@ -126,14 +145,20 @@ async fn a_later_page_that_fails_is_told_beside_what_came_before() {
         (503, UpstreamError::Unavailable { what: WHAT, why: Outage::Status(503) }),
         (404, UpstreamError::NotFound { what: WHAT }),
     ] {
-        let server = Server::start(move |seen| if seen.path.contains("page=1") { Reply::status(status) } else { endless(&seen.path) }).await;
+        let server =
+            Server::start(
+                move |seen| if seen.path.contains("page=1") { Reply::status(status) } else { endless(&seen.path) },
+            )
+            .await;
         assert_eq!(cut(referrers(&Setup::of(&server)).await), (1, Some(want)));
     }
 }
 
 #[tokio::test]
 async fn tags_are_asked_for_as_the_client_asked_us() {
-    let server = Server::start(|_| Reply::ok(r#"{"name":"x","tags":["a","b"]}"#).header("link", "<?n=2&last=b>; rel=\"next\"")).await;
+    let server =
+        Server::start(|_| Reply::ok(r#"{"name":"x","tags":["a","b"]}"#).header("link", "<?n=2&last=b>; rel=\"next\""))
+            .await;
     let upstream = Setup::of(&server).build();
     let page = upstream.tags(&repository(), Some(2), Some("1.0&n=9 #")).await.unwrap();
     assert_eq!(page.tags.iter().map(oci::Tag::as_str).collect::<Vec<_>>(), ["a", "b"]);
@@ -148,7 +173,8 @@ async fn tags_are_asked_for_as_the_client_asked_us() {
 #[tokio::test]
 async fn what_is_no_tag_is_left_out_and_counted() {
     let server = Server::start(|_| {
-        Reply::ok(r#"{"tags":["ok","","a/b","<script>",7,null,"../x"]}"#).header("link", "<https://evil.example/>; rel=next")
+        Reply::ok(r#"{"tags":["ok","","a/b","<script>",7,null,"../x"]}"#)
+            .header("link", "<https://evil.example/>; rel=next")
     })
     .await;
     let page = Setup::of(&server).build().tags(&repository(), None, None).await.unwrap();

@@ -214,7 +214,10 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_sent() {
         ("", "got none"),
         ("no certificate", "got none"),
         ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "got text that is not PEM"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "got a certificate that cannot be an authority's"),
+        (
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+            "got a certificate that cannot be an authority's",
+        ),
     ] {
         let mut setup = at(Scheme::Https, "registry.example");
         setup.upstream.ca_file = Some(setup.file("ca.pem", text));

@@ -68,9 +68,26 @@ async fn a_redirect_to_an_address_that_is_not_public_reaches_nobody() {
     let inside = Server::start_tls(GOOD, |_| Reply::ok("secret")).await;
     let port = inside.port();
     for host in [
-        "127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]",
-        "0.0.0.0", "[::]", "169.254.169.254", "[fd00:ec2::254]", "10.0.0.1", "192.168.0.1", "172.16.0.1", "[fe80::1]", "[64:ff9b::7f00:1]",
-        "224.0.0.1", "100.64.0.1",
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "0.0.0.0",
+        "[::]",
+        "169.254.169.254",
+        "[fd00:ec2::254]",
+        "10.0.0.1",
+        "192.168.0.1",
+        "172.16.0.1",
+        "[fe80::1]",
+        "[64:ff9b::7f00:1]",
+        "224.0.0.1",
+        "100.64.0.1",
     ] {
         let server = redirecting(format!("https://{host}:{port}/secret")).await;
         // Even trusting its certificate.

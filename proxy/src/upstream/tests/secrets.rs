@@ -60,21 +60,23 @@ async fn no_secret_is_in_any_log_line_or_debug_output() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
     let guard = tracing::subscriber::set_default(subscriber);
-    let mut told = String::new();
+    let mut told = Vec::new();
     let plain = Server::start(|seen| answer(seen, &format!("http://{}", seen.header("host").unwrap()))).await;
     let port = Arc::new(std::sync::OnceLock::new());
     let own = Arc::clone(&port);
-    let tls = Server::start_tls(GOOD, move |seen| answer(seen, &format!("https://127.0.0.1:{}", own.get().unwrap()))).await;
+    let tls =
+        Server::start_tls(GOOD, move |seen| answer(seen, &format!("https://127.0.0.1:{}", own.get().unwrap()))).await;
     port.set(tls.port()).unwrap();
     for server in [&plain, &tls] {
         let setup = Setup::of(server).credentials("user", PASSWORD);
         let upstream = setup.build();
-        told += &format!("{:?} {:?}", setup.upstream, manifest(&upstream).await.unwrap());
+        let fetched = manifest(&upstream).await.unwrap();
         let error = blob(&upstream, 0).await.unwrap_err();
-        told += &format!("{upstream:?} {upstream:#?} {error} {error:?}");
+        told.push(format!("{:?} {fetched:?} {upstream:?} {upstream:#?} {error} {error:?}", setup.upstream));
         assert_eq!(server.seen().len(), 4);
     }
     drop(guard);
+    let told = told.join("\n");
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!(log.contains("127.0.0.1"), "the log was not taken at all: {log}");
     for secret in [PASSWORD, ENCODED, TOKEN, SIGNATURE, "canary"] {

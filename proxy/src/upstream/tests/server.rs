@@ -87,7 +87,10 @@ impl Server {
         Self::listen(None, answer).await
     }
 
-    pub(super) async fn start_tls(certificate: Certificate, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
+    pub(super) async fn start_tls(
+        certificate: Certificate,
+        answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self::listen(Some(&certificate), move |seen| Box::pin(ready(answer(&seen)))).await
     }
 
@@ -108,7 +111,10 @@ impl Server {
         Self { port, ca_pem: None, seen: Arc::default(), _connections: connections }
     }
 
-    async fn listen(certificate: Option<&Certificate>, answer: impl Fn(Seen) -> Answering + Send + Sync + 'static) -> Self {
+    async fn listen(
+        certificate: Option<&Certificate>,
+        answer: impl Fn(Seen) -> Answering + Send + Sync + 'static,
+    ) -> Self {
         let (acceptor, ca_pem) = match certificate.map(acceptor) {
             None => (None, None),
             Some((acceptor, ca_pem)) => (Some(acceptor), Some(ca_pem)),
@@ -131,7 +137,7 @@ impl Server {
             }
         })
         .await;
-        Self { seen, ca_pem, ..server }
+        Self { ca_pem, seen, ..server }
     }
 
     pub(super) fn port(&self) -> u16 {
@@ -259,7 +265,10 @@ impl Reply {
 
     /// 401 with a Bearer challenge for this realm.
     pub(super) fn bearer(realm: impl AsRef<str>) -> Self {
-        let challenge = format!(r#"Bearer realm="{}",service="registry",scope="repository:other/secret:pull,push""#, realm.as_ref());
+        let challenge = format!(
+            r#"Bearer realm="{}",service="registry",scope="repository:other/secret:pull,push""#,
+            realm.as_ref()
+        );
         Self::status(401).header("www-authenticate", challenge).body("who are you?")
     }
 
@@ -278,7 +287,10 @@ impl Body for Script {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let frame = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
         match self.steps.front_mut() {
             None => Poll::Ready(None),

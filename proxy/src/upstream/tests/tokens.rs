@@ -61,7 +61,10 @@ async fn a_query_of_the_realm_cannot_widen_the_scope() {
         if seen.is_token() {
             Reply::status(403)
         } else {
-            Reply::bearer(format!("http://{}/token?scope=registry:catalog:*&a=b&service=x", seen.header("host").unwrap()))
+            Reply::bearer(format!(
+                "http://{}/token?scope=registry:catalog:*&a=b&service=x",
+                seen.header("host").unwrap()
+            ))
         }
     })
     .await;
@@ -81,7 +84,8 @@ async fn credentials_go_to_the_realm_and_not_to_the_registry() {
     .await;
     let upstream = Setup::of(&server).credentials("user", "hunter2").build();
     manifest(&upstream).await.unwrap();
-    let sent_to_registry = server.count(|seen| !seen.is_token() && seen.header("authorization").is_some_and(|sent| sent.starts_with("Basic")));
+    let sent_to_registry = server
+        .count(|seen| !seen.is_token() && seen.header("authorization").is_some_and(|sent| sent.starts_with("Basic")));
     assert_eq!(sent_to_registry, 0);
 }
 
@@ -91,7 +95,8 @@ async fn crowded(clients: usize, token: impl Fn() -> Reply + Send + Sync + 'stat
     let challenged = Arc::new(AtomicUsize::new(0));
     let token = Arc::new(token);
     Server::start_async(move |seen| {
-        let (all_challenged, challenged, token) = (Arc::clone(&all_challenged), Arc::clone(&challenged), Arc::clone(&token));
+        let (all_challenged, challenged, token) =
+            (Arc::clone(&all_challenged), Arc::clone(&challenged), Arc::clone(&token));
         Box::pin(async move {
             if seen.is_token() {
                 if challenged.load(Ordering::SeqCst) == clients {
@@ -163,7 +168,9 @@ async fn a_token_that_has_ended_is_renewed_before_it_is_refused() {
 #[tokio::test]
 async fn a_rotated_token_is_renewed_once() {
     let issued = AtomicUsize::new(0);
-    let server = registry("t2", move |_| Reply::token(if issued.fetch_add(1, Ordering::SeqCst) == 0 { "t1" } else { "t2" })).await;
+    let server =
+        registry("t2", move |_| Reply::token(if issued.fetch_add(1, Ordering::SeqCst) == 0 { "t1" } else { "t2" }))
+            .await;
     let upstream = Setup::of(&server).build();
     // Refused with the first token: within one request there is one refresh only.
     assert_eq!(manifest(&upstream).await.unwrap_err(), UpstreamError::Refused { what: Kind::Manifest, status: 401 });
@@ -177,7 +184,10 @@ async fn tokens_that_are_never_taken_do_not_go_in_circles() {
     let server = registry("never", |_| Reply::token("t")).await;
     let upstream = Setup::of(&server).build();
     for requests in [3, 6] {
-        assert_eq!(manifest(&upstream).await.unwrap_err(), UpstreamError::Refused { what: Kind::Manifest, status: 401 });
+        assert_eq!(
+            manifest(&upstream).await.unwrap_err(),
+            UpstreamError::Refused { what: Kind::Manifest, status: 401 }
+        );
         assert_eq!(server.seen().len(), requests);
     }
 }
@@ -189,8 +199,7 @@ async fn a_token_endpoint_that_fails_gives_its_own_error() {
     let unavailable = |why| UpstreamError::Unavailable { what: WHAT, why };
     let realm_redirects =
         UpstreamError::Misdirected { what: Pointer::Realm, host: "127.0.0.1".into(), why: Forbidden::Unexpected };
-    type Answer = fn() -> Reply;
-    let cases: [(Answer, UpstreamError); 11] = [
+    let cases: [(fn() -> Reply, UpstreamError); 11] = [
         (|| Reply::status(500), unavailable(Outage::Status(500))),
         (|| Reply::status(401), UpstreamError::Refused { what: WHAT, status: 401 }),
         (|| Reply::status(403), UpstreamError::Refused { what: WHAT, status: 403 }),
@@ -244,7 +253,10 @@ async fn a_realm_elsewhere_gets_no_request_at_all() {
         own_port.store(server.port().into(), Ordering::SeqCst);
         let upstream = Setup::of(&server).credentials("user", "hunter2").build();
         let error = manifest(&upstream).await.unwrap_err();
-        assert!(matches!(&error, UpstreamError::Misdirected { what: Pointer::Realm, why: got, .. } if *got == why), "{realm}: {error}");
+        assert!(
+            matches!(&error, UpstreamError::Misdirected { what: Pointer::Realm, why: got, .. } if *got == why),
+            "{realm}: {error}"
+        );
         assert_eq!(server.seen().len(), 1, "{realm}");
         assert_eq!(server.count(|seen| seen.header("authorization").is_some()), 0, "{realm}");
     }
@@ -267,8 +279,15 @@ async fn a_listed_realm_gets_the_credentials() {
 #[tokio::test]
 async fn a_challenge_that_does_not_parse_is_told() {
     for challenge in [
-        "Bearer", "Bearer realm=\"", "Bearer service=\"s\"", "Bearer realm=\"\"", "Bearer realm=\"/token\"", "=", "Bearer realm=\"x\" y",
-        "Bearer realm=\"https://a/\",realm=\"https://b/\"", "Bearer realm=\"https:///\\\"",
+        "Bearer",
+        "Bearer realm=\"",
+        "Bearer service=\"s\"",
+        "Bearer realm=\"\"",
+        "Bearer realm=\"/token\"",
+        "=",
+        "Bearer realm=\"x\" y",
+        "Bearer realm=\"https://a/\",realm=\"https://b/\"",
+        "Bearer realm=\"https:///\\\"",
     ] {
         let server = Server::start(move |_| Reply::status(401).header("www-authenticate", challenge)).await;
         let error = manifest(&Setup::of(&server).build()).await.unwrap_err();

@@ -87,14 +87,15 @@ proptest! {
     fn a_prefix_holds_the_keys_that_begin_with_it_and_no_others(
         prefix in prop::collection::vec(prop_oneof![Just(0xff_u8), any::<u8>()], 0..4),
         key in prop::collection::vec(prop_oneof![Just(0xff_u8), any::<u8>()], 0..6),
+        other in prop::collection::vec(prop_oneof![Just(0xff_u8), any::<u8>()], 0..6),
     ) {
         let range = Encoder::default().raw(&prefix).prefix();
         prop_assert_eq!(range.contains(&key), key.starts_with(&prefix));
-        let after = Encoder::default().raw(&prefix).prefix_after(key.clone());
-        prop_assert!(!after.contains(&key));
         let longer = [key.as_slice(), &[0]].concat();
-        prop_assert_eq!(after.contains(&longer), !key.starts_with(&prefix) && longer.starts_with(&prefix)
-            || key.starts_with(&prefix));
+        for other in [&other, &prefix, &key, &longer] {
+            let after = Encoder::default().raw(&prefix).prefix_after(key.clone());
+            prop_assert_eq!(after.contains(other), other.starts_with(&prefix) && *other > key);
+        }
     }
 
     #[test]

@@ -1,0 +1,86 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use oci::ManifestLimits;
+
+use super::*;
+use crate::{
+    evidence::{Source, UntrustedPiece},
+    policy_set::{LoadContext, NoMatch, SourceText},
+    verifier::{Demand, Flaw, Signed},
+};
+
+/// A verifier with a fault: it panics on every piece.
+struct Panics;
+
+impl Verifier for Panics {
+    fn verify(&self, _: &UntrustedPiece, _: &Digest, _: Demand<'_>) -> Result<Signed, Flaw> {
+        panic!("index out of bounds");
+    }
+}
+
+fn manifest() -> UntrustedManifest {
+    let document = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+    let limits = ManifestLimits { layers_max: 1, manifests_max: 1, json_depth_max: 8 };
+    UntrustedManifest::parse(Addressed::hash(Algorithm::Sha256, Bytes::from(document)), None, &limits).unwrap()
+}
+
+#[test]
+fn a_panic_of_the_verifier_is_neither_a_yes_nor_remembered_as_a_no() {
+    let upstreams = ["cgr.dev".parse().unwrap()];
+    let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
+    let lifetimes = VerdictLifetimes { absent_ttl: Duration::ZERO, refused_ttl: Duration::ZERO, trust_root_ends: None };
+    let policies = PolicySet::built_in(&context).unwrap().set;
+    let judge =
+        Judge { verifier: Box::new(Panics), ..Judge::new(policies, &TrustRoot::public_good(), lifetimes).unwrap() };
+    let piece = UntrustedPiece::CosignSignature {
+        payload: Addressed::hash(Algorithm::Sha256, Bytes::new()),
+        annotations: BTreeMap::new(),
+        source: Source::CosignTag,
+    };
+    let evidence = UntrustedEvidence { pieces: vec![piece], ..UntrustedEvidence::default() };
+    let repository = "cgr.dev/chainguard/nginx".parse().unwrap();
+    let judgement = judge.admit(&repository, manifest(), &evidence, UnixTime::from_millis(0));
+    assert!(judgement.record.is_none() && judgement.in_memory.is_none());
+    assert!(matches!(judgement.outcome, Outcome::Undecided(_)), "{:?}", judgement.outcome);
+}
+
+#[test]
+fn a_policy_with_an_unusable_key_makes_no_judge() {
+    let text = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: key\nspec:\n  images:\n  - glob: \
+                cgr.dev/**\n  authorities:\n  - key:\n      data: |\n        -----BEGIN PUBLIC KEY-----\n        AAAA\n        -----END PUBLIC KEY-----\n";
+    let upstreams = ["cgr.dev".parse().unwrap()];
+    let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
+    let source = SourceText { name: "key.yaml".to_owned(), text: text.to_owned() };
+    let Ok(loaded) = PolicySet::load(&[source], &context) else {
+        return;
+    };
+    let lifetimes = VerdictLifetimes { absent_ttl: Duration::ZERO, refused_ttl: Duration::ZERO, trust_root_ends: None };
+    let error = Judge::new(loaded.set, &TrustRoot::public_good(), lifetimes).unwrap_err();
+    assert!(matches!(error, JudgeError::Keys(_)), "{error}");
+}
+
+/// The claim "admitted" is made where it can be looked over: nobody else in this crate can make it.
+#[test]
+fn admissions_and_permits_come_to_be_in_three_lines() {
+    let sources = [
+        include_str!("../admit.rs"),
+        include_str!("case.rs"),
+        include_str!("child.rs"),
+        include_str!("judgement.rs"),
+        include_str!("verdict.rs"),
+        include_str!("admitted.rs"),
+    ];
+    let count = |what: &str| sources.iter().map(|source| source.matches(what).count()).sum::<usize>();
+    assert_eq!(count("Admitted::assertion("), 2, "a manifest, and evidence for its subject's sake");
+    assert_eq!(count("Permit::assertion("), 1);
+    assert_eq!(count("fn assertion("), 2);
+}
+
+#[test]
+fn one_judge_serves_all_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Judge>();
+    shared::<Admitted<Manifest>>();
+    shared::<Permit>();
+}

@@ -1,0 +1,161 @@
+//! One download for everyone, and no wrong byte completes.
+
+use std::sync::Arc;
+
+use http::Method;
+use support::{
+    client::Client,
+    pull::pull,
+    upstream::{Call, Fault},
+    world::{Setup, World},
+};
+
+use crate::{get, sized};
+
+#[tokio::test]
+async fn many_clients_of_one_cold_blob_cost_one_upstream_download() {
+    let world = World::new().await;
+    let image = sized(20_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = pratique.url();
+    assert_eq!(get(&format!("{url}/v2/chainguard/big/manifests/latest")).await.status, 200);
+    world.registry.clear_calls();
+    let digest = image.layers()[0].0.clone();
+    let address = Arc::new(format!("{url}/v2/chainguard/big/blobs/{digest}"));
+    let clients = (0..32).map(|number| {
+        let address = Arc::clone(&address);
+        async move {
+            let open = Client::plain().open(Method::GET, &address, &[]).await.unwrap();
+            // Every fourth client leaves early: the others get everything all the same.
+            if number % 4 == 0 { None } else { Some(open.drain().await) }
+        }
+    });
+    for drained in futures_util::future::join_all(clients).await.into_iter().flatten() {
+        assert_eq!((drained.complete, drained.length, drained.digest), (true, 20_000_000, digest.clone()));
+    }
+    assert_eq!(world.registry.count(|call| call.is_get() && call.is_blob()), 1);
+}
+
+#[tokio::test]
+async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_stored() {
+    for at in [0, 500, 2_999_999] {
+        let world = World::new().await;
+        let image = sized(3_000_000, 1);
+        world.push_signed("chainguard/big", "latest", &image);
+        let (digest, bytes) = image.layers()[0].clone();
+        let path = digest.to_string();
+        world.registry.fault(move |call| call.path.ends_with(&path), Fault::Corrupt(at));
+        let pratique = world.pratique(&Setup::default()).await;
+        let (client, url) = (Client::plain(), pratique.url());
+        assert_eq!(get(&format!("{url}/v2/chainguard/big/manifests/latest")).await.status, 200);
+        let address = format!("{url}/v2/chainguard/big/blobs/{digest}");
+        let ranges = ["0-999", "0-0", "2999000-", "-1", "1000000-1999999"];
+        let asked = ranges.iter().map(|range| client.get_range(&address, range));
+        let (whole, parts) = tokio::join!(client.get(&address, &[]), futures_util::future::join_all(asked));
+        for answer in [whole].into_iter().chain(parts) {
+            let answer = answer.unwrap();
+            let complete = answer.status.is_success() && !answer.is_broken();
+            assert!(!complete, "byte {at}: {} completed", answer.status);
+        }
+        assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none(), "nothing is stored");
+        world.registry.clear_faults();
+        let mended = client.get(&address, &[]).await.unwrap();
+        assert_eq!((mended.status.as_u16(), mended.received()), (200, &bytes));
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_is_resumed_where_it_was() {
+    let world = World::new().await;
+    let image = sized(3_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let (digest, bytes) = image.layers()[0].clone();
+    let path = digest.to_string();
+    world.registry.fault(move |call| call.path.ends_with(&path), Fault::Truncate(1_000_000)).times(2);
+    let pratique = world.pratique(&Setup::default()).await;
+    let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
+    assert_eq!(pulled.blobs[1], (digest.clone(), bytes));
+    let asked: Vec<_> = world
+        .registry
+        .calls()
+        .into_iter()
+        .filter(|call| Call::is_blob(call) && call.path.ends_with(&digest.to_string()))
+        .map(|call| call.range().map(str::to_owned))
+        .collect();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(asked[0].is_none() && asked[1].is_some() && asked[2].is_some(), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_ignores_range_is_compared_with_what_is_written() {
+    for (tampered, passes) in [(false, true), (true, false)] {
+        let world = World::new().await;
+        let image = sized(3_000_000, 1);
+        world.push_signed("chainguard/big", "latest", &image);
+        let digest = image.layers()[0].0.clone();
+        let of = |path: String| move |call: &Call| call.path.ends_with(&path);
+        world.registry.fault(of(digest.to_string()), Fault::Truncate(1_000_000)).times(1);
+        world.registry.fault(of(digest.to_string()), Fault::IgnoreRange);
+        if tampered {
+            world.registry.fault(of(digest.to_string()), Fault::Corrupt(5)).after(1);
+        }
+        let pratique = world.pratique(&Setup::default()).await;
+        let outcome = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await;
+        assert_eq!(outcome.is_ok(), passes, "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_of_another_size_than_its_manifest_says_is_refused() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let digest = image.layers()[0].0.clone();
+    let path = digest.to_string();
+    for fault in [Fault::Length(999), Fault::Length(1001), Fault::Endless] {
+        let path = path.clone();
+        let injected = world.registry.fault(move |call| call.path.ends_with(&path), fault.clone());
+        let setup = Setup::default().sections("[limits]\nupstream_stall_timeout = \"300ms\"\n");
+        let pratique = world.pratique(&setup).await;
+        let outcome = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await;
+        assert!(outcome.is_err(), "{fault:?}");
+        assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none());
+        injected.clear();
+        pratique.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
+    let world = World::new().await;
+    let image = sized(1_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let setup = Setup { top: Setup::default().top, ..Setup::default() };
+    let config = world.write(&setup);
+    let text = std::fs::read_to_string(&config).unwrap().replace("path = \"store\"", "path = \"store\"\nverify_reads = \"always\"");
+    std::fs::write(&config, text).unwrap();
+    let loaded = config::load(&config::Overrides { config: Some(config), ..Default::default() }).unwrap();
+    let server = proxy::server::Server::start(loaded, proxy::clock::Clock::system()).await.unwrap();
+    let (client, url) = (Client::plain(), format!("http://{}", server.address));
+    pull(&client, &url, "chainguard/big", "latest").await.unwrap();
+    let (digest, bytes) = image.layers()[0].clone();
+    let file = world.directory.path().join("store/blobs/sha256").join(digest.hex());
+    let address = format!("{url}/v2/chainguard/big/blobs/{digest}");
+    for range in [None, Some("0-9"), Some("999990-")] {
+        let mut damaged = std::fs::read(&file).unwrap();
+        damaged[700_000] ^= 1;
+        let mut permissions = std::fs::metadata(&file).unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o600);
+        std::fs::set_permissions(&file, permissions).unwrap();
+        std::fs::write(&file, &damaged).unwrap();
+        let answer = match range {
+            None => client.get(&address, &[]).await.unwrap(),
+            Some(range) => client.get_range(&address, range).await.unwrap(),
+        };
+        assert!(answer.is_broken() || answer.status == 500, "{range:?}: {}", answer.status);
+        // Set aside, fetched again.
+        let again = client.get(&address, &[]).await.unwrap();
+        assert_eq!((again.status.as_u16(), again.received()), (200, &bytes), "{range:?}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Whole pulls through a pratique that runs in this process, started from a configuration file as an operator would start it.
+//!
+//! A scenario asserts the answer, and where it matters how many calls upstream got.
+
+mod doors;
+mod fills;
+mod messages;
+mod offline;
+mod reload;
+mod repositories;
+mod serving;
+mod tls;
+mod vectors;
+
+use support::{
+    client::{Answer, Client},
+    image::{self, Image},
+};
+
+/// An image with one layer of these many bytes.
+fn sized(bytes: usize, seed: u64) -> Image {
+    image::single("linux/amd64", [support::upstream::noise(bytes, seed)])
+}
+
+async fn get(url: &str) -> Answer {
+    Client::plain().get(url, &[]).await.expect("an answer")
+}
+
+/// A policy that accepts Chainguard's public identity for `glob`.
+fn chainguard_policy(name: &str, glob: &str) -> String {
+    let signer = support::sigstore::Signer::chainguard();
+    keyless_policy(name, glob, &signer.issuer, &signer.subject)
+}
+
+fn keyless_policy(name: &str, glob: &str, issuer: &str, subject: &str) -> String {
+    format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: {name}
+spec:
+  images:
+  - glob: \"{glob}\"
+  authorities:
+  - name: release
+    keyless:
+      identities:
+      - issuer: {issuer}
+        subject: {subject}
+"
+    )
+}
+
+/// A policy whose only authority says `action` without looking.
+fn static_policy(name: &str, glob: &str, action: &str) -> String {
+    format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: {name}
+spec:
+  images:
+  - glob: \"{glob}\"
+  authorities:
+  - name: decided
+    static:
+      action: {action}
+"
+    )
+}
