@@ -1,1 +1,1 @@
-//! benches
+//! Measured paths. Each bench states its input; `benches/README.md` says how to run them and what to compare.

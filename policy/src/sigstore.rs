@@ -205,7 +205,16 @@ fn flaw(error: &Error) -> Flaw {
         ) => Reason::LogInvalid,
         _ => Reason::EvidenceUnreadable,
     };
-    Flaw::new(reason, detail)
+    let clause = match reason {
+        // The crates say no more than which algorithm was tried.
+        Reason::SignatureInvalid => return Flaw::new(reason, "the signature is not by its certificate's key over its payload"),
+        Reason::CertificateUntrusted => "the certificate is not trusted",
+        Reason::TimeMissing => "the signing time is not trusted",
+        Reason::LogMissing => "not in the transparency log",
+        Reason::LogInvalid => "the transparency log entry is not good",
+        _ => "the evidence cannot be read",
+    };
+    Flaw::new(reason, format!("{clause}: {detail}"))
 }
 
 #[cfg(test)]

@@ -50,12 +50,12 @@ struct Tally<'a> {
 impl Verdict {
     /// What `no_match` decides.
     pub(super) fn without_policy(no_match: NoMatch, terms: &Terms<'_>) -> Self {
-        let words = "no policy matches this image";
+        let words = format!("no policy matches {}@{}", terms.repository.canonical(), terms.digest);
         let unverified = |by: &str| Finding::Unverified { by: by.to_owned() };
         let (effect, mode, finding, ends) = match no_match {
             NoMatch::Deny => {
-                let refusal = terms.refusal(None, None, Reason::NoMatchingPolicy, format!("refused: {words}"));
-                let finding = Finding::Failed { reason: Reason::NoMatchingPolicy, message: words.to_owned() };
+                let refusal = terms.refusal(None, None, Reason::NoMatchingPolicy, format!("refused: {words}, and no_match = \"deny\""));
+                let finding = Finding::Failed { reason: Reason::NoMatchingPolicy, message: words.clone() };
                 let ends = Some(failure_ends(false, terms.lifetimes, terms.now));
                 (Effect::Refuse(refusal), Mode::Enforce, finding, ends)
             }
