@@ -126,11 +126,11 @@ impl Admission {
         if let Some(evidence) = self.as_evidence(in_force, repository, digest).await? {
             return Ok(Entry::Evidence(evidence));
         }
-        match own {
-            // A stored refusal that holds stands; everything else is looked into.
-            ApiError::Refused(_) => Err(own),
-            _ => self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image),
+        // A stored refusal that holds stands; everything else is looked into.
+        if let ApiError::Refused(_) = own {
+            return Err(own);
         }
+        self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image)
     }
 
     /// Judges `manifest` by `evidence` and remembers the verdict.
@@ -247,7 +247,9 @@ fn findings(record: &Record) -> String {
             }
             policy::Finding::Unverified { by } => format!("unverified, let in by {by}"),
             policy::Finding::Failed { message, .. } => message.clone(),
-            _ => format!("policy {policy} undecided"),
+            policy::Finding::Undecided { why } => format!("policy {policy} undecided: {why}"),
+            // A kind of finding that this build does not know is not called anything else.
+            _ => format!("policy {policy}: unknown finding"),
         }
     };
     record.findings().iter().map(one).collect::<Vec<_>>().join("; ")

@@ -176,7 +176,14 @@ enum Source {
     Filling(Arc<Fill>),
     Stored(Blob),
     /// `storage.verify_reads = "always"`: these very bytes are hashed while they are sent.
-    Checked { blob: Blob, blobs: Blobs, hasher: Hasher, want: Digest },
+    Checked(Box<Checked>),
+}
+
+struct Checked {
+    blob: Blob,
+    blobs: Blobs,
+    hasher: Hasher,
+    want: Digest,
 }
 
 impl Reading {
@@ -202,7 +209,7 @@ impl Reading {
             (Content::Stored(blob), Some(blobs)) => {
                 let want = digest_of_range(&blob, &blobs, &range).await?;
                 let hasher = Hasher::new(want.algorithm());
-                Source::Checked { blob, blobs, hasher, want }
+                Source::Checked(Box::new(Checked { blob, blobs, hasher, want }))
             }
         };
         Ok(Self { source, range, guard })
@@ -246,13 +253,13 @@ impl Reading {
         let bytes = match &mut self.source {
             Source::Filling(fill) => fill.growing().read_at(start, length).await.map_err(store)?,
             Source::Stored(blob) => blob.read_at(start, length).await.map_err(store)?,
-            Source::Checked { blob, blobs, hasher, want } => {
-                let bytes = blob.read_at(start, length).await.map_err(store)?;
-                hasher.update(&bytes);
+            Source::Checked(checked) => {
+                let bytes = checked.blob.read_at(start, length).await.map_err(store)?;
+                checked.hasher.update(&bytes);
                 let last = start + length as u64 == self.range.end;
-                if last && hasher.clone().finish() != *want {
-                    blobs.verify(blob.digest()).await.map_err(store)?;
-                    return Err("the stored blob changed while it was read".to_owned());
+                if last && checked.hasher.clone().finish() != checked.want {
+                    checked.blobs.verify(checked.blob.digest()).await.map_err(store)?;
+                    return Err("the stored blob is not what it was when it came in".to_owned());
                 }
                 bytes
             }

@@ -1,6 +1,10 @@
 //! Finds what upstream offers about a digest: the union of all places, none hiding another.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use config::Limits;
 use futures_util::{StreamExt as _, stream};
@@ -9,7 +13,7 @@ use oci::{
 };
 use policy::{Source, Unasked, UntrustedEvidence, UntrustedPiece};
 use storage::Blobs;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     error::ApiError,
@@ -35,9 +39,14 @@ pub struct Collector {
     pub limits: Arc<Limits>,
     /// Bytes already here need not be fetched again.
     pub blobs: Blobs,
-    /// Bytes of evidence in memory, in KiB.
+    /// Room for evidence in memory, in KiB, shared by all collections.
     pub memory: Arc<Semaphore>,
+    /// What this collection takes of it; given back when the collector is dropped, after the judgement.
+    pub held: Mutex<Vec<OwnedSemaphorePermit>>,
 }
+
+/// How long a piece waits for room in memory. Collections that wait for each other end here, and are asked again.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The config of a manifest of evidence is small; a larger one is left where it is.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -51,6 +60,8 @@ struct Yield {
     pieces: Vec<UntrustedPiece>,
     manifests: Vec<(UntrustedManifest, Option<Tag>)>,
     flawed: Vec<String>,
+    /// Why this is not all that is there.
+    unasked: Option<String>,
 }
 
 /// Why a place, or one piece in it, gave nothing.
@@ -124,7 +135,7 @@ impl Collector {
                     annotations,
                     source: Source::CosignTag,
                 }),
-                Err(nothing) => found.flaw(nothing)?,
+                Err(nothing) => found.note(nothing),
             }
         }
         found.manifests.push((manifest, Some(tag)));
@@ -133,13 +144,18 @@ impl Collector {
 
     async fn referrers_api(&self, repository: &Repository, subject: &Digest) -> Result<Yield, Nothing> {
         let listed = self.upstream.referrers(repository.path(), subject).await;
-        match listed.map_err(|error| unasked(&error))? {
-            // 404: upstream has no such API, and says so; nothing can be there.
-            None => Err(Nothing::Empty),
-            // A list that broke off could hide the piece that counts.
-            Some(crate::upstream::Referrers { cut: Some(error), .. }) => Err(Nothing::Unasked(error.to_string())),
-            Some(listed) => self.referrers(repository, subject, &listed.descriptors, Source::ReferrersApi).await,
+        // A list that cannot be read says nothing about what is there.
+        let listed = listed.map_err(|error| match unasked(&error) {
+            Nothing::Flawed(why) => Nothing::Unasked(why),
+            nothing @ (Nothing::Unasked(_) | Nothing::Empty) => nothing,
+        })?;
+        // 404: upstream has no such API, and says so; nothing can be there.
+        let Some(listed) = listed else { return Err(Nothing::Empty) };
+        let mut found = self.referrers(repository, subject, &listed.descriptors, Source::ReferrersApi).await;
+        if let Some(error) = listed.cut {
+            found.note(Nothing::Unasked(error.to_string()));
         }
+        Ok(found)
     }
 
     /// The referrers tag schema: an index under the tag `sha256-<hex>`.
@@ -150,7 +166,7 @@ impl Collector {
             return Err(Nothing::Empty);
         };
         // Seen in the wild: a missing tag answered with the index asked about. Its children have no such subject and fall out below.
-        self.referrers(repository, subject, manifests, Source::ReferrersTag).await
+        Ok(self.referrers(repository, subject, manifests, Source::ReferrersTag).await)
     }
 
     /// Opens every manifest that is listed: what descriptors say of them is not believed.
@@ -160,7 +176,7 @@ impl Collector {
         subject: &Digest,
         listed: &[Descriptor],
         source: Source,
-    ) -> Result<Yield, Nothing> {
+    ) -> Yield {
         let digests: BTreeSet<_> = listed.iter().map(|descriptor| descriptor.digest.clone()).collect();
         let mut found = Yield::default();
         if digests.len() > self.limits.evidence_count_max {
@@ -181,10 +197,10 @@ impl Collector {
                     found.pieces.extend(piece);
                     found.manifests.push((manifest, None));
                 }
-                Err(nothing) => found.flaw(nothing)?,
+                Err(nothing) => found.note(nothing),
             }
         }
-        Ok(found)
+        found
     }
 
     /// One referrer: a bundle where it is one; another referrer of this subject is remembered without being a piece.
@@ -256,10 +272,11 @@ impl Collector {
         if let Ok(Some(addressed)) = self.blobs.read(&blob.digest, blob.size).await {
             return Ok(addressed);
         }
-        let bytes = self.upstream.small_blob(repository.path(), &blob.digest, blob.size).await.map_err(|error| match error {
+        let fetched = self.upstream.small_blob(repository.path(), &blob.digest, blob.size).await;
+        let bytes = fetched.map_err(|error| match unasked(&error) {
             // A manifest that points at nothing is a flaw of its own, not an empty place.
-            UpstreamError::NotFound { .. } => Nothing::Flawed(format!("piece {} is missing upstream", blob.digest)),
-            error => unasked(&error),
+            Nothing::Empty => Nothing::Flawed(format!("piece {} is missing upstream", blob.digest)),
+            nothing @ (Nothing::Unasked(_) | Nothing::Flawed(_)) => nothing,
         })?;
         Addressed::check(&blob.digest, bytes).map_err(|error| Nothing::Flawed(error.to_string()))
     }
@@ -271,11 +288,12 @@ impl Collector {
                 blob.size, self.limits.evidence_bytes_max
             )));
         }
-        let kib = u32::try_from(blob.size / 1024 + 1).unwrap_or(u32::MAX);
-        let room = self.memory.acquire_many(kib).await;
-        if room.is_err() {
-            return Err(Nothing::Unasked("shutting down".to_owned()));
-        }
+        let kib = u32::try_from(blob.size.div_ceil(1024)).unwrap_or(u32::MAX);
+        let room = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
+        let Ok(Ok(room)) = room else {
+            return Err(Nothing::Unasked("too much evidence in memory (limits.evidence_memory_bytes_max)".to_owned()));
+        };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(room);
         self.small_blob(repository, blob).await
     }
 
@@ -303,6 +321,7 @@ impl Collector {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, the place was not asked")]
 fn unasked(error: &UpstreamError) -> Nothing {
     match error {
         UpstreamError::NotFound { .. } => Nothing::Empty,
@@ -312,14 +331,13 @@ fn unasked(error: &UpstreamError) -> Nothing {
 }
 
 impl Yield {
-    /// Takes in what became of one piece: a flaw is remembered, what could not be asked makes the whole place unasked.
-    fn flaw(&mut self, nothing: Nothing) -> Result<(), Nothing> {
+    /// Remembers why one piece gave nothing. What the others gave counts all the same.
+    fn note(&mut self, nothing: Nothing) {
         match nothing {
             Nothing::Flawed(why) => self.flawed.push(why),
             Nothing::Empty => {}
-            Nothing::Unasked(why) => return Err(Nothing::Unasked(why)),
+            Nothing::Unasked(why) => self.unasked = Some(why),
         }
-        Ok(())
     }
 }
 
@@ -327,7 +345,10 @@ impl Collected {
     fn add(&mut self, source: Source, place: Result<Yield, Nothing>) {
         match place {
             Ok(found) => {
-                self.evidence.asked.push(source);
+                match found.unasked {
+                    None => self.evidence.asked.push(source),
+                    Some(why) => self.evidence.unasked.push(Unasked { source, why }),
+                }
                 self.evidence.pieces.extend(found.pieces);
                 self.evidence.flawed.extend(found.flawed);
                 self.manifests.extend(found.manifests);

@@ -125,6 +125,7 @@ impl ApiError {
 
     /// What asking upstream for `what` ended in. `code` is the OCI code for not found.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, nothing could be decided")]
     pub fn from_upstream(error: &UpstreamError, code: &'static str, what: &str) -> Self {
         match error {
             UpstreamError::NotFound { .. } => Self::Unknown {
@@ -186,7 +187,15 @@ impl ApiError {
                 Some(retry_after.as_secs().max(1))
             }
             Self::Overloaded { .. } => Some(1),
-            _ => None,
+            Self::Malformed(..)
+            | Self::Unknown { .. }
+            | Self::Refused(_)
+            | Self::RepositoryRefused { .. }
+            | Self::Wrong { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchEndpoint
+            | Self::Range { .. }
+            | Self::Fault { .. } => None,
         }
     }
 

@@ -1,6 +1,9 @@
 //! Evidence at rest: what was collected about a digest, kept beside the image so that it can be judged again without upstream.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use config::Limits;
 use oci::{Digest, Repository, Tag, UnixTime, UntrustedManifest};
@@ -20,6 +23,13 @@ pub struct EvidenceStore {
     store: Store,
     limits: Arc<Limits>,
     memory: Arc<Semaphore>,
+}
+
+/// Evidence that was just collected, with the room it takes in memory.
+pub struct Fresh {
+    /// For the judge.
+    pub evidence: UntrustedEvidence,
+    _room: Collector,
 }
 
 /// Evidence from the store.
@@ -70,6 +80,7 @@ impl EvidenceStore {
             limits: Arc::clone(&self.limits),
             blobs: self.store.blobs().clone(),
             memory: Arc::clone(&self.memory),
+            held: Mutex::default(),
         }
     }
 
@@ -83,10 +94,11 @@ impl EvidenceStore {
         repository: &Repository,
         subject: &Digest,
         now: UnixTime,
-    ) -> Result<UntrustedEvidence, ApiError> {
-        let collected = self.collector(upstream).signatures(repository, subject).await;
+    ) -> Result<Fresh, ApiError> {
+        let collector = self.collector(upstream);
+        let collected = collector.signatures(repository, subject).await;
         self.keep(repository, subject, &collected, now).await?;
-        Ok(collected.evidence)
+        Ok(Fresh { evidence: collected.evidence, _room: collector })
     }
 
     async fn keep(&self, repository: &Repository, subject: &Digest, collected: &Collected, now: UnixTime) -> Result<(), ApiError> {

@@ -210,7 +210,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn run(&self, mut ingest: Ingest) -> Result<(), ApiError> {
         let result = match self.fetch(&mut ingest).await {
-            Ok(()) => ingest.commit().await.map(drop).map_err(|error| self.not_stored(&error)),
+            Ok(()) => ingest.commit().await.map(drop).map_err(|error| not_stored(&error)),
             Err(error) => {
                 // The reason is there before followers hear that the file has ended.
                 let _ = self.fill.failure.set(error.clone());
@@ -297,7 +297,7 @@ impl Work<'_> {
         if ingest.written().saturating_add(bytes.len() as u64) > self.key.size {
             return Err(FetchError::Wrong(format!("upstream sent more than the {} bytes that its manifest says", self.key.size)));
         }
-        ingest.write(bytes).await.map_err(|error| FetchError::Store(self.not_stored(&error)))
+        ingest.write(bytes).await.map_err(|error| FetchError::Store(not_stored(&error)))
     }
 
     fn cut_short(&self, written: u64) -> ApiError {
@@ -318,15 +318,16 @@ impl Work<'_> {
             FetchError::Store(error) => error,
         }
     }
+}
 
-    fn not_stored(&self, error: &IngestError) -> ApiError {
-        match error {
-            IngestError::Mismatch(_) | IngestError::Short { .. } | IngestError::Long { .. } => {
-                counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-                ApiError::Wrong { message: error.to_string() }
-            }
-            _ => ApiError::Fault { message: format!("store: {}", chain(error)) },
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong is ours")]
+fn not_stored(error: &IngestError) -> ApiError {
+    match error {
+        IngestError::Mismatch(_) | IngestError::Short { .. } | IngestError::Long { .. } => {
+            counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
+            ApiError::Wrong { message: error.to_string() }
         }
+        _ => ApiError::Fault { message: format!("store: {}", chain(error)) },
     }
 }
 

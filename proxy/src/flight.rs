@@ -12,10 +12,11 @@ use crate::error::ApiError;
 
 /// Work under way, by key. The work runs in a task of its own: who asked first may leave, the others still get the result.
 pub struct Flight<K, V> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<V>>>>>>,
+    under_way: Board<K, V>,
 }
 
 type Outcome<V> = Result<V, ApiError>;
+type Board<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<V>>>>>>;
 
 impl<K, V> Default for Flight<K, V> {
     fn default() -> Self {
@@ -79,7 +80,7 @@ fn panicked() -> ApiError {
 
 /// Takes the key off the board when the work ends, however it ends.
 struct Landing<K: Eq + Hash, V> {
-    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<V>>>>>>,
+    under_way: Board<K, V>,
     key: K,
 }
 

@@ -35,10 +35,10 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
     let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers };
-    let span = match &call {
-        Ok(call) => span_of(call, &parts.method),
-        Err(_) => tracing::info_span!("request", call = "none"),
-    };
+    let span = call.as_ref().map_or_else(
+        |_| tracing::info_span!("request", call = "none"),
+        |call| span_of(call, &parts.method),
+    );
     let outcome = async {
         match call {
             Ok(call) => dispatch(&asked, call).await,
@@ -86,7 +86,13 @@ fn told(error: &ApiError) {
         ApiError::Wrong { .. } | ApiError::Undecided { .. } | ApiError::RateLimited { .. } | ApiError::Overloaded { .. } => {
             tracing::warn!("{error}");
         }
-        _ => tracing::info!(status = error.status().as_u16(), "{error}"),
+        ApiError::Malformed(..)
+        | ApiError::Unknown { .. }
+        | ApiError::Refused(_)
+        | ApiError::RepositoryRefused { .. }
+        | ApiError::Unsupported { .. }
+        | ApiError::NoSuchEndpoint
+        | ApiError::Range { .. } => tracing::info!(status = error.status().as_u16(), "{error}"),
     }
 }
 

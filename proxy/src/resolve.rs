@@ -110,15 +110,14 @@ impl Resolver {
             }
             Err(error) => return Err(failed(error)),
         };
-        let digest = match head.digest {
-            Some(digest) => digest,
-            None => {
-                let fetched = upstream.manifest(repository.path(), &reference).await.map_err(failed)?;
-                let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
-                let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
-                self.keep(repository, &manifest).await?;
-                manifest.digest().clone()
-            }
+        let digest = if let Some(digest) = head.digest {
+            digest
+        } else {
+            let fetched = upstream.manifest(repository.path(), &reference).await.map_err(failed)?;
+            let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
+            let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+            self.keep(repository, &manifest).await?;
+            manifest.digest().clone()
         };
         self.remember(repository, tag, &digest).await?;
         Ok(digest)

@@ -56,7 +56,8 @@ impl Server {
         for note in loaded.notes.iter().chain(&notes) {
             tracing::info!("{note}");
         }
-        gauge!("pratique_policies").set(app.in_force().judge.policies().policies().len() as f64);
+        let policies = u32::try_from(app.in_force().judge.policies().policies().len()).unwrap_or(u32::MAX);
+        gauge!("pratique_policies").set(policies);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
         Ok(Self { address, admin_address, app, tls, drain, tasks })
     }

@@ -50,28 +50,18 @@ impl Blobs {
     }
 
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.
-    pub async fn read(
-        &self,
-        digest: &Digest,
-        bytes_max: u64,
-    ) -> Result<Option<Addressed>, StoreError> {
+    pub async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Addressed>, StoreError> {
         self.run("read a blob", digest, move |directory, digest| {
             let Some(blob) = open(directory, digest)? else {
                 return Ok(None);
             };
             if blob.size() > bytes_max {
-                return Err(StoreError::TooLarge {
-                    digest: digest.clone(),
-                    want_max: bytes_max,
-                    got: blob.size(),
-                });
+                return Err(StoreError::TooLarge { digest: digest.clone(), want_max: bytes_max, got: blob.size() });
             }
             let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
             match Addressed::check(digest, blob.read_now(0, length)?) {
                 Ok(addressed) => Ok(Some(addressed)),
-                Err(DigestMismatch { got, bytes, .. }) => {
-                    Err(set_aside(directory, digest, got, bytes)?)
-                }
+                Err(DigestMismatch { got, bytes, .. }) => Err(set_aside(directory, digest, got, bytes)?),
             }
         })
         .await
@@ -86,10 +76,7 @@ impl Blobs {
     /// Begins to store a blob of `size` bytes that arrives bit by bit. Several at once for one digest do not disturb each other.
     pub async fn ingest(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
         let directory = Arc::clone(&self.directory);
-        blocking("begin an ingest", move || {
-            Ingest::begin(directory, digest, size)
-        })
-        .await
+        blocking("begin an ingest", move || Ingest::begin(directory, digest, size)).await
     }
 
     /// Hashes a stored blob again. `false`: it had rotted and is in quarantine now, or there is none.
@@ -108,11 +95,7 @@ impl Blobs {
 
     /// Up to `limit` digests of stored blobs that come after `after`, in order of algorithm and hex. Fewer than `limit`: the end.
     /// Reads the whole directory but holds no more than `limit` names.
-    pub async fn list_page(
-        &self,
-        after: Option<&Digest>,
-        limit: usize,
-    ) -> Result<Vec<Digest>, StoreError> {
+    pub async fn list_page(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let (directory, page) = (Arc::clone(&self.directory), Page::new(after, limit));
         blocking("list blobs", move || page.fill(&directory)).await
     }
@@ -138,18 +121,9 @@ fn quarantine(directory: &Directory, digest: &Digest) -> Result<(), StoreError> 
     directory::rename_if_present(&directory.blob(digest), &directory.quarantine().join(name))
 }
 
-fn set_aside(
-    directory: &Directory,
-    want: &Digest,
-    got: Digest,
-    bytes: u64,
-) -> Result<StoreError, StoreError> {
+fn set_aside(directory: &Directory, want: &Digest, got: Digest, bytes: u64) -> Result<StoreError, StoreError> {
     quarantine(directory, want)?;
-    Ok(StoreError::Corrupt {
-        want: want.clone(),
-        got,
-        bytes,
-    })
+    Ok(StoreError::Corrupt { want: want.clone(), got, bytes })
 }
 
 /// Runs work on the disk where it cannot hold up the network.

@@ -1,10 +1,7 @@
 //! The store's directory: who may write to it, who owns it now, what format it has. And files, opened so that a planted link is
 //! an error and a new file is for its owner only.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the one file through which files are made, opened, moved and removed"
-)]
+#![expect(clippy::disallowed_methods, reason = "the one file through which files are made, opened, moved and removed")]
 
 use std::{
     ffi::OsString,
@@ -41,11 +38,7 @@ impl Directory {
         let path = fs::canonicalize(path).map_err(StoreError::io("find directory", path))?;
         refuse_exposed(&path)?;
         let lock = lock(&path)?;
-        let this = Self {
-            path,
-            _lock: lock,
-            ingests: AtomicU64::new(0),
-        };
+        let this = Self { path, _lock: lock, ingests: AtomicU64::new(0) };
         this.check_format()?;
         this.make_directories()?;
         this.remove_leftovers()?;
@@ -82,17 +75,11 @@ impl Directory {
 
     fn check_format(&self) -> Result<(), StoreError> {
         let path = self.path.join("format");
-        let other = |got: String| StoreError::OtherFormat {
-            path: self.path.clone(),
-            want: format!("{FORMAT:?}"),
-            got,
-        };
+        let other = |got: String| StoreError::OtherFormat { path: self.path.clone(), want: format!("{FORMAT:?}"), got };
         match read_small(&path)? {
             Some(text) if text.trim_end() == FORMAT => Ok(()),
             Some(text) => Err(other(format!("{:?}", text.trim_end()))),
-            None if self.has_content() => Err(other(
-                "none (it has content, but no file \"format\")".to_owned(),
-            )),
+            None if self.has_content() => Err(other("none (it has content, but no file \"format\")".to_owned())),
             None => replace_file(&path, format!("{FORMAT}\n").as_bytes()),
         }
     }
@@ -128,41 +115,22 @@ impl Directory {
 
 /// Creates the directory and those above it that are missing, and makes their names durable: a store is nothing without its name.
 fn create_root(path: &Path) -> Result<(), StoreError> {
-    let missing: Vec<&Path> = path
-        .ancestors()
-        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
-        .collect();
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(StoreError::io("create directory", path))?;
+    let missing: Vec<&Path> =
+        path.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io("create directory", path))?;
     missing
         .iter()
         .filter_map(|created| created.parent())
-        .map(|parent| {
-            if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            }
-        })
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
         .try_for_each(sync_directory)
 }
 
 fn refuse_exposed(path: &Path) -> Result<(), StoreError> {
-    let mode = fs::metadata(path)
-        .map_err(StoreError::io("look at", path))?
-        .permissions()
-        .mode()
-        & 0o7777;
+    let mode = fs::metadata(path).map_err(StoreError::io("look at", path))?.permissions().mode() & 0o7777;
     if mode & 0o022 == 0 {
         return Ok(());
     }
-    Err(StoreError::Exposed {
-        path: path.to_owned(),
-        mode,
-    })
+    Err(StoreError::Exposed { path: path.to_owned(), mode })
 }
 
 fn lock(root: &Path) -> Result<File, StoreError> {
@@ -176,9 +144,7 @@ fn lock(root: &Path) -> Result<File, StoreError> {
         .map_err(StoreError::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: root.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: root.to_owned() }),
         Err(TryLockError::Error(source)) => Err(StoreError::io("lock", path)(source)),
     }
 }
@@ -193,20 +159,11 @@ fn options() -> OpenOptions {
 
 /// A new file, readable too: followers read what is being written.
 pub(crate) fn create_file(path: &Path) -> Result<File, StoreError> {
-    options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path)
-        .map_err(StoreError::io("create", path))
+    options().read(true).write(true).create_new(true).open(path).map_err(StoreError::io("create", path))
 }
 
 pub(crate) fn open_file_writable(path: &Path) -> Result<File, StoreError> {
-    let file = options()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(StoreError::io("open", path))?;
+    let file = options().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
     regular_size(&file, path)?;
     Ok(file)
 }
@@ -225,18 +182,11 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<(File, u64)>, StoreError> 
 
 fn regular_size(file: &File, path: &Path) -> Result<u64, StoreError> {
     let metadata = file.metadata().map_err(StoreError::io("look at", path))?;
-    if metadata.is_file() {
-        Ok(metadata.len())
-    } else {
-        Err(unexpected(path, "regular file"))
-    }
+    if metadata.is_file() { Ok(metadata.len()) } else { Err(unexpected(path, "regular file")) }
 }
 
 fn unexpected(path: &Path, want: &'static str) -> StoreError {
-    StoreError::Unexpected {
-        path: path.to_owned(),
-        want,
-    }
+    StoreError::Unexpected { path: path.to_owned(), want }
 }
 
 fn make_directory(path: &Path) -> Result<(), StoreError> {
@@ -245,33 +195,19 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(StoreError::io("create directory", path)(error)),
     }
-    let metadata = path
-        .symlink_metadata()
-        .map_err(StoreError::io("look at", path))?;
-    if metadata.is_dir() {
-        refuse_exposed(path)
-    } else {
-        Err(unexpected(path, "directory"))
-    }
+    let metadata = path.symlink_metadata().map_err(StoreError::io("look at", path))?;
+    if metadata.is_dir() { refuse_exposed(path) } else { Err(unexpected(path, "directory")) }
 }
 
 /// The names in a directory, as the system gives them.
-pub(crate) fn list(
-    path: &Path,
-) -> Result<impl Iterator<Item = Result<OsString, StoreError>>, StoreError> {
+pub(crate) fn list(path: &Path) -> Result<impl Iterator<Item = Result<OsString, StoreError>>, StoreError> {
     let entries = fs::read_dir(path).map_err(StoreError::io("list", path))?;
-    Ok(entries.map(move |entry| {
-        entry
-            .map(|entry| entry.file_name())
-            .map_err(StoreError::io("list", path))
-    }))
+    Ok(entries.map(move |entry| entry.map(|entry| entry.file_name()).map_err(StoreError::io("list", path))))
 }
 
 /// Makes the names in a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(StoreError::io("sync", path))
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(StoreError::io("sync", path))
 }
 
 /// Moves a file within the store, durably. An error of the sync leaves it at its new name.
@@ -283,13 +219,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
 /// As [`rename`], but fine where there is nothing to move.
 pub(crate) fn rename_if_present(from: &Path, to: &Path) -> Result<(), StoreError> {
     match rename(from, to) {
-        Err(_)
-            if from
-                .symlink_metadata()
-                .is_err_and(|error| is_missing(&error)) =>
-        {
-            Ok(())
-        }
+        Err(_) if from.symlink_metadata().is_err_and(|error| is_missing(&error)) => Ok(()),
         other => other,
     }
 }
@@ -299,8 +229,7 @@ fn read_small(path: &Path) -> Result<Option<String>, StoreError> {
         return Ok(None);
     };
     let mut text = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, 1024), &mut text)
-        .map_err(StoreError::io("read", path))?;
+    io::Read::read_to_end(&mut io::Read::take(file, 1024), &mut text).map_err(StoreError::io("read", path))?;
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
@@ -309,9 +238,7 @@ fn replace_file(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     let new = path.with_extension("new");
     remove_if_present(&new)?;
     let mut file = create_file(&new)?;
-    file.write_all(text)
-        .and_then(|()| file.sync_all())
-        .map_err(StoreError::io("write", &new))?;
+    file.write_all(text).and_then(|()| file.sync_all()).map_err(StoreError::io("write", &new))?;
     rename(&new, path)
 }
 

@@ -53,9 +53,7 @@ pub enum StoreError {
         want: &'static str,
     },
     /// A stored blob has rotted. It was moved to `quarantine/`, so the next lookup is an honest miss.
-    #[error(
-        "stored blob is damaged and was moved to quarantine: want {want}, got {got} after {bytes} bytes"
-    )]
+    #[error("stored blob is damaged and was moved to quarantine: want {want}, got {got} after {bytes} bytes")]
     Corrupt {
         /// The digest it is stored under.
         want: Digest,
@@ -75,9 +73,7 @@ pub enum StoreError {
         got: u64,
     },
     /// A stored blob is larger than its reader wants to hold in memory.
-    #[error(
-        "stored blob {digest} is too large to be read at once: want at most {want_max} bytes, got {got}"
-    )]
+    #[error("stored blob {digest} is too large to be read at once: want at most {want_max} bytes, got {got}")]
     TooLarge {
         /// The blob.
         digest: Digest,
@@ -111,16 +107,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(
-        operation: &'static str,
-        path: impl Into<PathBuf>,
-    ) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io {
-            operation,
-            path,
-            source,
-        }
+        move |source| Self::Io { operation, path, source }
     }
 
     /// Whether only damage of the facts file can have brought this about.
@@ -140,10 +129,7 @@ impl StoreError {
 }
 
 pub(crate) fn is_full(kind: io::ErrorKind) -> bool {
-    matches!(
-        kind,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge)
 }
 
 /// Why content did not get into the store. Nothing of it is visible under its digest, unless only the very last step failed, the

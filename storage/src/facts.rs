@@ -53,10 +53,7 @@ pub enum FactsState {
 }
 
 impl Facts {
-    pub(crate) fn open(
-        directory: Arc<Directory>,
-        tag_history_max: usize,
-    ) -> Result<(Self, FactsState), StoreError> {
+    pub(crate) fn open(directory: Arc<Directory>, tag_history_max: usize) -> Result<(Self, FactsState), StoreError> {
         let (engine, state) = open::open(&directory)?;
         let writer = Arc::new(Writer::start(directory, engine, tag_history_max)?);
         Ok((Self { writer }, state))
@@ -66,10 +63,7 @@ impl Facts {
     pub fn read(&self) -> Result<Snapshot, StoreError> {
         let view = self.writer.engine().view();
         let view = view.inspect_err(|error| self.writer.notice(error))?;
-        Ok(Snapshot {
-            view,
-            writer: Arc::clone(&self.writer),
-        })
+        Ok(Snapshot { view, writer: Arc::clone(&self.writer) })
     }
 
     /// Makes all `changes`, in their order, or none; durable when this returns. Where the returned future is dropped they may
@@ -92,13 +86,7 @@ impl Snapshot {
         self.noticed(self.view.get(table, key))
     }
 
-    fn scan(
-        &self,
-        table: Table,
-        range: KeyRange,
-        order: Order,
-        limit: usize,
-    ) -> Result<Vec<Entry>, StoreError> {
+    fn scan(&self, table: Table, range: KeyRange, order: Order, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.noticed(self.view.scan(table, range, order, limit))
     }
 

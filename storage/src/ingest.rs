@@ -32,25 +32,12 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn begin(
-        directory: Arc<Directory>,
-        digest: Digest,
-        size: u64,
-    ) -> Result<Self, StoreError> {
+    pub(crate) fn begin(directory: Arc<Directory>, digest: Digest, size: u64) -> Result<Self, StoreError> {
         let path = directory.ingest(&digest);
         let file = Arc::new(directory::create_file(&path)?);
         let temporary = Temporary { path: Some(path) };
         let lane = Arc::new(Lane::new(file, Hasher::new(digest.algorithm())));
-        Ok(Self {
-            draft: Draft {
-                lane,
-                temporary,
-                directory,
-                digest,
-                size,
-            },
-            accepted: 0,
-        })
+        Ok(Self { draft: Draft { lane, temporary, directory, digest, size }, accepted: 0 })
     }
 
     /// What it will be stored under.
@@ -74,11 +61,7 @@ impl Ingest {
     /// A handle for one who reads what is being written.
     #[must_use]
     pub fn growing(&self) -> Growing {
-        Growing::new(
-            self.draft.digest.clone(),
-            self.draft.size,
-            Arc::clone(&self.draft.lane),
-        )
+        Growing::new(self.draft.digest.clone(), self.draft.size, Arc::clone(&self.draft.lane))
     }
 
     /// Takes the next bytes; waits while too many are under way to the disk. An error of the disk may show in a later call.
@@ -86,11 +69,7 @@ impl Ingest {
         let accepted = self.accepted + chunk.len() as u64;
         if accepted > self.draft.size {
             self.draft.lane.end(false);
-            return Err(IngestError::Long {
-                digest: self.draft.digest.clone(),
-                want: self.draft.size,
-                got: accepted,
-            });
+            return Err(IngestError::Long { digest: self.draft.digest.clone(), want: self.draft.size, got: accepted });
         }
         if chunk.is_empty() {
             return Ok(());
@@ -107,11 +86,7 @@ impl Ingest {
     pub async fn commit(self) -> Result<Blob, IngestError> {
         let Self { draft, accepted } = self;
         if accepted != draft.size {
-            return Err(IngestError::Short {
-                digest: draft.digest.clone(),
-                want: draft.size,
-                got: accepted,
-            });
+            return Err(IngestError::Short { digest: draft.digest.clone(), want: draft.size, got: accepted });
         }
         if !draft.lane.drained(accepted).await {
             return Err(draft.failure());
@@ -134,29 +109,18 @@ impl Draft {
     fn commit(mut self) -> Result<Blob, IngestError> {
         let got = self.lane.digest();
         if got != self.digest {
-            return Err(DigestMismatch {
-                want: self.digest.clone(),
-                got,
-                bytes: self.size,
-            }
-            .into());
+            return Err(DigestMismatch { want: self.digest.clone(), got, bytes: self.size }.into());
         }
         let file = Arc::clone(self.lane.file());
-        self.temporary
-            .publish(&file, &self.directory.blob(&self.digest))?;
+        self.temporary.publish(&file, &self.directory.blob(&self.digest))?;
         self.lane.end(true);
         Ok(Blob::new(self.digest.clone(), self.size, file))
     }
 
     fn failure(&self) -> IngestError {
         match self.lane.take_error() {
-            Some(source) => {
-                StoreError::io("write", self.temporary.path.clone().unwrap_or_default())(source)
-                    .into()
-            }
-            None => IngestError::Ended {
-                digest: self.digest.clone(),
-            },
+            Some(source) => StoreError::io("write", self.temporary.path.clone().unwrap_or_default())(source).into(),
+            None => IngestError::Ended { digest: self.digest.clone() },
         }
     }
 }
@@ -204,10 +168,7 @@ pub(crate) fn put(directory: &Directory, content: &Addressed) -> Result<(), Stor
     let digest = content.digest();
     let path = directory.ingest(digest);
     let mut file = directory::create_file(&path)?;
-    let mut temporary = Temporary {
-        path: Some(path.clone()),
-    };
-    file.write_all(content.bytes())
-        .map_err(StoreError::io("write", path))?;
+    let mut temporary = Temporary { path: Some(path.clone()) };
+    file.write_all(content.bytes()).map_err(StoreError::io("write", path))?;
     temporary.publish(&file, &directory.blob(digest))
 }

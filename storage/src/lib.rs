@@ -30,8 +30,7 @@ mod scrub;
 pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
 pub use facts::{
-    Change, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact, Snapshot, TagEvent,
-    TagFact,
+    Change, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact, Snapshot, TagEvent, TagFact,
 };
 pub use ingest::{Growing, Ingest, Progress};
 pub use scrub::{Pass, Scrub, Step};
@@ -52,11 +51,7 @@ impl Store {
     pub fn open(path: &Path, tag_history_max: usize) -> Result<Self, StoreError> {
         let directory = Arc::new(Directory::open(path)?);
         let (facts, facts_state) = Facts::open(Arc::clone(&directory), tag_history_max)?;
-        Ok(Self {
-            blobs: Blobs::new(directory),
-            facts,
-            facts_state,
-        })
+        Ok(Self { blobs: Blobs::new(directory), facts, facts_state })
     }
 
     /// Bytes by digest.

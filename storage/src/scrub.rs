@@ -54,13 +54,7 @@ impl Scrub {
     /// A scrub of all blobs, from the first one on.
     #[must_use]
     pub fn new(blobs: Blobs) -> Self {
-        Self {
-            blobs,
-            last: None,
-            queue: VecDeque::new(),
-            current: None,
-            pass: Pass::default(),
-        }
+        Self { blobs, last: None, queue: VecDeque::new(), current: None, pass: Pass::default() }
     }
 
     /// What this walk has met so far.
@@ -71,12 +65,7 @@ impl Scrub {
 
     /// Reads at most `bytes_max` bytes. An error leaves that blob where it is, and the next step goes on behind it.
     pub async fn step(&mut self, bytes_max: usize) -> Result<Step, StoreError> {
-        let Some(Current {
-            blob,
-            hasher,
-            offset,
-        }) = self.current.take()
-        else {
+        let Some(Current { blob, hasher, offset }) = self.current.take() else {
             return self.open_next().await;
         };
         // At least one, so that every walk ends.
@@ -88,11 +77,7 @@ impl Scrub {
         self.pass.bytes += read;
         let offset = offset + read;
         if offset < blob.size() {
-            self.current = Some(Current {
-                blob,
-                hasher,
-                offset,
-            });
+            self.current = Some(Current { blob, hasher, offset });
             return Ok(Step::Read(read));
         }
         if hasher.finish() == *blob.digest() {

@@ -48,7 +48,7 @@ impl Admission {
             }
             // 4. and 5.
             if effort == Effort::Stored {
-                return self.from_store(in_force, repository, manifest).await;
+                return self.judged_from_store(in_force, repository, manifest).await;
             }
             let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
             self.judging
@@ -77,7 +77,7 @@ impl Admission {
     }
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
-    async fn from_store(
+    async fn judged_from_store(
         &self,
         in_force: &InForce,
         repository: &Repository,
@@ -123,8 +123,8 @@ impl Admission {
         if let Some(judged) = self.by_stored_evidence(in_force, repository, &manifest).await? {
             return judged.map(Arc::new);
         }
-        let evidence = self.evidence.collect(upstream, repository, digest, self.clock.now()).await?;
-        self.judge(in_force, repository, &manifest, &evidence).await.map(Arc::new)
+        let fresh = self.evidence.collect(upstream, repository, digest, self.clock.now()).await?;
+        self.judge(in_force, repository, &manifest, &fresh.evidence).await.map(Arc::new)
     }
 
     /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
@@ -156,6 +156,7 @@ impl Admission {
         Ok(refused.map(Err))
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome that is not an admission, refusal or doubt says nothing about the child")]
     async fn child(
         &self,
         in_force: &InForce,
@@ -216,6 +217,6 @@ impl Admission {
             return Ok(None);
         }
         let upstream = in_force.upstream(repository.upstream())?;
-        self.evidence.collect(upstream, repository, digest, self.clock.now()).await.map(Some)
+        self.evidence.collect(upstream, repository, digest, self.clock.now()).await.map(|fresh| Some(fresh.evidence))
     }
 }

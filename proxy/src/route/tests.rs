@@ -126,10 +126,10 @@ fn every_call_is_read() {
 proptest! {
     #[test]
     fn no_path_makes_it_panic_or_name_another_upstream(path in "/v2/[a-zA-Z0-9._:/%~-]{0,60}", query in "[a-z0-9=&%.-]{0,30}") {
-        if let Ok(uri) = format!("{path}?{query}").parse() {
-            if let Ok(Call::Manifest { named, .. }) = Call::parse(&Method::GET, &uri, &routes()) {
-                prop_assert!(path.contains(named.typed.as_str()));
-            }
+        if let Ok(uri) = format!("{path}?{query}").parse()
+            && let Ok(Call::Manifest { named, .. }) = Call::parse(&Method::GET, &uri, &routes())
+        {
+            prop_assert!(path.contains(named.typed.as_str()));
         }
     }
 }

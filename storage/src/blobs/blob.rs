@@ -21,11 +21,7 @@ pub struct Blob {
 
 impl Blob {
     pub(crate) fn new(digest: Digest, size: u64, file: impl Into<Arc<File>>) -> Self {
-        Self {
-            digest,
-            size,
-            file: file.into(),
-        }
+        Self { digest, size, file: file.into() }
     }
 
     /// The digest it is stored under.
@@ -82,8 +78,7 @@ impl Blob {
     pub(super) fn read_now(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
         let rest = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
         let want = length.min(rest);
-        let bytes = read_at(&self.file, offset, want)
-            .map_err(StoreError::io("read", self.digest.to_string()))?;
+        let bytes = read_at(&self.file, offset, want).map_err(StoreError::io("read", self.digest.to_string()))?;
         if bytes.len() < want {
             return Err(StoreError::Truncated {
                 digest: self.digest.clone(),

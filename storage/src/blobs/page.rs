@@ -29,11 +29,7 @@ impl Page {
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             self.add(&mut smallest, directory, algorithm)?;
         }
-        Ok(smallest
-            .into_sorted_vec()
-            .into_iter()
-            .filter_map(|(rank, hex)| digest(rank, &hex))
-            .collect())
+        Ok(smallest.into_sorted_vec().into_iter().filter_map(|(rank, hex)| digest(rank, &hex)).collect())
     }
 
     fn add(
@@ -70,10 +66,6 @@ fn rank(algorithm: Algorithm) -> u8 {
 }
 
 fn digest(rank: u8, hex: &str) -> Option<Digest> {
-    let algorithm = if rank == 0 {
-        Algorithm::Sha256
-    } else {
-        Algorithm::Sha512
-    };
+    let algorithm = if rank == 0 { Algorithm::Sha256 } else { Algorithm::Sha512 };
     format!("{algorithm}:{hex}").parse().ok()
 }

@@ -76,44 +76,16 @@ pub enum Change {
     },
 }
 
-pub(super) fn make(
-    batch: &Batch,
-    change: &Change,
-    tag_history_max: usize,
-) -> Result<(), StoreError> {
+pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Result<(), StoreError> {
     match change {
-        Change::Tag {
-            repository,
-            tag,
-            digest,
-            at,
-        } => tags::set(batch, repository, tag, digest, *at, tag_history_max),
-        Change::TagChecked {
-            repository,
-            tag,
-            at,
-        } => tags::checked(batch, repository, tag, *at),
-        Change::TagGone {
-            repository,
-            tag,
-            at,
-        } => tags::gone(batch, repository, tag, *at),
-        Change::Manifest {
-            repository,
-            digest,
-            fact,
-        } => verdicts::set_manifest(batch, repository, digest, fact),
+        Change::Tag { repository, tag, digest, at } => tags::set(batch, repository, tag, digest, *at, tag_history_max),
+        Change::TagChecked { repository, tag, at } => tags::checked(batch, repository, tag, *at),
+        Change::TagGone { repository, tag, at } => tags::gone(batch, repository, tag, *at),
+        Change::Manifest { repository, digest, fact } => verdicts::set_manifest(batch, repository, digest, fact),
         Change::Edge { repository, edge } => links::set(batch, repository, edge),
-        Change::Verdict {
-            repository,
-            digest,
-            fingerprint,
-            bytes,
-        } => verdicts::set_verdict(batch, repository, digest, fingerprint, bytes),
-        Change::Evidence {
-            repository,
-            digest,
-            bytes,
-        } => verdicts::set_evidence(batch, repository, digest, bytes),
+        Change::Verdict { repository, digest, fingerprint, bytes } => {
+            verdicts::set_verdict(batch, repository, digest, fingerprint, bytes)
+        }
+        Change::Evidence { repository, digest, bytes } => verdicts::set_evidence(batch, repository, digest, bytes),
     }
 }

@@ -111,24 +111,16 @@ impl<'a> Decoder<'a> {
     }
 
     pub(crate) fn unreadable(&self, why: &'static str) -> StoreError {
-        StoreError::FactUnreadable {
-            table: self.table.name(),
-            why,
-        }
+        StoreError::FactUnreadable { table: self.table.name(), why }
     }
 
     pub(crate) fn repository(&mut self) -> Result<Repository, StoreError> {
         let name = self.name()?;
-        name.parse()
-            .map_err(|_| self.unreadable("it names no repository"))
+        name.parse().map_err(|_| self.unreadable("it names no repository"))
     }
 
     fn name(&mut self) -> Result<&'a str, StoreError> {
-        let end = self
-            .rest
-            .iter()
-            .position(|byte| *byte == 0)
-            .ok_or_else(|| self.unreadable("a name does not end"))?;
+        let end = self.rest.iter().position(|byte| *byte == 0).ok_or_else(|| self.unreadable("a name does not end"))?;
         let name = self.take(end)?;
         self.take(1)?;
         std::str::from_utf8(name).map_err(|_| self.unreadable("a name is not text"))
@@ -141,9 +133,7 @@ impl<'a> Decoder<'a> {
             _ => return Err(self.unreadable("it holds an unknown digest algorithm")),
         };
         let hex = hex::encode(self.take(length)?);
-        format!("{algorithm}:{hex}")
-            .parse()
-            .map_err(|_| self.unreadable("it holds no digest"))
+        format!("{algorithm}:{hex}").parse().map_err(|_| self.unreadable("it holds no digest"))
     }
 
     pub(crate) fn byte(&mut self) -> Result<u8, StoreError> {
@@ -166,27 +156,17 @@ impl<'a> Decoder<'a> {
 
     /// Nothing may follow.
     pub(crate) fn finish(self) -> Result<(), StoreError> {
-        if self.rest.is_empty() {
-            Ok(())
-        } else {
-            Err(self.unreadable("it is too long"))
-        }
+        if self.rest.is_empty() { Ok(()) } else { Err(self.unreadable("it is too long")) }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], StoreError> {
-        let (bytes, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or_else(|| self.unreadable("it is too short"))?;
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or_else(|| self.unreadable("it is too short"))?;
         self.rest = rest;
         Ok(*bytes)
     }
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], StoreError> {
-        let (bytes, rest) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| self.unreadable("it is too short"))?;
+        let (bytes, rest) = self.rest.split_at_checked(length).ok_or_else(|| self.unreadable("it is too short"))?;
         self.rest = rest;
         Ok(bytes)
     }

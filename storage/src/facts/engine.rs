@@ -13,8 +13,8 @@ use std::{
 use super::table::{self, Table};
 use crate::{StoreError, directory, error::is_full};
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable,
-    TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition,
+    WriteTransaction,
 };
 
 /// Memory for cached pages. Lookups of a hit touch a few dozen pages; a store of 10^5 images is half a gigabyte on disk.
@@ -42,18 +42,11 @@ impl FactsError {
     }
 
     fn new(text: &str) -> Self {
-        Self {
-            text: text.into(),
-            full: false,
-            corrupted: false,
-        }
+        Self { text: text.into(), full: false, corrupted: false }
     }
 
     fn corrupted(text: &str) -> Self {
-        Self {
-            corrupted: true,
-            ..Self::new(text)
-        }
+        Self { corrupted: true, ..Self::new(text) }
     }
 
     fn said(error: &redb::Error) -> Self {
@@ -118,11 +111,7 @@ impl Engine {
                 tracing::warn!(path = %path.display(), "the facts file was damaged and has been repaired");
             }
         }
-        Ok(Self {
-            path: path.to_owned(),
-            open,
-            state: RwLock::new(State::Open(Arc::new(database))),
-        })
+        Ok(Self { path: path.to_owned(), open, state: RwLock::new(State::Open(Arc::new(database))) })
     }
 
     /// Makes an empty file of facts at `path`, which must not exist, with all tables and `meta`, durably except for its name.
@@ -133,8 +122,7 @@ impl Engine {
             for table in Table::ALL {
                 batch.open(table)?;
             }
-            meta.iter()
-                .try_for_each(|(key, value)| batch.put(Table::Meta, key, value))
+            meta.iter().try_for_each(|(key, value)| batch.put(Table::Meta, key, value))
         })
     }
 
@@ -146,10 +134,7 @@ impl Engine {
     }
 
     /// All that `work` writes, durable when this returns; nothing of it on any error.
-    pub(crate) fn commit(
-        &self,
-        work: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn commit(&self, work: impl FnOnce(&mut Batch) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let database = self.database("write")?;
         // A damaged page can make the store panic. The waiting requests still get an answer.
         let done = catch_unwind(AssertUnwindSafe(|| commit(&database, work)))
@@ -163,11 +148,7 @@ impl Engine {
 
     fn give_up(&self, error: &FactsError) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        *state = if error.is_full() {
-            State::Closed
-        } else {
-            State::Failed(error.clone())
-        };
+        *state = if error.is_full() { State::Closed } else { State::Failed(error.clone()) };
     }
 
     fn database(&self, operation: &'static str) -> Result<Arc<Database>, StoreError> {
@@ -212,14 +193,9 @@ fn failed(operation: &'static str, source: FactsError) -> StoreError {
     StoreError::Facts { operation, source }
 }
 
-fn commit(
-    database: &Database,
-    work: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+fn commit(database: &Database, work: impl FnOnce(&mut Batch) -> Result<(), StoreError>) -> Result<(), StoreError> {
     let mut transaction = database.begin_write().map_err(facts("write"))?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(facts("write"))?;
+    transaction.set_durability(Durability::Immediate).map_err(facts("write"))?;
     // Opening after a crash takes milliseconds only if the last durable commit had this; it brings two-phase commit with it.
     transaction.set_quick_repair(true);
     let mut batch = Batch { transaction };
@@ -234,10 +210,7 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let open = self
-            .transaction
-            .open_table(definition(table))
-            .map_err(facts("read"))?;
+        let open = self.transaction.open_table(definition(table)).map_err(facts("read"))?;
         get(&open, table, key)
     }
 
@@ -249,10 +222,7 @@ impl View {
         order: Order,
         limit: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let open = self
-            .transaction
-            .open_table(definition(table))
-            .map_err(facts("read"))?;
+        let open = self.transaction.open_table(definition(table)).map_err(facts("read"))?;
         scan(&open, table, &range, order, limit)
     }
 }
@@ -268,28 +238,18 @@ impl Batch {
     }
 
     /// The first key of `range`; its value may be damaged.
-    pub(crate) fn first_key(
-        &self,
-        table: Table,
-        range: KeyRange,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn first_key(&self, table: Table, range: KeyRange) -> Result<Option<Vec<u8>>, StoreError> {
         end_key(&self.open(table)?, &range, Order::Ascending)
     }
 
     /// The last key of `range`; its value may be damaged.
-    pub(crate) fn last_key(
-        &self,
-        table: Table,
-        range: KeyRange,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(crate) fn last_key(&self, table: Table, range: KeyRange) -> Result<Option<Vec<u8>>, StoreError> {
         end_key(&self.open(table)?, &range, Order::Descending)
     }
 
     pub(crate) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let sealed = table::seal(table, key, value);
-        self.open(table)?
-            .insert(key, sealed.as_slice())
-            .map_err(facts("write"))?;
+        self.open(table)?.insert(key, sealed.as_slice()).map_err(facts("write"))?;
         Ok(())
     }
 
@@ -298,13 +258,8 @@ impl Batch {
         Ok(())
     }
 
-    fn open(
-        &self,
-        table: Table,
-    ) -> Result<redb::Table<'_, &'static [u8], &'static [u8]>, StoreError> {
-        self.transaction
-            .open_table(definition(table))
-            .map_err(facts("write"))
+    fn open(&self, table: Table) -> Result<redb::Table<'_, &'static [u8], &'static [u8]>, StoreError> {
+        self.transaction.open_table(definition(table)).map_err(facts("write"))
     }
 }
 
@@ -365,17 +320,11 @@ fn range_of<'a>(
     table: &'a impl ReadableTable<&'static [u8], &'static [u8]>,
     (from, to): &KeyRange,
 ) -> Result<Found<'a>, StoreError> {
-    let bounds = (
-        from.as_ref().map(Vec::as_slice),
-        to.as_ref().map(Vec::as_slice),
-    );
+    let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
     table.range::<&[u8]>(bounds).map_err(facts("read"))
 }
 
-fn next<'a>(
-    found: &mut Found<'a>,
-    order: Order,
-) -> Result<Option<(Guard<'a>, Guard<'a>)>, StoreError> {
+fn next<'a>(found: &mut Found<'a>, order: Order) -> Result<Option<(Guard<'a>, Guard<'a>)>, StoreError> {
     let next = match order {
         Order::Ascending => found.next(),
         Order::Descending => found.next_back(),

@@ -100,38 +100,21 @@ impl Snapshot {
 }
 
 pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) -> Result<(), StoreError> {
-    let value = Encoder::default()
-        .text(&edge.media_type)
-        .number(edge.size)
-        .finish();
+    let value = Encoder::default().text(&edge.media_type).number(edge.size).finish();
     batch.put(Table::Children, &by_parent(repository, edge), &value)?;
     batch.put(Table::Parents, &by_child(repository, edge), &value)
 }
 
 fn by_parent(repository: &Repository, edge: &Edge) -> Vec<u8> {
-    Encoder::repository(repository)
-        .digest(&edge.parent)
-        .digest(&edge.child)
-        .byte(edge.kind.code())
-        .finish()
+    Encoder::repository(repository).digest(&edge.parent).digest(&edge.child).byte(edge.kind.code()).finish()
 }
 
 fn by_child(repository: &Repository, edge: &Edge) -> Vec<u8> {
-    Encoder::repository(repository)
-        .digest(&edge.child)
-        .digest(&edge.parent)
-        .byte(edge.kind.code())
-        .finish()
+    Encoder::repository(repository).digest(&edge.child).digest(&edge.parent).byte(edge.kind.code()).finish()
 }
 
 impl EdgeKind {
-    const ALL: [Self; 5] = [
-        Self::Child,
-        Self::Config,
-        Self::Layer,
-        Self::Referrer,
-        Self::EvidenceBlob,
-    ];
+    const ALL: [Self; 5] = [Self::Child, Self::Config, Self::Layer, Self::Referrer, Self::EvidenceBlob];
 
     /// How it is spelled in keys: part of the store's format.
     fn code(self) -> u8 {
@@ -152,19 +135,9 @@ fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<Edge, StoreError> {
     let kind = EdgeKind::ALL.into_iter().find(|kind| kind.code() == code);
     let kind = kind.ok_or_else(|| parts.unreadable("it holds an unknown kind of edge"))?;
     parts.finish()?;
-    let (parent, child) = if table == Table::Children {
-        (near, far)
-    } else {
-        (far, near)
-    };
+    let (parent, child) = if table == Table::Children { (near, far) } else { (far, near) };
     let mut parts = Decoder::new(table, value);
     let (media_type, size) = (parts.text()?, parts.number()?);
     parts.finish()?;
-    Ok(Edge {
-        kind,
-        parent,
-        child,
-        media_type,
-        size,
-    })
+    Ok(Edge { kind, parent, child, media_type, size })
 }

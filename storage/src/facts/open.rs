@@ -73,9 +73,7 @@ fn open_existing(directory: &Directory, path: &Path, thorough: bool) -> Result<E
     if format.as_deref() == Some(FORMAT) {
         return Ok(engine);
     }
-    let found = format.map_or("none".to_owned(), |found| {
-        format!("{:?}", String::from_utf8_lossy(&found))
-    });
+    let found = format.map_or("none".to_owned(), |found| format!("{:?}", String::from_utf8_lossy(&found)));
     Err(StoreError::OtherFormat {
         path: directory.path().to_owned(),
         want: format!("{:?}", String::from_utf8_lossy(FORMAT)),

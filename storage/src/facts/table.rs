@@ -56,13 +56,8 @@ pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
 
 /// The value that was stored under `key`, if it is still that.
 pub(super) fn unseal(table: Table, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let unreadable = |why| StoreError::FactUnreadable {
-        table: table.name(),
-        why,
-    };
-    let (stored, value) = sealed
-        .split_first_chunk::<CHECK_BYTES>()
-        .ok_or_else(|| unreadable("it is cut short"))?;
+    let unreadable = |why| StoreError::FactUnreadable { table: table.name(), why };
+    let (stored, value) = sealed.split_first_chunk::<CHECK_BYTES>().ok_or_else(|| unreadable("it is cut short"))?;
     if *stored != check(table, key, value) {
         return Err(unreadable("its check does not match"));
     }

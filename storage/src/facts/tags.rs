@@ -37,23 +37,14 @@ impl Snapshot {
     /// What a tag means.
     pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
         let found = self.get(Table::Tags, &key(repository, tag).finish())?;
-        found
-            .map(|bytes| self.noticed(decode_fact(&bytes)))
-            .transpose()
+        found.map(|bytes| self.noticed(decode_fact(&bytes))).transpose()
     }
 
     /// What a tag has meant, the newest first; as many as are kept (`limits.tag_history_max`).
-    pub fn tag_history(
-        &self,
-        repository: &Repository,
-        tag: &Tag,
-    ) -> Result<Vec<TagEvent>, StoreError> {
+    pub fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Vec<TagEvent>, StoreError> {
         let range = key(repository, tag).prefix();
         let entries = self.scan(Table::TagHistory, range, Order::Descending, usize::MAX)?;
-        entries
-            .iter()
-            .map(|(_, bytes)| self.noticed(decode_event(bytes)))
-            .collect()
+        entries.iter().map(|(_, bytes)| self.noticed(decode_event(bytes))).collect()
     }
 }
 
@@ -79,12 +70,7 @@ pub(super) fn set(
     put(batch, repository, tag, &fact)
 }
 
-pub(super) fn checked(
-    batch: &Batch,
-    repository: &Repository,
-    tag: &Tag,
-    at: UnixTime,
-) -> Result<(), StoreError> {
+pub(super) fn checked(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTime) -> Result<(), StoreError> {
     match known(batch, repository, tag)? {
         Some(mut fact) if fact.gone_at.is_none() => {
             fact.checked_at = at;
@@ -94,12 +80,7 @@ pub(super) fn checked(
     }
 }
 
-pub(super) fn gone(
-    batch: &Batch,
-    repository: &Repository,
-    tag: &Tag,
-    at: UnixTime,
-) -> Result<(), StoreError> {
+pub(super) fn gone(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTime) -> Result<(), StoreError> {
     match known(batch, repository, tag)? {
         Some(mut fact) if fact.gone_at.is_none() => {
             fact.checked_at = at;
@@ -115,12 +96,7 @@ fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<Tag
     found.map(|bytes| decode_fact(&bytes)).transpose()
 }
 
-fn put(
-    batch: &Batch,
-    repository: &Repository,
-    tag: &Tag,
-    fact: &TagFact,
-) -> Result<(), StoreError> {
+fn put(batch: &Batch, repository: &Repository, tag: &Tag, fact: &TagFact) -> Result<(), StoreError> {
     let value = Encoder::default()
         .digest(&fact.digest)
         .time(fact.seen_at)
@@ -179,12 +155,7 @@ fn decode_fact(bytes: &[u8]) -> Result<TagFact, StoreError> {
     let gone = decoder.byte()? != 0;
     let gone_at = Some(decoder.time()?).filter(|_| gone);
     decoder.finish()?;
-    Ok(TagFact {
-        digest,
-        seen_at,
-        checked_at,
-        gone_at,
-    })
+    Ok(TagFact { digest, seen_at, checked_at, gone_at })
 }
 
 fn decode_event(bytes: &[u8]) -> Result<TagEvent, StoreError> {

@@ -23,15 +23,9 @@ pub struct ManifestFact {
 
 impl Snapshot {
     /// What is known of a manifest; `None` where that repository is not known to have it.
-    pub fn manifest(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<ManifestFact>, StoreError> {
+    pub fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<ManifestFact>, StoreError> {
         let found = self.get(Table::Manifests, &key(repository, digest).finish())?;
-        found
-            .map(|bytes| self.noticed(decode_manifest(&bytes)))
-            .transpose()
+        found.map(|bytes| self.noticed(decode_manifest(&bytes))).transpose()
     }
 
     /// What was decided on a manifest under this fingerprint. Whether it still holds is for the reader to judge.
@@ -46,11 +40,7 @@ impl Snapshot {
     }
 
     /// The note on which evidence of a manifest was collected.
-    pub fn evidence(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
+    pub fn evidence(&self, repository: &Repository, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(Table::Evidence, &key(repository, digest).finish())
     }
 }
@@ -65,11 +55,7 @@ pub(super) fn set_manifest(
     let known = batch.get(Table::Manifests, &key);
     let known = known.and_then(|found| found.map(|bytes| decode_manifest(&bytes)).transpose());
     let first_seen = unless_damaged(repository, known)?.map_or(fact.first_seen, |it| it.first_seen);
-    let value = Encoder::default()
-        .text(&fact.media_type)
-        .number(fact.size)
-        .time(first_seen)
-        .finish();
+    let value = Encoder::default().text(&fact.media_type).number(fact.size).time(first_seen).finish();
     batch.put(Table::Manifests, &key, &value)
 }
 
@@ -114,11 +100,7 @@ fn key(repository: &Repository, digest: &Digest) -> Encoder {
 
 fn decode_manifest(bytes: &[u8]) -> Result<ManifestFact, StoreError> {
     let mut decoder = Decoder::new(Table::Manifests, bytes);
-    let fact = ManifestFact {
-        media_type: decoder.text()?,
-        size: decoder.number()?,
-        first_seen: decoder.time()?,
-    };
+    let fact = ManifestFact { media_type: decoder.text()?, size: decoder.number()?, first_seen: decoder.time()? };
     decoder.finish()?;
     Ok(fact)
 }

@@ -30,27 +30,15 @@ struct Request {
 }
 
 impl Writer {
-    pub(super) fn start(
-        directory: Arc<Directory>,
-        engine: Engine,
-        tag_history_max: usize,
-    ) -> Result<Self, StoreError> {
+    pub(super) fn start(directory: Arc<Directory>, engine: Engine, tag_history_max: usize) -> Result<Self, StoreError> {
         let engine = Arc::new(engine);
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        let group = Group {
-            engine: Arc::clone(&engine),
-            tag_history_max,
-        };
+        let group = Group { engine: Arc::clone(&engine), tag_history_max };
         let thread = thread::Builder::new()
             .name("facts".to_owned())
             .spawn(move || group.run(requests))
             .map_err(StoreError::io("start the writer of", directory.facts()))?;
-        Ok(Self {
-            engine,
-            queue: Some(queue),
-            thread: Some(thread),
-            directory,
-        })
+        Ok(Self { engine, queue: Some(queue), thread: Some(thread), directory })
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -58,15 +46,10 @@ impl Writer {
     }
 
     pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        const STOPPED: StoreError = StoreError::Stopped {
-            operation: "write facts",
-        };
+        const STOPPED: StoreError = StoreError::Stopped { operation: "write facts" };
         let (answer, answered) = oneshot::channel();
         let queue = self.queue.as_ref().ok_or(STOPPED)?;
-        queue
-            .send(Request { changes, answer })
-            .await
-            .map_err(|_| STOPPED)?;
+        queue.send(Request { changes, answer }).await.map_err(|_| STOPPED)?;
         let done = answered.await.map_err(|_| STOPPED)?;
         done.inspect_err(|error| self.notice(error))
     }
@@ -91,9 +74,7 @@ impl Drop for Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Writer")
-            .field("directory", &self.directory)
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("directory", &self.directory).finish_non_exhaustive()
     }
 }
 

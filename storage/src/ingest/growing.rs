@@ -50,10 +50,7 @@ impl Growing {
 
     /// Waits until more than `beyond` bytes are written, or the end. Once it has ended, it says how, whatever `beyond`.
     pub async fn advance(&self, beyond: u64) -> Progress {
-        let state = self
-            .lane
-            .until(|state| state.written > beyond || state.committed.is_some())
-            .await;
+        let state = self.lane.until(|state| state.written > beyond || state.committed.is_some()).await;
         match state.committed {
             None => Progress::Written(state.written),
             Some(true) => Progress::Committed,
@@ -71,14 +68,9 @@ impl Growing {
         }
         let (lane, digest) = (Arc::clone(&self.lane), self.digest.clone());
         blocking("read an ingest", move || {
-            let bytes = read_at(lane.file(), offset, want)
-                .map_err(StoreError::io("read", digest.to_string()))?;
+            let bytes = read_at(lane.file(), offset, want).map_err(StoreError::io("read", digest.to_string()))?;
             if bytes.len() < want {
-                return Err(StoreError::Truncated {
-                    digest,
-                    want: written,
-                    got: offset + bytes.len() as u64,
-                });
+                return Err(StoreError::Truncated { digest, want: written, got: offset + bytes.len() as u64 });
             }
             Ok(bytes)
         })

@@ -69,8 +69,7 @@ impl Lane {
 
     /// Queues a chunk, once there is room. `false` after the end: the chunk went nowhere.
     pub(super) async fn push(self: &Arc<Self>, chunk: Bytes) -> bool {
-        let cost =
-            u32::try_from(chunk.len()).map_or(QUEUE_BYTES_MAX, |len| len.min(QUEUE_BYTES_MAX));
+        let cost = u32::try_from(chunk.len()).map_or(QUEUE_BYTES_MAX, |len| len.min(QUEUE_BYTES_MAX));
         let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(cost).await else {
             return false;
         };
@@ -81,10 +80,7 @@ impl Lane {
         queue.chunks.push((chunk, permit));
         if !mem::replace(&mut queue.running, true) {
             drop(queue);
-            let job = Job {
-                lane: Arc::clone(self),
-                done: false,
-            };
+            let job = Job { lane: Arc::clone(self), done: false };
             drop(tokio::task::spawn_blocking(move || job.run()));
         }
         true
@@ -92,9 +88,7 @@ impl Lane {
 
     /// Waits until `accepted` bytes are in the file; `false` where that will never be.
     pub(super) async fn drained(&self, accepted: u64) -> bool {
-        let state = self
-            .until(|state| state.written == accepted || state.committed.is_some())
-            .await;
+        let state = self.until(|state| state.written == accepted || state.committed.is_some()).await;
         state.committed.is_none()
     }
 

@@ -9,11 +9,7 @@ use crate::{Place, addressed, noise, whole, written};
 #[tokio::test]
 async fn what_was_put_is_read_back_after_a_restart() {
     let place = Place::new();
-    let contents = [
-        addressed(Bytes::new()),
-        addressed("small"),
-        Addressed::hash(Algorithm::Sha512, noise(1, 100_000)),
-    ];
+    let contents = [addressed(Bytes::new()), addressed("small"), Addressed::hash(Algorithm::Sha512, noise(1, 100_000))];
     let store = place.open();
     for content in &contents {
         store.blobs().put(content).await.unwrap();
@@ -37,14 +33,7 @@ async fn a_blob_that_is_not_there_is_a_miss_and_no_error() {
     let digest = Digest::sha256(b"never stored");
     assert!(store.blobs().open(&digest).await.unwrap().is_none());
     assert!(store.blobs().read(&digest, 10).await.unwrap().is_none());
-    assert!(
-        store
-            .blobs()
-            .open_verified(&digest)
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(store.blobs().open_verified(&digest).await.unwrap().is_none());
     assert!(!store.blobs().verify(&digest).await.unwrap());
     store.blobs().quarantine(&digest).await.unwrap();
 }
@@ -56,13 +45,9 @@ async fn parts_of_a_blob_are_clipped_at_its_end() {
     let content = addressed("0123456789");
     store.blobs().put(&content).await.unwrap();
     let blob = store.blobs().open(content.digest()).await.unwrap().unwrap();
-    for (offset, length, want) in [
-        (0, 3, "012"),
-        (3, 4, "3456"),
-        (8, 100, "89"),
-        (10, 1, ""),
-        (u64::MAX, usize::MAX, ""),
-    ] {
+    for (offset, length, want) in
+        [(0, 3, "012"), (3, 4, "3456"), (8, 100, "89"), (10, 1, ""), (u64::MAX, usize::MAX, "")]
+    {
         assert_eq!(blob.read_at(offset, length).await.unwrap(), want);
     }
 }
@@ -87,10 +72,7 @@ async fn content_of_another_digest_is_not_stored() {
     let place = Place::new();
     let store = place.open();
     let bytes = noise(3, 50_000);
-    for want in [
-        Digest::sha256(b"something else"),
-        Digest::of(Algorithm::Sha512, b"something else"),
-    ] {
+    for want in [Digest::sha256(b"something else"), Digest::of(Algorithm::Sha512, b"something else")] {
         let ingest = written(&store, &want, &bytes, 10_000).await;
         let error = ingest.commit().await.unwrap_err();
         let IngestError::Mismatch(mismatch) = error else {
@@ -113,17 +95,7 @@ async fn content_that_ends_early_is_not_stored() {
     let mut ingest = store.blobs().ingest(digest.clone(), 10).await.unwrap();
     ingest.write(Bytes::from_static(b"01234567")).await.unwrap();
     let error = ingest.commit().await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            IngestError::Short {
-                want: 10,
-                got: 8,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, IngestError::Short { want: 10, got: 8, .. }), "{error}");
     assert!(store.blobs().open(&digest).await.unwrap().is_none());
     assert!(place.names("ingest").is_empty());
 }
@@ -136,17 +108,7 @@ async fn content_that_goes_on_past_its_end_is_not_stored() {
     let mut ingest = store.blobs().ingest(digest.clone(), 4).await.unwrap();
     ingest.write(Bytes::from_static(b"0123")).await.unwrap();
     let error = ingest.write(Bytes::from_static(b"4")).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            IngestError::Long {
-                want: 4,
-                got: 5,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, IngestError::Long { want: 4, got: 5, .. }), "{error}");
     // Although its first four bytes are right: a writer that does not stop there is not to be believed.
     let error = ingest.commit().await.unwrap_err();
     assert!(matches!(error, IngestError::Ended { .. }), "{error}");
@@ -186,22 +148,8 @@ async fn a_blob_larger_than_its_reader_wants_is_an_error_and_no_miss() {
     let store = place.open();
     let content = addressed(noise(7, 1001));
     store.blobs().put(&content).await.unwrap();
-    let error = store
-        .blobs()
-        .read(content.digest(), 1000)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StoreError::TooLarge {
-                want_max: 1000,
-                got: 1001,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    let error = store.blobs().read(content.digest(), 1000).await.unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { want_max: 1000, got: 1001, .. }), "{error}");
     assert!(store.blobs().read(content.digest(), 1001).await.is_ok());
 }
 
@@ -214,10 +162,7 @@ async fn a_rotten_blob_is_quarantined_told_once_and_can_be_stored_again() {
     flipped[5000] ^= 1;
     let damages = [flipped, content.bytes()[..9999].to_vec(), Vec::new()];
     let store = place.open();
-    let quarantined = place
-        .path()
-        .join("quarantine")
-        .join(format!("sha256-{}", digest.hex()));
+    let quarantined = place.path().join("quarantine").join(format!("sha256-{}", digest.hex()));
     for damage in damages {
         store.blobs().put(&content).await.unwrap();
         fs::write(place.blob(digest), &damage).unwrap();
@@ -247,20 +192,12 @@ async fn storing_a_blob_again_replaces_rot_that_nobody_has_seen_yet() {
     let bytes = noise(9, 10_000);
     let digest = Digest::sha256(&bytes);
     for again in [false, true] {
-        written(&store, &digest, &bytes, 1000)
-            .await
-            .commit()
-            .await
-            .unwrap();
+        written(&store, &digest, &bytes, 1000).await.commit().await.unwrap();
         fs::write(place.blob(&digest), "rot").unwrap();
         if again {
             store.blobs().put(&addressed(bytes.clone())).await.unwrap();
         } else {
-            written(&store, &digest, &bytes, 1000)
-                .await
-                .commit()
-                .await
-                .unwrap();
+            written(&store, &digest, &bytes, 1000).await.commit().await.unwrap();
         }
         assert!(store.blobs().verify(&digest).await.unwrap());
     }
@@ -289,24 +226,11 @@ async fn a_blob_cut_short_under_its_reader_is_an_error_and_never_a_short_answer(
     let content = addressed(noise(12, 5000));
     store.blobs().put(&content).await.unwrap();
     let blob = store.blobs().open(content.digest()).await.unwrap().unwrap();
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(place.blob(content.digest()))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(place.blob(content.digest())).unwrap();
     file.set_len(4000).unwrap();
     assert_eq!(blob.read_at(0, 4000).await.unwrap().len(), 4000);
     let error = blob.read_at(3000, 2000).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StoreError::Truncated {
-                want: 5000,
-                got: 4000,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, StoreError::Truncated { want: 5000, got: 4000, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -333,15 +257,10 @@ async fn whatever_is_no_regular_file_is_refused_without_following_or_waiting() {
     fs::create_dir(&path).unwrap();
     refused(&store, digest).await;
     fs::remove_dir(&path).unwrap();
-    let made = std::process::Command::new("mkfifo")
-        .arg(&path)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
     assert!(made.success());
     let opened = tokio::time::timeout(Duration::from_secs(10), refused(&store, digest));
-    opened
-        .await
-        .expect("opening a pipe does not wait for its other end");
+    opened.await.expect("opening a pipe does not wait for its other end");
 }
 
 async fn refused(store: &storage::Store, digest: &Digest) {
@@ -363,29 +282,14 @@ async fn a_store_that_cannot_be_read_is_an_error_and_no_miss() {
     fs::rename(&blobs, place.path().join("blobs/away")).unwrap();
     fs::write(&blobs, "a file where a directory was").unwrap();
     let digest = content.digest();
-    assert!(matches!(
-        store.blobs().open(digest).await,
-        Err(StoreError::Io { .. })
-    ));
-    assert!(matches!(
-        store.blobs().verify(digest).await,
-        Err(StoreError::Io { .. })
-    ));
-    assert!(matches!(
-        store.blobs().list_page(None, 10).await,
-        Err(StoreError::Io { .. })
-    ));
-    assert!(matches!(
-        store.blobs().put(&content).await,
-        Err(StoreError::Io { .. })
-    ));
+    assert!(matches!(store.blobs().open(digest).await, Err(StoreError::Io { .. })));
+    assert!(matches!(store.blobs().verify(digest).await, Err(StoreError::Io { .. })));
+    assert!(matches!(store.blobs().list_page(None, 10).await, Err(StoreError::Io { .. })));
+    assert!(matches!(store.blobs().put(&content).await, Err(StoreError::Io { .. })));
     let bytes = content.bytes().clone();
     let ingest = written(&store, digest, &bytes, 2).await;
     let growing = ingest.growing();
-    assert!(matches!(
-        ingest.commit().await,
-        Err(IngestError::Store(StoreError::Io { .. }))
-    ));
+    assert!(matches!(ingest.commit().await, Err(IngestError::Store(StoreError::Io { .. }))));
     assert_eq!(growing.advance(0).await, storage::Progress::Failed);
     assert!(place.names("ingest").is_empty());
 }
@@ -396,11 +300,7 @@ async fn blobs_are_listed_in_pages_without_gaps_or_repeats() {
     let store = place.open();
     let mut want = Vec::new();
     for seed in 0_u64..23 {
-        let algorithm = if seed % 3 == 0 {
-            Algorithm::Sha512
-        } else {
-            Algorithm::Sha256
-        };
+        let algorithm = if seed % 3 == 0 { Algorithm::Sha512 } else { Algorithm::Sha256 };
         let content = Addressed::hash(algorithm, noise(seed, 10));
         store.blobs().put(&content).await.unwrap();
         want.push(content.digest().to_string());

@@ -6,13 +6,8 @@ use tokio::task::JoinSet;
 
 use crate::{Place, at, edge, repository, shared, tag};
 
-const KINDS: [EdgeKind; 5] = [
-    EdgeKind::Child,
-    EdgeKind::Config,
-    EdgeKind::Layer,
-    EdgeKind::Referrer,
-    EdgeKind::EvidenceBlob,
-];
+const KINDS: [EdgeKind; 5] =
+    [EdgeKind::Child, EdgeKind::Config, EdgeKind::Layer, EdgeKind::Referrer, EdgeKind::EvidenceBlob];
 
 fn nginx() -> Repository {
     repository("cgr.dev/chainguard/nginx")
@@ -23,28 +18,15 @@ fn digest(number: u64) -> Digest {
 }
 
 fn set(tag: &Tag, digest: &Digest, millis: u64) -> Change {
-    Change::Tag {
-        repository: nginx(),
-        tag: tag.clone(),
-        digest: digest.clone(),
-        at: at(millis),
-    }
+    Change::Tag { repository: nginx(), tag: tag.clone(), digest: digest.clone(), at: at(millis) }
 }
 
 fn checked(tag: &Tag, millis: u64) -> Change {
-    Change::TagChecked {
-        repository: nginx(),
-        tag: tag.clone(),
-        at: at(millis),
-    }
+    Change::TagChecked { repository: nginx(), tag: tag.clone(), at: at(millis) }
 }
 
 fn gone(tag: &Tag, millis: u64) -> Change {
-    Change::TagGone {
-        repository: nginx(),
-        tag: tag.clone(),
-        at: at(millis),
-    }
+    Change::TagGone { repository: nginx(), tag: tag.clone(), at: at(millis) }
 }
 
 fn fact(store: &Store, tag: &Tag) -> Option<TagFact> {
@@ -52,12 +34,7 @@ fn fact(store: &Store, tag: &Tag) -> Option<TagFact> {
 }
 
 fn history(store: &Store, tag: &Tag) -> Vec<TagEvent> {
-    store
-        .facts()
-        .read()
-        .unwrap()
-        .tag_history(&nginx(), tag)
-        .unwrap()
+    store.facts().read().unwrap().tag_history(&nginx(), tag).unwrap()
 }
 
 #[tokio::test]
@@ -69,12 +46,7 @@ async fn a_tag_keeps_since_when_it_means_what_it_means() {
     apply(set(&latest, &digest(1), 100)).await.unwrap();
     apply(set(&latest, &digest(1), 200)).await.unwrap();
     apply(checked(&latest, 300)).await.unwrap();
-    let mut want = TagFact {
-        digest: digest(1),
-        seen_at: at(100),
-        checked_at: at(300),
-        gone_at: None,
-    };
+    let mut want = TagFact { digest: digest(1), seen_at: at(100), checked_at: at(300), gone_at: None };
     assert_eq!(fact(&store, &latest), Some(want.clone()));
     apply(gone(&latest, 400)).await.unwrap();
     apply(gone(&latest, 450)).await.unwrap();
@@ -84,25 +56,10 @@ async fn a_tag_keeps_since_when_it_means_what_it_means() {
     assert_eq!(fact(&store, &latest), Some(want));
     apply(set(&latest, &digest(1), 500)).await.unwrap();
     apply(set(&latest, &digest(2), 600)).await.unwrap();
-    let want = TagFact {
-        digest: digest(2),
-        seen_at: at(600),
-        checked_at: at(600),
-        gone_at: None,
-    };
+    let want = TagFact { digest: digest(2), seen_at: at(600), checked_at: at(600), gone_at: None };
     assert_eq!(fact(&store, &latest), Some(want));
-    let history: Vec<_> = history(&store, &latest)
-        .into_iter()
-        .map(|it| (it.digest, it.at))
-        .collect();
-    assert_eq!(
-        history,
-        [
-            (digest(2), at(600)),
-            (digest(1), at(500)),
-            (digest(1), at(100))
-        ]
-    );
+    let history: Vec<_> = history(&store, &latest).into_iter().map(|it| (it.digest, it.at)).collect();
+    assert_eq!(history, [(digest(2), at(600)), (digest(1), at(500)), (digest(1), at(100))]);
 }
 
 #[tokio::test]
@@ -123,21 +80,13 @@ async fn tag_history_is_bounded_and_in_order_even_when_the_clock_goes_back() {
         let change = set(&latest, &digest(number), 1000 - number);
         store.facts().apply(vec![change]).await.unwrap();
     }
-    let numbers = |history: Vec<TagEvent>| -> Vec<u64> {
-        history
-            .iter()
-            .map(|event| 1000 - event.at.as_millis())
-            .collect()
-    };
+    let numbers =
+        |history: Vec<TagEvent>| -> Vec<u64> { history.iter().map(|event| 1000 - event.at.as_millis()).collect() };
     assert_eq!(numbers(history(&store, &latest)), [19, 18, 17, 16, 15]);
     drop(store);
     // A lower limit holds from the next event on.
     let store = Store::open(&place.path(), 2).unwrap();
-    store
-        .facts()
-        .apply(vec![set(&latest, &digest(20), 980)])
-        .await
-        .unwrap();
+    store.facts().apply(vec![set(&latest, &digest(20), 980)]).await.unwrap();
     assert_eq!(numbers(history(&store, &latest)), [20, 19]);
 }
 
@@ -145,13 +94,7 @@ async fn tag_history_is_bounded_and_in_order_even_when_the_clock_goes_back() {
 async fn neighbours_in_the_key_order_are_kept_apart() {
     let place = Place::new();
     let store = place.open();
-    let repositories = [
-        "cgr.dev/a",
-        "cgr.dev/a/b",
-        "cgr.dev/ab",
-        "cgr.dev:443/a",
-        "docker.io/a",
-    ];
+    let repositories = ["cgr.dev/a", "cgr.dev/a/b", "cgr.dev/ab", "cgr.dev:443/a", "docker.io/a"];
     let tags = ["a", "ab", "a.b", "b"];
     let mut changes = Vec::new();
     let mut number = 0;
@@ -176,19 +119,12 @@ async fn neighbours_in_the_key_order_are_kept_apart() {
     for name in repositories {
         for label in tags {
             number += 1;
-            let found = snapshot
-                .tag(&repository(name), &tag(label))
-                .unwrap()
-                .unwrap();
+            let found = snapshot.tag(&repository(name), &tag(label)).unwrap().unwrap();
             assert_eq!(found.digest, digest(number));
-            let history = snapshot
-                .tag_history(&repository(name), &tag(label))
-                .unwrap();
+            let history = snapshot.tag_history(&repository(name), &tag(label)).unwrap();
             assert_eq!(history.len(), 1);
         }
-        let parents = snapshot
-            .parents(&repository(name), &digest(0), None, 10)
-            .unwrap();
+        let parents = snapshot.parents(&repository(name), &digest(0), None, 10).unwrap();
         assert_eq!(parents.found.len(), 1);
         assert_eq!(parents.found[0].parent, digest(number));
     }
@@ -211,60 +147,27 @@ async fn manifests_verdicts_and_evidence_belong_to_one_repository() {
         bytes: bytes.to_vec(),
     };
     let changes = vec![
-        Change::Manifest {
-            repository: here.clone(),
-            digest: digest(1),
-            fact: manifest(10, 1),
-        },
-        Change::Manifest {
-            repository: here.clone(),
-            digest: digest(1),
-            fact: manifest(20, 2),
-        },
+        Change::Manifest { repository: here.clone(), digest: digest(1), fact: manifest(10, 1) },
+        Change::Manifest { repository: here.clone(), digest: digest(1), fact: manifest(20, 2) },
         verdict(1, b"first"),
         verdict(2, b""),
         verdict(1, b"second"),
-        Change::Evidence {
-            repository: here.clone(),
-            digest: digest(1),
-            bytes: b"note".to_vec(),
-        },
+        Change::Evidence { repository: here.clone(), digest: digest(1), bytes: b"note".to_vec() },
     ];
     store.facts().apply(changes).await.unwrap();
     drop(store);
     let store = place.open();
     let snapshot = store.facts().read().unwrap();
-    assert_eq!(
-        snapshot.manifest(&here, &digest(1)).unwrap(),
-        Some(manifest(10, 2))
-    );
-    let verdict = |fingerprint| {
-        snapshot
-            .verdict(&here, &digest(1), &[fingerprint; 32])
-            .unwrap()
-    };
+    assert_eq!(snapshot.manifest(&here, &digest(1)).unwrap(), Some(manifest(10, 2)));
+    let verdict = |fingerprint| snapshot.verdict(&here, &digest(1), &[fingerprint; 32]).unwrap();
     assert_eq!(verdict(1).as_deref(), Some(&b"second"[..]));
     assert_eq!(verdict(2).as_deref(), Some(&b""[..]));
     assert_eq!(verdict(3), None);
-    assert_eq!(
-        snapshot.evidence(&here, &digest(1)).unwrap().as_deref(),
-        Some(&b"note"[..])
-    );
+    assert_eq!(snapshot.evidence(&here, &digest(1)).unwrap().as_deref(), Some(&b"note"[..]));
     for (repository, number) in [(&there, 1), (&here, 2)] {
-        assert_eq!(
-            snapshot.manifest(repository, &digest(number)).unwrap(),
-            None
-        );
-        assert_eq!(
-            snapshot
-                .verdict(repository, &digest(number), &[1; 32])
-                .unwrap(),
-            None
-        );
-        assert_eq!(
-            snapshot.evidence(repository, &digest(number)).unwrap(),
-            None
-        );
+        assert_eq!(snapshot.manifest(repository, &digest(number)).unwrap(), None);
+        assert_eq!(snapshot.verdict(repository, &digest(number), &[1; 32]).unwrap(), None);
+        assert_eq!(snapshot.evidence(repository, &digest(number)).unwrap(), None);
     }
 }
 
@@ -273,44 +176,19 @@ async fn edges_are_found_from_both_ends_with_their_kind() {
     let place = Place::new();
     let store = place.open();
     let (parent, child) = (digest(1), Digest::of(oci::Algorithm::Sha512, b"child"));
-    let edges: Vec<Edge> = KINDS
-        .into_iter()
-        .map(|kind| edge(kind, &parent, &child))
-        .collect();
-    let change = |edge: &Edge| Change::Edge {
-        repository: nginx(),
-        edge: edge.clone(),
-    };
-    store
-        .facts()
-        .apply(edges.iter().map(change).collect())
-        .await
-        .unwrap();
+    let edges: Vec<Edge> = KINDS.into_iter().map(|kind| edge(kind, &parent, &child)).collect();
+    let change = |edge: &Edge| Change::Edge { repository: nginx(), edge: edge.clone() };
+    store.facts().apply(edges.iter().map(change).collect()).await.unwrap();
     let snapshot = store.facts().read().unwrap();
     let found = snapshot.children(&nginx(), &parent, None, 100).unwrap();
     assert_eq!((found.found, found.more), (edges.clone(), false));
     let found = snapshot.parents(&nginx(), &child, None, 100).unwrap();
     assert_eq!((found.found, found.more), (edges, false));
     // Pointing is not being pointed at.
-    assert_eq!(
-        snapshot
-            .parents(&nginx(), &parent, None, 100)
-            .unwrap()
-            .found,
-        []
-    );
-    assert_eq!(
-        snapshot
-            .children(&nginx(), &child, None, 100)
-            .unwrap()
-            .found,
-        []
-    );
+    assert_eq!(snapshot.parents(&nginx(), &parent, None, 100).unwrap().found, []);
+    assert_eq!(snapshot.children(&nginx(), &child, None, 100).unwrap().found, []);
     let other = repository("cgr.dev/chainguard/other");
-    assert_eq!(
-        snapshot.parents(&other, &child, None, 100).unwrap().found,
-        []
-    );
+    assert_eq!(snapshot.parents(&other, &child, None, 100).unwrap().found, []);
 }
 
 #[tokio::test]
@@ -318,23 +196,14 @@ async fn more_edges_than_asked_for_are_never_silently_cut() {
     let place = Place::new();
     let store = place.open();
     let shared = digest(0);
-    let change = |number| Change::Edge {
-        repository: nginx(),
-        edge: edge(EdgeKind::Layer, &digest(number), &shared),
-    };
-    store
-        .facts()
-        .apply((1..=30).map(change).collect())
-        .await
-        .unwrap();
+    let change = |number| Change::Edge { repository: nginx(), edge: edge(EdgeKind::Layer, &digest(number), &shared) };
+    store.facts().apply((1..=30).map(change).collect()).await.unwrap();
     let snapshot = store.facts().read().unwrap();
     let want: BTreeSet<Digest> = (1..=30).map(digest).collect();
     for limit in [1, 7, 29, 30, 31] {
         let mut got = Vec::new();
         loop {
-            let page = snapshot
-                .parents(&nginx(), &shared, got.last(), limit)
-                .unwrap();
+            let page = snapshot.parents(&nginx(), &shared, got.last(), limit).unwrap();
             assert!(page.found.len() <= limit);
             got.extend(page.found);
             assert_eq!(page.more, got.len() < 30);
@@ -343,20 +212,12 @@ async fn more_edges_than_asked_for_are_never_silently_cut() {
             }
         }
         assert_eq!(got.len(), 30);
-        assert_eq!(
-            got.into_iter()
-                .map(|edge| edge.parent)
-                .collect::<BTreeSet<_>>(),
-            want
-        );
+        assert_eq!(got.into_iter().map(|edge| edge.parent).collect::<BTreeSet<_>>(), want);
     }
     // An edge that does not belong here is a place in the order like any other, and lets nothing foreign in.
     let foreign = [digest(1), digest(2), digest(3), digest(4)].map(|child| {
         let after = edge(EdgeKind::Layer, &digest(0), &child);
-        snapshot
-            .parents(&nginx(), &shared, Some(&after), 100)
-            .unwrap()
-            .found
+        snapshot.parents(&nginx(), &shared, Some(&after), 100).unwrap().found
     });
     for found in foreign {
         assert!(found.is_empty() || found.len() == 30);
@@ -370,21 +231,10 @@ async fn more_edges_than_asked_for_are_never_silently_cut() {
 async fn a_snapshot_does_not_see_what_comes_after_it() {
     let place = Place::new();
     let (store, latest) = (place.open(), tag("latest"));
-    store
-        .facts()
-        .apply(vec![set(&latest, &digest(1), 1)])
-        .await
-        .unwrap();
+    store.facts().apply(vec![set(&latest, &digest(1), 1)]).await.unwrap();
     let before = store.facts().read().unwrap();
-    store
-        .facts()
-        .apply(vec![set(&latest, &digest(2), 2)])
-        .await
-        .unwrap();
-    assert_eq!(
-        before.tag(&nginx(), &latest).unwrap().unwrap().digest,
-        digest(1)
-    );
+    store.facts().apply(vec![set(&latest, &digest(2), 2)]).await.unwrap();
+    assert_eq!(before.tag(&nginx(), &latest).unwrap().unwrap().digest, digest(1));
     assert_eq!(fact(&store, &latest).unwrap().digest, digest(2));
 }
 
@@ -401,10 +251,7 @@ async fn changes_of_many_writers_are_all_made_and_each_whole() {
                 let name = tag(&format!("t{number}"));
                 let changes = vec![
                     set(&name, &digest(number), number),
-                    Change::Edge {
-                        repository: nginx(),
-                        edge: edge(EdgeKind::Layer, &digest(number), &digest(0)),
-                    },
+                    Change::Edge { repository: nginx(), edge: edge(EdgeKind::Layer, &digest(number), &digest(0)) },
                 ];
                 store.facts().apply(changes).await.unwrap();
                 assert_eq!(fact(&store, &name).unwrap().digest, digest(number));
@@ -418,13 +265,8 @@ async fn changes_of_many_writers_are_all_made_and_each_whole() {
             for round in 0..200 {
                 let snapshot = store.facts().read().unwrap();
                 let number = (round % 16) * 1000 + round % 25;
-                let known = snapshot
-                    .tag(&nginx(), &tag(&format!("t{number}")))
-                    .unwrap()
-                    .is_some();
-                let edges = snapshot
-                    .children(&nginx(), &digest(number), None, 2)
-                    .unwrap();
+                let known = snapshot.tag(&nginx(), &tag(&format!("t{number}"))).unwrap().is_some();
+                let edges = snapshot.children(&nginx(), &digest(number), None, 2).unwrap();
                 assert_eq!(known, edges.found.len() == 1);
             }
         }
@@ -435,12 +277,7 @@ async fn changes_of_many_writers_are_all_made_and_each_whole() {
     reader.await.unwrap();
     drop(store);
     let store = place.open();
-    let parents = store
-        .facts()
-        .read()
-        .unwrap()
-        .parents(&nginx(), &digest(0), None, 1000)
-        .unwrap();
+    let parents = store.facts().read().unwrap().parents(&nginx(), &digest(0), None, 1000).unwrap();
     assert_eq!((parents.found.len(), parents.more), (400, false));
 }
 

@@ -97,11 +97,7 @@ async fn followers_of_an_abandoned_ingest_fail() {
     let place = Place::new();
     let store = place.open();
     let bytes = noise(2, 10_000);
-    let mut ingest = store
-        .blobs()
-        .ingest(Digest::sha256(&bytes), 10_000)
-        .await
-        .unwrap();
+    let mut ingest = store.blobs().ingest(Digest::sha256(&bytes), 10_000).await.unwrap();
     ingest.write(bytes.slice(..4_000)).await.unwrap();
     let growing = ingest.growing();
     let waiting = tokio::spawn(follow(growing.clone(), 100));
@@ -118,19 +114,12 @@ async fn followers_of_an_abandoned_ingest_fail() {
 async fn every_byte_accepted_reaches_followers_without_a_further_write() {
     let place = Place::new();
     let store = place.open();
-    let mut ingest = store
-        .blobs()
-        .ingest(Digest::sha256(b"?"), 1 << 20)
-        .await
-        .unwrap();
+    let mut ingest = store.blobs().ingest(Digest::sha256(b"?"), 1 << 20).await.unwrap();
     let growing = ingest.growing();
     for round in 1..=200 {
         ingest.write(noise(round, 3)).await.unwrap();
         ingest.write(noise(round, 4)).await.unwrap();
-        assert_eq!(
-            growing.advance(round * 7 - 1).await,
-            Progress::Written(round * 7)
-        );
+        assert_eq!(growing.advance(round * 7 - 1).await, Progress::Written(round * 7));
     }
 }
 
@@ -158,25 +147,15 @@ async fn nothing_is_read_beyond_what_is_written() {
     let place = Place::new();
     let store = place.open();
     let bytes = noise(4, 1_000);
-    let mut ingest = store
-        .blobs()
-        .ingest(Digest::sha256(&bytes), 1_000)
-        .await
-        .unwrap();
+    let mut ingest = store.blobs().ingest(Digest::sha256(&bytes), 1_000).await.unwrap();
     let growing = ingest.growing();
     assert_eq!(growing.read_at(0, 1_000).await.unwrap().len(), 0);
     ingest.write(bytes.slice(..300)).await.unwrap();
     growing.advance(299).await;
     assert_eq!(growing.read_at(0, 1_000).await.unwrap(), bytes.slice(..300));
-    assert_eq!(
-        growing.read_at(299, 1_000).await.unwrap(),
-        bytes.slice(299..300)
-    );
+    assert_eq!(growing.read_at(299, 1_000).await.unwrap(), bytes.slice(299..300));
     assert_eq!(growing.read_at(300, 1_000).await.unwrap().len(), 0);
-    assert_eq!(
-        growing.read_at(u64::MAX, usize::MAX).await.unwrap().len(),
-        0
-    );
+    assert_eq!(growing.read_at(u64::MAX, usize::MAX).await.unwrap().len(), 0);
 }
 
 #[tokio::test]

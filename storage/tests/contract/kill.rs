@@ -29,10 +29,7 @@ fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
         let before = acknowledged.len();
         run_and_kill(&place, round, &mut acknowledged);
         // The first rounds die while the store is opened, for the first time or after a kill.
-        assert!(
-            round < 6 || acknowledged.len() > before,
-            "round {round} did nothing"
-        );
+        assert!(round < 6 || acknowledged.len() > before, "round {round} did nothing");
         check(&place, round, &acknowledged);
     }
     for kind in ["fact", "ingest", "put"] {
@@ -44,12 +41,7 @@ fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
 /// Starts a writer, lets it acknowledge a few things, kills it, and notes all that it had acknowledged by then.
 fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, u64)>) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "kill::the_writer_that_is_killed",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "kill::the_writer_that_is_killed", "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -57,10 +49,7 @@ fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, 
     let mut stdin = child.stdin.take().unwrap();
     writeln!(stdin, "{}\n{round}", place.path().display()).unwrap();
     let stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut lines = stdout
-        .lines()
-        .map(Result::unwrap)
-        .filter_map(|line| parse(&line));
+    let mut lines = stdout.lines().map(Result::unwrap).filter_map(|line| parse(&line));
 
     let wanted = if round < 6 { 1 } else { 1 + round * 7 % 31 };
     acknowledged.extend(lines.by_ref().take(usize::try_from(wanted).unwrap()));
@@ -72,10 +61,7 @@ fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, 
     // What was on its way to us had been acknowledged.
     acknowledged.extend(lines);
     let status = child.wait().unwrap();
-    assert!(
-        status.code().is_none(),
-        "the writer ended by itself: {status}"
-    );
+    assert!(status.code().is_none(), "the writer ended by itself: {status}");
 }
 
 fn parse(line: &str) -> Option<(String, u64)> {
@@ -88,9 +74,7 @@ fn check(place: &Place, round: u64, acknowledged: &BTreeSet<(String, u64)>) {
     let store = place.open();
     assert!(place.names("ingest").is_empty());
     assert!(place.names("quarantine").is_empty());
-    let facts_before = acknowledged
-        .iter()
-        .any(|(kind, _)| kind != "opening" && kind != "ingest");
+    let facts_before = acknowledged.iter().any(|(kind, _)| kind != "opening" && kind != "ingest");
     // A writer that died before it had made a file of facts had acknowledged none.
     let state = store.facts_state();
     assert!(*state == FactsState::Intact || *state == FactsState::New && !facts_before);
@@ -119,18 +103,10 @@ fn check(place: &Place, round: u64, acknowledged: &BTreeSet<(String, u64)>) {
 fn all_or_nothing(store: &Store, number: u64) -> bool {
     let snapshot = store.facts().read().unwrap();
     let (repository, digest) = (nginx(), digest(number));
-    let tag = snapshot
-        .tag(&repository, &tag(&format!("t{number}")))
-        .unwrap();
+    let tag = snapshot.tag(&repository, &tag(&format!("t{number}"))).unwrap();
     let verdict = snapshot.verdict(&repository, &digest, &[1; 32]).unwrap();
-    let children = snapshot
-        .children(&repository, &digest, None, 100)
-        .unwrap()
-        .found;
-    let parents = snapshot
-        .parents(&repository, &child(number, 0), None, 100)
-        .unwrap()
-        .found;
+    let children = snapshot.children(&repository, &digest, None, 100).unwrap().found;
+    let parents = snapshot.parents(&repository, &child(number, 0), None, 100).unwrap().found;
     let Some(tag) = tag else {
         assert!(verdict.is_none() && children.is_empty() && parents.is_empty());
         return false;
@@ -142,11 +118,7 @@ fn all_or_nothing(store: &Store, number: u64) -> bool {
 }
 
 async fn stored(store: &Store, bytes: &Bytes) -> bool {
-    let read = store
-        .blobs()
-        .read(&Digest::sha256(bytes), 1 << 20)
-        .await
-        .unwrap();
+    let read = store.blobs().read(&Digest::sha256(bytes), 1 << 20).await.unwrap();
     read.is_some_and(|read| read.bytes() == bytes)
 }
 
@@ -154,10 +126,7 @@ async fn stored(store: &Store, bytes: &Bytes) -> bool {
 async fn put_and_noted(store: &Store, number: u64) -> bool {
     let bytes = small(number);
     let snapshot = store.facts().read().unwrap();
-    let noted = snapshot
-        .manifest(&nginx(), &Digest::sha256(&bytes))
-        .unwrap()
-        .is_some();
+    let noted = snapshot.manifest(&nginx(), &Digest::sha256(&bytes)).unwrap().is_some();
     noted && stored(store, &bytes).await
 }
 
@@ -174,10 +143,7 @@ fn child(number: u64, edge: u64) -> Digest {
 }
 
 fn large(number: u64) -> Bytes {
-    noise(
-        number,
-        20_000 + usize::try_from(number * 7919 % 150_000).unwrap(),
-    )
+    noise(number, 20_000 + usize::try_from(number * 7919 % 150_000).unwrap())
 }
 
 fn small(number: u64) -> Bytes {
@@ -197,10 +163,7 @@ fn the_writer_that_is_killed() {
         return;
     };
     let path = PathBuf::from(path);
-    assert!(
-        path.parent()
-            .is_some_and(|parent| fs::exists(parent).unwrap())
-    );
+    assert!(path.parent().is_some_and(|parent| fs::exists(parent).unwrap()));
     let first = round.parse::<u64>().unwrap() * NUMBERS_PER_ROUND;
     acknowledge("opening", first);
     let store = Store::open(&path, HISTORY_MAX).unwrap();

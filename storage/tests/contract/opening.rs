@@ -22,14 +22,7 @@ fn a_new_store_is_for_its_owner_only() {
         let path = place.path().join(name);
         path.symlink_metadata().unwrap().permissions().mode() & 0o777
     };
-    for name in [
-        "",
-        "blobs",
-        "blobs/sha256",
-        "blobs/sha512",
-        "ingest",
-        "quarantine",
-    ] {
+    for name in ["", "blobs", "blobs/sha256", "blobs/sha512", "ingest", "quarantine"] {
         assert_eq!(mode(name), 0o700, "{name}");
     }
     for name in ["lock", "format", "facts.redb"] {
@@ -64,10 +57,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
         let path = place.path().join(name);
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let error = refused(&place);
-        assert!(
-            matches!(&error, StoreError::Exposed { mode: got, .. } if *got == mode),
-            "{name} {mode:o}: {error}"
-        );
+        assert!(matches!(&error, StoreError::Exposed { mode: got, .. } if *got == mode), "{name} {mode:o}: {error}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
     }
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -79,14 +69,8 @@ fn a_second_owner_is_refused_by_name_until_the_first_is_gone() {
     let place = Place::new();
     let store = place.open();
     let message = refused(&place).to_string();
-    assert!(
-        message.contains(place.path().to_str().unwrap()),
-        "{message}"
-    );
-    assert!(
-        message.ends_with("is in use by another process"),
-        "{message}"
-    );
+    assert!(message.contains(place.path().to_str().unwrap()), "{message}");
+    assert!(message.ends_with("is in use by another process"), "{message}");
     // A handle is enough to keep it.
     let (blobs, facts) = (store.blobs().clone(), store.facts().clone());
     drop(store);
@@ -105,21 +89,12 @@ fn another_format_is_refused_and_left_alone() {
     drop(place.open());
     let format = place.path().join("format");
     let ours = fs::read_to_string(&format).unwrap();
-    for other in [
-        "pratique store 2\n",
-        "pratique store 11",
-        "",
-        "\u{fffd}",
-        "something else entirely",
-    ] {
+    for other in ["pratique store 2\n", "pratique store 11", "", "\u{fffd}", "something else entirely"] {
         fs::write(&format, other).unwrap();
         let error = refused(&place);
         assert!(matches!(&error, StoreError::OtherFormat { .. }), "{error}");
         let message = error.to_string();
-        assert!(
-            message.contains(&format!("{:?}", other.trim_end())),
-            "{message}"
-        );
+        assert!(message.contains(&format!("{:?}", other.trim_end())), "{message}");
         assert!(message.contains("\"pratique store 1\""), "{message}");
         assert_eq!(fs::read_to_string(&format).unwrap(), other);
     }
@@ -191,10 +166,7 @@ fn links_and_strangers_in_the_place_of_our_files_are_refused() {
         fs::rename(&path, &moved).unwrap();
         symlink(&moved, &path).unwrap();
         let error = refused(&place);
-        assert!(
-            matches!(&error, StoreError::Unexpected { .. }),
-            "{name}: {error}"
-        );
+        assert!(matches!(&error, StoreError::Unexpected { .. }), "{name}: {error}");
     }
     for name in ["lock", "format", "facts.redb"] {
         let place = Place::new();
@@ -212,10 +184,7 @@ fn a_path_that_is_no_directory_or_not_ours_is_named() {
     let place = Place::new();
     fs::write(place.path(), "a file").unwrap();
     let error = refused(&place);
-    assert!(
-        error.to_string().contains(place.path().to_str().unwrap()),
-        "{error}"
-    );
+    assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
     assert!(error.source().is_some());
 }
 
@@ -246,21 +215,13 @@ async fn a_damaged_facts_file_is_set_aside_and_told_and_blobs_stay() {
         assert_eq!(fs::read(moved_to).unwrap(), bytes);
         assert!(!reason.is_empty());
         let snapshot = store.facts().read().unwrap();
-        assert_eq!(
-            snapshot
-                .tag(&repository("cgr.dev/a/b"), &tag("latest"))
-                .unwrap(),
-            None
-        );
+        assert_eq!(snapshot.tag(&repository("cgr.dev/a/b"), &tag("latest")).unwrap(), None);
         assert!(store.blobs().verify(content.digest()).await.unwrap());
         drop(snapshot);
         drop(store);
         assert_eq!(*place.open().facts_state(), FactsState::Intact);
     }
-    let aside = place
-        .names("")
-        .into_iter()
-        .filter(|name| name.contains("damaged"));
+    let aside = place.names("").into_iter().filter(|name| name.contains("damaged"));
     assert_eq!(aside.count(), 4);
 }
 
@@ -282,12 +243,8 @@ async fn a_bit_flipped_among_the_facts_is_an_error_and_checked_for_at_the_next_s
 
     let facts = place.path().join("facts.redb");
     let mut bytes = fs::read(&facts).unwrap();
-    let found: Vec<usize> = bytes
-        .windows(needle.len())
-        .enumerate()
-        .filter(|(_, window)| window == needle)
-        .map(|(at, _)| at)
-        .collect();
+    let found: Vec<usize> =
+        bytes.windows(needle.len()).enumerate().filter(|(_, window)| window == needle).map(|(at, _)| at).collect();
     assert!(!found.is_empty());
     for at in found {
         bytes[at] ^= 0x20;
@@ -297,22 +254,13 @@ async fn a_bit_flipped_among_the_facts_is_an_error_and_checked_for_at_the_next_s
     let store = place.open();
     assert_eq!(*store.facts_state(), FactsState::Intact);
     let snapshot = store.facts().read().unwrap();
-    let error = snapshot
-        .verdict(&repository, &digest, &[7; 32])
-        .unwrap_err();
-    assert!(
-        matches!(error, StoreError::FactUnreadable { .. }),
-        "{error}"
-    );
+    let error = snapshot.verdict(&repository, &digest, &[7; 32]).unwrap_err();
+    assert!(matches!(error, StoreError::FactUnreadable { .. }), "{error}");
     assert!(snapshot.tag(&repository, &name).unwrap().is_some());
     drop(snapshot);
     drop(store);
     let store = place.open();
-    assert!(
-        matches!(store.facts_state(), FactsState::SetAside { .. }),
-        "{:?}",
-        store.facts_state()
-    );
+    assert!(matches!(store.facts_state(), FactsState::SetAside { .. }), "{:?}", store.facts_state());
     drop(store);
     assert_eq!(*place.open().facts_state(), FactsState::Intact);
 }

@@ -28,17 +28,9 @@ async fn a_scrub_finds_rot_and_only_rot_on_every_walk() {
     }
     let mut scrub = Scrub::new(store.blobs().clone());
     let (steps, pass) = walk(&mut scrub, 3_000).await;
-    let want = Pass {
-        sound: 8,
-        quarantined: 0,
-        bytes: 70_000,
-    };
+    let want = Pass { sound: 8, quarantined: 0, bytes: 70_000 };
     assert_eq!(pass, want);
-    assert!(
-        steps
-            .iter()
-            .all(|step| !matches!(step, Step::Read(read) if *read > 3_000))
-    );
+    assert!(steps.iter().all(|step| !matches!(step, Step::Read(read) if *read > 3_000)));
 
     let (flipped, cut) = (contents[2].digest(), contents[6].digest());
     let mut bytes = contents[2].bytes().to_vec();
@@ -76,10 +68,7 @@ async fn a_scrub_passes_by_what_it_cannot_read() {
         }
     }
     assert_eq!(errors, 1);
-    assert_eq!(
-        pass.map(|pass| (pass.sound, pass.quarantined)),
-        Some((2, 0))
-    );
+    assert_eq!(pass.map(|pass| (pass.sound, pass.quarantined)), Some((2, 0)));
 }
 
 #[tokio::test]
@@ -92,12 +81,7 @@ async fn a_scrub_that_was_interrupted_quarantines_a_blob_cut_short_meanwhile() {
     assert_eq!(scrub.step(4_000).await.unwrap(), Step::Read(0));
     assert_eq!(scrub.step(4_000).await.unwrap(), Step::Read(4_000));
     let path = place.blob(content.digest());
-    fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .set_len(5_000)
-        .unwrap();
+    fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5_000).unwrap();
     let step = scrub.step(4_000).await.unwrap();
     assert_eq!(step, Step::Quarantined(content.digest().clone()));
 }

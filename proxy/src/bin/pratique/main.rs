@@ -50,6 +50,6 @@ impl From<Source> for config::Overrides {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(source) => serve::serve(source.into()),
-        Command::Check(source) => serve::check(source.into()),
+        Command::Check(source) => serve::check(&source.into()),
     }
 }

@@ -60,8 +60,8 @@ async fn reload(server: &Server, overrides: &Overrides) {
 }
 
 /// Loads everything as `serve` would and tells what would be in force.
-pub(crate) fn check(overrides: Overrides) -> ExitCode {
-    let loaded = match load(&overrides) {
+pub(crate) fn check(overrides: &Overrides) -> ExitCode {
+    let loaded = match load(overrides) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };

@@ -18,20 +18,11 @@ fn parts() -> impl Strategy<Value = Parts> {
     ]);
     let digests = (any::<bool>(), prop::collection::vec(any::<u8>(), 64));
     let numbers = prop_oneof![0_u64..4, any::<u64>()];
-    (
-        repositories.prop_map(str::to_owned),
-        "[a-z0-9_][a-z0-9._-]{0,3}",
-        digests,
-        numbers,
-    )
+    (repositories.prop_map(str::to_owned), "[a-z0-9_][a-z0-9._-]{0,3}", digests, numbers)
 }
 
 fn digest((long, raw): &(bool, Vec<u8>)) -> Digest {
-    let (name, length) = if *long {
-        ("sha512", 64)
-    } else {
-        ("sha256", 32)
-    };
+    let (name, length) = if *long { ("sha512", 64) } else { ("sha256", 32) };
     let hex = hex::encode(&raw[..length]);
     format!("{name}:{hex}").parse().unwrap()
 }
@@ -126,17 +117,7 @@ proptest! {
 
 #[test]
 fn how_a_key_is_spelled_does_not_change() {
-    let parts = (
-        "cgr.dev/a".to_owned(),
-        "v1".to_owned(),
-        (false, vec![0xab; 64]),
-        258,
-    );
-    let want = [
-        b"cgr.dev/a\0v1\0\x01".as_slice(),
-        &[0xab; 32],
-        &[0, 0, 0, 0, 0, 0, 1, 2],
-    ]
-    .concat();
+    let parts = ("cgr.dev/a".to_owned(), "v1".to_owned(), (false, vec![0xab; 64]), 258);
+    let want = [b"cgr.dev/a\0v1\0\x01".as_slice(), &[0xab; 32], &[0, 0, 0, 0, 0, 0, 1, 2]].concat();
     assert_eq!(key(&parts), want);
 }

@@ -73,10 +73,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let bench = Self {
-            directory,
-            fault: Arc::default(),
-        };
+        let bench = Self { directory, fault: Arc::default() };
         Engine::create(&bench.path(), &[]).unwrap();
         bench
     }
@@ -88,10 +85,7 @@ impl Bench {
     fn open(&self) -> Engine {
         let fault = Arc::clone(&self.fault);
         let open = move |file| {
-            let disk = Disk {
-                file: FileBackend::new(file)?,
-                fault: Arc::clone(&fault),
-            };
+            let disk = Disk { file: FileBackend::new(file)?, fault: Arc::clone(&fault) };
             Builder::new().create_with_backend(disk)
         };
         Engine::open_with(&self.path(), false, Box::new(open)).unwrap()
