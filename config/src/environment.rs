@@ -23,10 +23,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// The process's own.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the environment"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub(crate) fn of_process() -> Result<Self, ConfigError> {
         Self::of(std::env::vars_os(), rustix::process::geteuid().is_root())
     }
@@ -35,10 +32,7 @@ impl Environment {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         is_root: bool,
     ) -> Result<Self, ConfigError> {
-        let mut environment = Self {
-            is_root,
-            ..Self::default()
-        };
+        let mut environment = Self { is_root, ..Self::default() };
         for (name, value) in variables {
             let Some(name) = name.to_str() else { continue };
             let path = || Some(PathBuf::from(&value)).filter(|path| path.is_absolute());
@@ -49,12 +43,8 @@ impl Environment {
                 "HOME" => environment.home = path(),
                 _ => {
                     if let Some(key) = name.strip_prefix(PREFIX) {
-                        let text = value
-                            .to_str()
-                            .ok_or_else(|| ConfigError::NotUnicode { name: name.into() })?;
-                        environment
-                            .settings
-                            .push((key.to_ascii_lowercase().replace("__", "."), text.into()));
+                        let text = value.to_str().ok_or_else(|| ConfigError::NotUnicode { name: name.into() })?;
+                        environment.settings.push((key.to_ascii_lowercase().replace("__", "."), text.into()));
                     }
                 }
             }
@@ -76,13 +66,7 @@ mod tests {
     use super::*;
 
     fn of(pairs: &[(&str, &str)]) -> Environment {
-        Environment::of(
-            pairs
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-            false,
-        )
-        .unwrap()
+        Environment::of(pairs.iter().map(|(name, value)| (name.into(), value.into())), false).unwrap()
     }
 
     #[test]
@@ -95,26 +79,14 @@ mod tests {
             ("HTTPS_PROXY", "http://evil"),
             ("XPRATIQUE_LISTEN", "no"),
         ]);
-        let settings = [("listen", "[::1]:1"), ("storage.path", "/x")]
-            .map(|(key, text)| (key.into(), text.into()));
+        let settings = [("listen", "[::1]:1"), ("storage.path", "/x")].map(|(key, text)| (key.into(), text.into()));
         assert_eq!(environment.settings, settings);
     }
 
     #[test]
     fn directories_that_are_empty_or_relative_count_as_unset() {
-        let environment = of(&[
-            ("STATE_DIRECTORY", ""),
-            ("XDG_DATA_HOME", "data"),
-            ("HOME", ""),
-        ]);
-        assert_eq!(
-            (
-                environment.state_directory,
-                environment.data_home,
-                environment.home
-            ),
-            (None, None, None)
-        );
+        let environment = of(&[("STATE_DIRECTORY", ""), ("XDG_DATA_HOME", "data"), ("HOME", "")]);
+        assert_eq!((environment.state_directory, environment.data_home, environment.home), (None, None, None));
         let environment = of(&[("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")]);
         assert_eq!(environment.state_directory, Some("/var/lib/a".into()));
     }
@@ -124,9 +96,6 @@ mod tests {
         let bytes = || OsString::from_vec(vec![0xff]);
         assert!(Environment::of([("FOREIGN".into(), bytes())], false).is_ok());
         let error = Environment::of([("PRATIQUE_LISTEN".into(), bytes())], false).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "PRATIQUE_LISTEN: want UTF-8 text, got other bytes"
-        );
+        assert_eq!(error.to_string(), "PRATIQUE_LISTEN: want UTF-8 text, got other bytes");
     }
 }

@@ -166,23 +166,11 @@ mod tests {
 
     #[test]
     fn a_place_is_shown_as_the_operator_would_search_for_it() {
-        let show = |origin, key: &str| {
-            Place {
-                origin,
-                key: key.into(),
-            }
-            .to_string()
-        };
+        let show = |origin, key: &str| Place { origin, key: key.into() }.to_string();
         assert_eq!(show(Origin::Default, "tags.ttl"), "tags.ttl");
-        assert_eq!(
-            show(Origin::File("a/p.toml".into()), "tags.ttl"),
-            "a/p.toml: tags.ttl"
-        );
+        assert_eq!(show(Origin::File("a/p.toml".into()), "tags.ttl"), "a/p.toml: tags.ttl");
         assert_eq!(show(Origin::Environment, "tags.ttl"), "PRATIQUE_TAGS__TTL");
-        assert_eq!(
-            show(Origin::Environment, "upstreams[1].url"),
-            "PRATIQUE_UPSTREAMS: upstreams[1].url"
-        );
+        assert_eq!(show(Origin::Environment, "upstreams[1].url"), "PRATIQUE_UPSTREAMS: upstreams[1].url");
         assert_eq!(show(Origin::Flags, "listen"), "--listen");
         assert_eq!(show(Origin::Flags, "policy.files[0]"), "--policy");
         assert_eq!(show(Origin::Flags, "storage.path"), "--storage");

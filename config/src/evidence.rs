@@ -26,17 +26,12 @@ const DEFAULT: [&str; 8] = [
 ];
 
 /// Layers that a container engine would unpack and run.
-const RUNNABLE: [&str; 3] = [
-    "application/vnd.oci.image.layer.",
-    "application/vnd.docker.image.rootfs.",
-    "application/vnd.docker.container.",
-];
+const RUNNABLE: [&str; 3] =
+    ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.", "application/vnd.docker.container."];
 
 impl Default for Evidence {
     fn default() -> Self {
-        Self {
-            media_types: DEFAULT.map(String::from).into(),
-        }
+        Self { media_types: DEFAULT.map(String::from).into() }
     }
 }
 
@@ -60,7 +55,9 @@ impl Evidence {
                 ));
             }
             if !DEFAULT.contains(&media_type.as_str()) {
-                notes.weakened(format!("evidence.media_types: layers of type {media_type} are served beside admitted images"));
+                notes.weakened(format!(
+                    "evidence.media_types: layers of type {media_type} are served beside admitted images"
+                ));
             }
         }
         Ok(self)
@@ -71,10 +68,7 @@ impl Evidence {
 fn is_media_type(text: &str) -> bool {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$&^_.+-".contains(&b))
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"!#$&^_.+-".contains(&b))
     };
-    text.split_once('/')
-        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
+    text.split_once('/').is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }

@@ -124,14 +124,8 @@ fn load_from(overrides: &Overrides, environment: &Environment) -> Result<Loaded,
     if nothing {
         notes.told("no configuration: the defaults are in force (docs/configuration.md)");
     }
-    let settings = sources
-        .extract::<Written>()?
-        .check(&sources, environment, &mut notes)?;
-    Ok(Loaded {
-        settings,
-        notes: notes.into_lines(),
-        file: overrides.config.clone(),
-    })
+    let settings = sources.extract::<Written>()?.check(&sources, environment, &mut notes)?;
+    Ok(Loaded { settings, notes: notes.into_lines(), file: overrides.config.clone() })
 }
 
 /// All keys as written.
@@ -172,18 +166,11 @@ impl Default for Written {
 }
 
 impl Written {
-    fn check(
-        self,
-        sources: &Sources,
-        environment: &Environment,
-        notes: &mut Notes,
-    ) -> Result<Settings, ConfigError> {
+    fn check(self, sources: &Sources, environment: &Environment, notes: &mut Notes) -> Result<Settings, ConfigError> {
         let listen = self.listen.0;
         let admin_listen = self.admin_listen.map(|address| address.0);
         let upstreams = upstream::check(self.upstreams, sources, notes)?;
-        let policy = self
-            .policy
-            .check(self.limits.policy_files_max, sources, notes)?;
+        let policy = self.policy.check(self.limits.policy_files_max, sources, notes)?;
         let storage = self.storage.check(sources, environment, notes)?;
         let tls = self.tls.map(|tls| tls.check(sources, notes)).transpose()?;
         if tls.is_none() {

@@ -20,10 +20,7 @@ pub struct Tags {
 
 impl Default for Tags {
     fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(60),
-            max_stale: Duration::from_secs(7 * 86_400),
-        }
+        Self { ttl: Duration::from_secs(60), max_stale: Duration::from_secs(7 * 86_400) }
     }
 }
 

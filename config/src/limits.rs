@@ -176,9 +176,8 @@ impl Limits {
     pub(crate) fn check(&self, sources: &Sources, notes: &mut Notes) -> Result<(), ConfigError> {
         let (one, all) = (self.evidence_bytes_max, self.evidence_memory_bytes_max);
         if one > all {
-            let problem = format!(
-                "{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes"
-            );
+            let problem =
+                format!("{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes");
             return Err(sources.conflict(
                 "limits.evidence_bytes_max",
                 problem,

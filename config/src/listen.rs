@@ -34,9 +34,7 @@ pub(crate) struct WrittenTls {
 impl WrittenTls {
     pub(crate) fn check(self, sources: &Sources, notes: &mut Notes) -> Result<Tls, ConfigError> {
         let path = |key: &str, written: Option<RelativePathBuf>| {
-            let path = written
-                .ok_or_else(|| sources.missing(key, "a PEM file"))?
-                .relative();
+            let path = written.ok_or_else(|| sources.missing(key, "a PEM file"))?.relative();
             existing_file(key, path, sources)
         };
         let certificate = path("tls.certificate", self.certificate)?;
@@ -66,9 +64,7 @@ impl Visitor<'_> for AddressVisitor {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
-        text.parse()
-            .map(Address)
-            .map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        text.parse().map(Address).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -85,23 +81,17 @@ pub(crate) fn check_plain(
     }
     if !insecure {
         let problem = format!("{address} is reached from beyond this machine, over plain HTTP");
-        let way_out = if key == "listen" {
-            "configure [tls], listen on 127.0.0.1,"
-        } else {
-            "listen on 127.0.0.1"
-        };
+        let way_out = if key == "listen" { "configure [tls], listen on 127.0.0.1," } else { "listen on 127.0.0.1" };
         return Err(sources.conflict(key, problem, format!("{way_out} or set insecure = true")));
     }
-    notes.weakened(format!("{key}: plain HTTP on {address}, beyond loopback: what is asked and answered can be read and changed on the way"));
+    notes.weakened(format!(
+        "{key}: plain HTTP on {address}, beyond loopback: what is asked and answered can be read and changed on the way"
+    ));
     Ok(())
 }
 
 /// The path, if a file is there.
-pub(crate) fn existing_file(
-    key: &str,
-    path: PathBuf,
-    sources: &Sources,
-) -> Result<PathBuf, ConfigError> {
+pub(crate) fn existing_file(key: &str, path: PathBuf, sources: &Sources) -> Result<PathBuf, ConfigError> {
     if path.is_file() {
         return Ok(path);
     }
@@ -119,19 +109,11 @@ pub(crate) fn note_if_world_readable(key: &str, path: &Path, notes: &mut Notes) 
 }
 
 /// Clients and operators need sockets of their own.
-pub(crate) fn check_apart(
-    listen: SocketAddr,
-    admin: SocketAddr,
-    sources: &Sources,
-) -> Result<(), ConfigError> {
+pub(crate) fn check_apart(listen: SocketAddr, admin: SocketAddr, sources: &Sources) -> Result<(), ConfigError> {
     if listen != admin || listen.port() == 0 {
         return Ok(());
     }
-    Err(sources.conflict(
-        "admin_listen",
-        format!("{admin} is also listen"),
-        "give it a port of its own",
-    ))
+    Err(sources.conflict("admin_listen", format!("{admin} is also listen"), "give it a port of its own"))
 }
 
 /// pratique does not ask clients who they are: whoever reaches it pulls as the operator.
@@ -139,11 +121,10 @@ pub(crate) fn note_lent_credentials(listen: SocketAddr, upstreams: &[Upstream], 
     if listen.ip().is_loopback() {
         return;
     }
-    for upstream in upstreams
-        .iter()
-        .filter(|upstream| upstream.credentials.is_some())
-    {
+    for upstream in upstreams.iter().filter(|upstream| upstream.credentials.is_some()) {
         let name = upstream.name.as_str();
-        notes.weakened(format!("listen: everyone who reaches {listen} pulls from {name} with the configured credentials"));
+        notes.weakened(format!(
+            "listen: everyone who reaches {listen} pulls from {name} with the configured credentials"
+        ));
     }
 }

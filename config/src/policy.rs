@@ -82,12 +82,7 @@ impl Default for WrittenPolicy {
 }
 
 impl WrittenPolicy {
-    pub(crate) fn check(
-        self,
-        files_max: usize,
-        sources: &Sources,
-        notes: &mut Notes,
-    ) -> Result<Policy, ConfigError> {
+    pub(crate) fn check(self, files_max: usize, sources: &Sources, notes: &mut Notes) -> Result<Policy, ConfigError> {
         let files = if let Some(patterns) = self.files {
             PolicyFiles::Files(expand(&patterns, files_max, sources)?)
         } else {
@@ -98,17 +93,19 @@ impl WrittenPolicy {
             None => TrustRootSource::PublicGood,
             Some(path) => {
                 let path = existing_file("policy.trust_root", path.relative(), sources)?;
-                notes.told(format!(
-                    "policy.trust_root: {} is trusted in place of public-good Sigstore",
-                    path.display()
-                ));
+                notes
+                    .told(format!("policy.trust_root: {} is trusted in place of public-good Sigstore", path.display()));
                 TrustRootSource::File(path)
             }
         };
         match self.no_match {
             NoMatch::Deny => {}
-            NoMatch::Warn => notes.weakened("policy.no_match = \"warn\": images that no policy matches are served unverified, with a warning"),
-            NoMatch::Allow => notes.weakened("policy.no_match = \"allow\": images that no policy matches are served unverified"),
+            NoMatch::Warn => notes.weakened(
+                "policy.no_match = \"warn\": images that no policy matches are served unverified, with a warning",
+            ),
+            NoMatch::Allow => {
+                notes.weakened("policy.no_match = \"allow\": images that no policy matches are served unverified")
+            }
         }
         Ok(Policy {
             files,
@@ -121,11 +118,7 @@ impl WrittenPolicy {
 }
 
 /// The files that the patterns match. Each must match one: a policy that silently went missing would be a gate left open.
-fn expand(
-    patterns: &[RelativePathBuf],
-    files_max: usize,
-    sources: &Sources,
-) -> Result<Vec<PathBuf>, ConfigError> {
+fn expand(patterns: &[RelativePathBuf], files_max: usize, sources: &Sources) -> Result<Vec<PathBuf>, ConfigError> {
     if patterns.is_empty() {
         return Err(ConfigError::Unexpected {
             place: sources.place("policy.files"),
@@ -140,12 +133,9 @@ fn expand(
         let matched = matches_of(&key, pattern, sources)?;
         if matched.is_empty() {
             let written = pattern.relative();
-            let hint = written.is_dir().then(|| {
-                format!(
-                    "for all policies of a directory, write \"{}\"",
-                    written.join("*.yaml").display()
-                )
-            });
+            let hint = written
+                .is_dir()
+                .then(|| format!("for all policies of a directory, write \"{}\"", written.join("*.yaml").display()));
             return Err(ConfigError::Unexpected {
                 place: sources.place(&key),
                 expected: "a file, or a pattern that matches one".into(),
@@ -160,34 +150,21 @@ fn expand(
             place: sources.place("policy.files"),
             expected: format!("at most {files_max} files"),
             written: files.len().to_string(),
-            hint: Some(
-                "raise limits.policy_files_max, or put several documents into one file".into(),
-            ),
+            hint: Some("raise limits.policy_files_max, or put several documents into one file".into()),
         });
     }
     Ok(files.into_iter().collect())
 }
 
-fn matches_of(
-    key: &str,
-    pattern: &RelativePathBuf,
-    sources: &Sources,
-) -> Result<Vec<PathBuf>, ConfigError> {
+fn matches_of(key: &str, pattern: &RelativePathBuf, sources: &Sources) -> Result<Vec<PathBuf>, ConfigError> {
     let text = pattern_text(pattern);
     let invalid = |error: glob::PatternError| {
         let written = pattern.original().to_string_lossy();
-        sources.unexpected(
-            key,
-            format!("a file or a pattern with * ? [ ] ({})", error.msg),
-            &written,
-        )
+        sources.unexpected(key, format!("a file or a pattern with * ? [ ] ({})", error.msg), &written)
     };
     let mut files = Vec::new();
     for entry in glob::glob(&text).map_err(invalid)? {
-        let path = entry.map_err(|error| ConfigError::Read {
-            path: error.path().into(),
-            source: error.into(),
-        })?;
+        let path = entry.map_err(|error| ConfigError::Read { path: error.path().into(), source: error.into() })?;
         if path.is_file() {
             files.push(path);
         }
@@ -199,14 +176,8 @@ fn matches_of(
 fn pattern_text(pattern: &RelativePathBuf) -> String {
     let (whole, written) = (pattern.relative(), pattern.original());
     let text = written.to_string_lossy();
-    let Some(directory) = whole
-        .to_str()
-        .and_then(|whole| whole.strip_suffix(text.as_ref()))
-    else {
+    let Some(directory) = whole.to_str().and_then(|whole| whole.strip_suffix(text.as_ref())) else {
         return text.into_owned();
     };
-    Path::new(&glob::Pattern::escape(directory))
-        .join(text.as_ref())
-        .to_string_lossy()
-        .into_owned()
+    Path::new(&glob::Pattern::escape(directory)).join(text.as_ref()).to_string_lossy().into_owned()
 }

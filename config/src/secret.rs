@@ -38,15 +38,8 @@ mod tests {
     fn a_secret_is_not_printed_in_any_form() {
         let secret = Secret::new("hunter2".to_owned());
         let nested = Some(&secret);
-        for text in [
-            format!("{secret}"),
-            format!("{secret:?}"),
-            format!("{nested:#?}"),
-        ] {
-            assert!(
-                text.contains("[secret]") && !text.contains("hunter2"),
-                "{text}"
-            );
+        for text in [format!("{secret}"), format!("{secret:?}"), format!("{nested:#?}")] {
+            assert!(text.contains("[secret]") && !text.contains("hunter2"), "{text}");
         }
         assert_eq!(secret.expose(), "hunter2");
     }

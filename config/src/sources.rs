@@ -38,9 +38,7 @@ impl Sources {
 
         let mut merged = Figment::new();
         for layer in &layers {
-            Figment::from(layer)
-                .extract::<T>()
-                .map_err(|error| rejected(layer.origin.clone(), error))?;
+            Figment::from(layer).extract::<T>().map_err(|error| rejected(layer.origin.clone(), error))?;
             merged = merged.merge(layer);
         }
         Ok(Self { merged })
@@ -55,10 +53,7 @@ impl Sources {
     }
 
     /// Where `key` was written. A key inside a list is where the list is, an absent one where its section is.
-    #[expect(
-        clippy::unnecessary_box_returns,
-        reason = "the error variants hold it boxed, to stay small"
-    )]
+    #[expect(clippy::unnecessary_box_returns, reason = "the error variants hold it boxed, to stay small")]
     pub(crate) fn place(&self, key: &str) -> Box<Place> {
         let mut searched = key.split('[').next().unwrap_or_default();
         let origin = loop {
@@ -70,19 +65,11 @@ impl Sources {
                 None => break Origin::Default,
             }
         };
-        Box::new(Place {
-            origin,
-            key: key.into(),
-        })
+        Box::new(Place { origin, key: key.into() })
     }
 
     /// `key` holds `written`, which is not `expected`.
-    pub(crate) fn unexpected(
-        &self,
-        key: &str,
-        expected: impl Into<String>,
-        written: &str,
-    ) -> ConfigError {
+    pub(crate) fn unexpected(&self, key: &str, expected: impl Into<String>, written: &str) -> ConfigError {
         ConfigError::Unexpected {
             place: self.place(key),
             expected: expected.into(),
@@ -93,25 +80,12 @@ impl Sources {
 
     /// `key` is absent.
     pub(crate) fn missing(&self, key: &str, expected: impl Into<String>) -> ConfigError {
-        ConfigError::Missing {
-            place: self.place(key),
-            expected: expected.into(),
-            hint: None,
-        }
+        ConfigError::Missing { place: self.place(key), expected: expected.into(), hint: None }
     }
 
     /// `key` does not go together with another.
-    pub(crate) fn conflict(
-        &self,
-        key: &str,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> ConfigError {
-        ConfigError::Conflict {
-            place: self.place(key),
-            problem: problem.into(),
-            hint: Some(hint.into()),
-        }
+    pub(crate) fn conflict(&self, key: &str, problem: impl Into<String>, hint: impl Into<String>) -> ConfigError {
+        ConfigError::Conflict { place: self.place(key), problem: problem.into(), hint: Some(hint.into()) }
     }
 }
 
@@ -125,47 +99,24 @@ impl Layer {
     fn of_file(path: &Path) -> Result<Self, ConfigError> {
         let text = read_text(path, FILE_BYTES_MAX)?;
         let keys = Toml::from_str(&text).map_err(|error| {
-            let before = error
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or_default();
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
             // Only the message: the parser's own rendering would quote the line, and with it what may be secret.
             let problem = error.message().replace('\n', ", ");
-            ConfigError::Syntax {
-                path: path.into(),
-                line: before.matches('\n').count() + 1,
-                problem,
-            }
+            ConfigError::Syntax { path: path.into(), line: before.matches('\n').count() + 1, problem }
         })?;
-        Ok(Self {
-            origin: Origin::File(path.into()),
-            keys,
-        })
+        Ok(Self { origin: Origin::File(path.into()), keys })
     }
 
     fn of_variable(key: &str, text: &str) -> Result<Self, ConfigError> {
-        let place = || {
-            Box::new(Place {
-                origin: Origin::Environment,
-                key: key.into(),
-            })
-        };
-        let unknown = || ConfigError::Unknown {
-            place: place(),
-            hint: None,
-        };
+        let place = || Box::new(Place { origin: Origin::Environment, key: key.into() });
+        let unknown = || ConfigError::Unknown { place: place(), hint: None };
         if key.split('.').any(str::is_empty) {
             return Err(unknown());
         }
         // Numbers, booleans, lists and tables as in the file, text without quotes as itself.
-        let value: Value = text
-            .parse()
-            .unwrap_or_else(|never: std::convert::Infallible| match never {});
+        let value: Value = text.parse().unwrap_or_else(|never: std::convert::Infallible| match never {});
         let keys = nest(key, value).into_dict().ok_or_else(unknown)?;
-        Ok(Self {
-            origin: Origin::Environment,
-            keys,
-        })
+        Ok(Self { origin: Origin::Environment, keys })
     }
 
     fn of_flags(overrides: &Overrides) -> Self {
@@ -174,29 +125,15 @@ impl Layer {
             keys.insert("listen".into(), listen.as_str().into());
         }
         if let Some(path) = &overrides.storage {
-            keys.extend(
-                nest("storage.path", text_of(path).into())
-                    .into_dict()
-                    .unwrap_or_default(),
-            );
+            keys.extend(nest("storage.path", text_of(path).into()).into_dict().unwrap_or_default());
         }
         if !overrides.policy.is_empty() {
             // The flag names files, the key holds patterns.
-            let files: Vec<String> = overrides
-                .policy
-                .iter()
-                .map(|path| glob::Pattern::escape(&text_of(path)))
-                .collect();
-            keys.extend(
-                nest("policy.files", files.into())
-                    .into_dict()
-                    .unwrap_or_default(),
-            );
+            let files: Vec<String> =
+                overrides.policy.iter().map(|path| glob::Pattern::escape(&text_of(path))).collect();
+            keys.extend(nest("policy.files", files.into()).into_dict().unwrap_or_default());
         }
-        Self {
-            origin: Origin::Flags,
-            keys,
-        }
+        Self { origin: Origin::Flags, keys }
     }
 }
 
@@ -221,10 +158,7 @@ impl Provider for Layer {
 }
 
 fn origin_of(metadata: &Metadata) -> Origin {
-    let path = metadata
-        .source
-        .as_ref()
-        .and_then(|source| source.file_path());
+    let path = metadata.source.as_ref().and_then(|source| source.file_path());
     match (path, metadata.name.as_ref()) {
         (Some(path), _) => Origin::File(PathBuf::from(path)),
         (None, "environment") => Origin::Environment,
@@ -242,12 +176,8 @@ fn rejected(origin: Origin, error: figment::Error) -> ConfigError {
         key = key_of(&[error.path.clone(), vec![field.clone()]].concat());
     }
     let place = Box::new(Place { origin, key });
-    let unexpected = |place, expected: String, written: String| ConfigError::Unexpected {
-        place,
-        expected,
-        written,
-        hint: None,
-    };
+    let unexpected =
+        |place, expected: String, written: String| ConfigError::Unexpected { place, expected, written, hint: None };
     match error.kind {
         Kind::UnknownField(field, known) => {
             let hint = closest_key(&field, known, &place.key);
@@ -261,29 +191,15 @@ fn rejected(origin: Origin, error: figment::Error) -> ConfigError {
             let known: Vec<String> = known.iter().map(|name| format!("{name:?}")).collect();
             unexpected(place, known.join(" or "), format!("{written:?}"))
         }
-        Kind::MissingField(name) => ConfigError::Missing {
-            place,
-            expected: name.into_owned(),
-            hint: None,
-        },
-        Kind::DuplicateField(name) => ConfigError::Conflict {
-            place,
-            problem: format!("{name} is written twice"),
-            hint: None,
-        },
-        Kind::Message(problem) => ConfigError::Conflict {
-            place,
-            problem,
-            hint: None,
-        },
+        Kind::MissingField(name) => ConfigError::Missing { place, expected: name.into_owned(), hint: None },
+        Kind::DuplicateField(name) => {
+            ConfigError::Conflict { place, problem: format!("{name} is written twice"), hint: None }
+        }
+        Kind::Message(problem) => ConfigError::Conflict { place, problem, hint: None },
         other @ (Kind::ISizeOutOfRange(_)
         | Kind::USizeOutOfRange(_)
         | Kind::Unsupported(_)
-        | Kind::UnsupportedKey(..)) => ConfigError::Conflict {
-            place,
-            problem: other.to_string(),
-            hint: None,
-        },
+        | Kind::UnsupportedKey(..)) => ConfigError::Conflict { place, problem: other.to_string(), hint: None },
     }
 }
 
@@ -310,13 +226,7 @@ fn closest_key(field: &str, known: &[&str], key: &str) -> Option<String> {
     let nearest = known
         .iter()
         .map(|name| (strsim::osa_distance(field, name), name))
-        .map(|(distance, name)| {
-            if name.starts_with(field) {
-                (0, name)
-            } else {
-                (distance, name)
-            }
-        })
+        .map(|(distance, name)| if name.starts_with(field) { (0, name) } else { (distance, name) })
         .min_by_key(|(distance, _)| *distance)
         .filter(|(distance, _)| *distance <= 2);
     match nearest {

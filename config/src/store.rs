@@ -41,11 +41,7 @@ pub(crate) struct WrittenStorage {
 
 impl Default for WrittenStorage {
     fn default() -> Self {
-        Self {
-            path: None,
-            verify_reads: VerifyReads::Scrub,
-            scrub_bytes_per_second: 20 << 20,
-        }
+        Self { path: None, verify_reads: VerifyReads::Scrub, scrub_bytes_per_second: 20 << 20 }
     }
 }
 
@@ -68,17 +64,10 @@ impl WrittenStorage {
                     "a directory, as none of $STATE_DIRECTORY, $XDG_DATA_HOME and $HOME is set",
                 )
             })?;
-            notes.told(format!(
-                "storage.path is not set: storing in {}",
-                path.display()
-            ));
+            notes.told(format!("storage.path is not set: storing in {}", path.display()));
             path
         };
-        Ok(Storage {
-            path,
-            verify_reads: self.verify_reads,
-            scrub_bytes_per_second: self.scrub_bytes_per_second,
-        })
+        Ok(Storage { path, verify_reads: self.verify_reads, scrub_bytes_per_second: self.scrub_bytes_per_second })
     }
 }
 
@@ -90,12 +79,7 @@ fn default_path(environment: &Environment) -> Option<PathBuf> {
         return Some("/var/lib/pratique".into());
     }
     let data_home = || environment.data_home.clone();
-    let home = || {
-        environment
-            .home
-            .as_ref()
-            .map(|home| home.join(".local/share"))
-    };
+    let home = || environment.home.as_ref().map(|home| home.join(".local/share"));
     data_home().or_else(home).map(|data| data.join("pratique"))
 }
 
@@ -116,15 +100,9 @@ mod tests {
         environment.state_directory = None;
         assert_eq!(default_path(&environment), Some("/var/lib/pratique".into()));
         environment.is_root = false;
-        assert_eq!(
-            default_path(&environment),
-            Some("/home/u/data/pratique".into())
-        );
+        assert_eq!(default_path(&environment), Some("/home/u/data/pratique".into()));
         environment.data_home = None;
-        assert_eq!(
-            default_path(&environment),
-            Some("/home/u/.local/share/pratique".into())
-        );
+        assert_eq!(default_path(&environment), Some("/home/u/.local/share/pratique".into()));
         environment.home = None;
         assert_eq!(default_path(&environment), None);
     }

@@ -1,8 +1,5 @@
 //! The configuration as a whole: sources, checks across sections, notes, and the documented example.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests write the files that they read"
-)]
+#![expect(clippy::disallowed_methods, reason = "tests write the files that they read")]
 
 mod documentation;
 mod errors;
@@ -27,15 +24,8 @@ struct Case {
 impl Case {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let environment = Environment {
-            state_directory: Some("/var/lib/pratique".into()),
-            ..Environment::default()
-        };
-        Self {
-            dir,
-            overrides: Overrides::default(),
-            environment,
-        }
+        let environment = Environment { state_directory: Some("/var/lib/pratique".into()), ..Environment::default() };
+        Self { dir, overrides: Overrides::default(), environment }
     }
 
     fn of(text: &str) -> Self {
@@ -74,38 +64,23 @@ impl Case {
     /// The error and its hint as an operator sees them, without the directory's name.
     fn error(&self) -> String {
         let error = self.load().expect_err("this configuration must be refused");
-        let hint = error
-            .hint()
-            .map(|hint| format!("\nhint: {hint}"))
-            .unwrap_or_default();
+        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         format!("{error}{hint}").replace(&format!("{}/", self.dir.path().display()), "")
     }
 
     fn notes(&self) -> Vec<String> {
         let prefix = format!("{}/", self.dir.path().display());
-        self.load()
-            .unwrap()
-            .notes
-            .into_iter()
-            .map(|line| line.replace(&prefix, ""))
-            .collect()
+        self.load().unwrap().notes.into_iter().map(|line| line.replace(&prefix, "")).collect()
     }
 
     fn weakened(&self) -> Vec<String> {
-        self.notes()
-            .into_iter()
-            .filter(|line| line.starts_with("weakened: "))
-            .collect()
+        self.notes().into_iter().filter(|line| line.starts_with("weakened: ")).collect()
     }
 }
 
 /// Each text is refused with exactly this error.
 fn refused(cases: &[(&str, &str)]) {
     for (text, expected) in cases {
-        assert_eq!(
-            Case::of(text).error(),
-            format!("pratique.toml: {expected}"),
-            "for {text}"
-        );
+        assert_eq!(Case::of(text).error(), format!("pratique.toml: {expected}"), "for {text}");
     }
 }

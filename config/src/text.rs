@@ -9,50 +9,30 @@ use crate::ConfigError;
 /// # Errors
 ///
 /// The file cannot be read, is larger, or is not UTF-8.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "reading what the operator wrote is this crate's purpose"
-)]
+#[expect(clippy::disallowed_methods, reason = "reading what the operator wrote is this crate's purpose")]
 pub fn read_text(path: &Path, bytes_max: u64) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Read {
-        path: path.into(),
-        source,
-    };
+    let unreadable = |source| ConfigError::Read { path: path.into(), source };
     let mut bytes = Vec::new();
     // One byte more than allowed, so that "too large" is seen without reading it all.
     File::open(path)
-        .and_then(|file| {
-            file.take(bytes_max.saturating_add(1))
-                .read_to_end(&mut bytes)
-        })
+        .and_then(|file| file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes))
         .map_err(unreadable)?;
     if u64::try_from(bytes.len()).map_or(true, |length| length > bytes_max) {
-        return Err(ConfigError::TooLarge {
-            path: path.into(),
-            bytes_max,
-        });
+        return Err(ConfigError::TooLarge { path: path.into(), bytes_max });
     }
-    String::from_utf8(bytes).map_err(|error| ConfigError::NotText {
-        path: path.into(),
-        valid_up_to: error.utf8_error().valid_up_to(),
-    })
+    String::from_utf8(bytes)
+        .map_err(|error| ConfigError::NotText { path: path.into(), valid_up_to: error.utf8_error().valid_up_to() })
 }
 
 /// Whether every user of this machine may read the file. A file that cannot be asked is told by whoever reads it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "secrets are watched over where their paths are parsed"
-)]
+#[expect(clippy::disallowed_methods, reason = "secrets are watched over where their paths are parsed")]
 pub(crate) fn is_world_readable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tests write the files that they read"
-)]
+#[expect(clippy::disallowed_methods, reason = "tests write the files that they read")]
 mod tests {
     use super::*;
 
@@ -63,10 +43,7 @@ mod tests {
         std::fs::write(&path, "12345").unwrap();
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
         let error = read_text(&path, 4).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!("{}: want at most 4 bytes, got more", path.display())
-        );
+        assert_eq!(error.to_string(), format!("{}: want at most 4 bytes, got more", path.display()));
     }
 
     #[test]
@@ -75,12 +52,7 @@ mod tests {
         let path = dir.path().join("bytes");
         std::fs::write(&path, b"ab\xff").unwrap();
         let error = read_text(&path, 100).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .ends_with("want UTF-8 text, got other bytes from byte 2 on"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("want UTF-8 text, got other bytes from byte 2 on"), "{error}");
     }
 
     #[test]

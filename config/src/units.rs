@@ -18,26 +18,18 @@ pub(crate) fn positive_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Du
 }
 
 /// Like [`positive_duration`], for a key whose absence has a meaning.
-pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
-    from: D,
-) -> Result<Option<Duration>, D::Error> {
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     positive_duration(from).map(Some)
 }
 
 /// A number of bytes, `4194304` or `"4MiB"`; not zero.
 pub(crate) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    from.deserialize_any(NumberVisitor {
-        expected: "a size above zero such as \"4MiB\"",
-        parse: parse_bytes,
-    })
+    from.deserialize_any(NumberVisitor { expected: "a size above zero such as \"4MiB\"", parse: parse_bytes })
 }
 
 /// A number of things; not zero.
 pub(crate) fn count<'de, D: Deserializer<'de>, N: TryFrom<u32>>(from: D) -> Result<N, D::Error> {
-    let visitor = NumberVisitor {
-        expected: "a whole number from 1 to 4294967295",
-        parse: |_| None,
-    };
+    let visitor = NumberVisitor { expected: "a whole number from 1 to 4294967295", parse: |_| None };
     let number = from.deserialize_any(visitor)?;
     u32::try_from(number)
         .ok()
@@ -54,10 +46,7 @@ impl Visitor<'_> for DurationVisitor {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let zero = if self.zero { "" } else { " above zero" };
-        write!(
-            f,
-            "a duration{zero} such as \"60s\", \"5m\", \"1h30m\" or \"7d\""
-        )
+        write!(f, "a duration{zero} such as \"60s\", \"5m\", \"1h30m\" or \"7d\"")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
@@ -88,28 +77,19 @@ impl Visitor<'_> for NumberVisitor {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
-        let positive = u64::try_from(number)
-            .map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
+        let positive = u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
         self.visit_u64(positive)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
-        (self.parse)(text)
-            .filter(|number| *number != 0)
-            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+        (self.parse)(text).filter(|number| *number != 0).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
 /// One or more numbers with units, largest unit first and each once: `7d`, `1h30m`, `500ms`.
 fn parse_duration(text: &str) -> Option<Duration> {
-    const UNITS_MS: [(&str, u64); 6] = [
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
+    const UNITS_MS: [(&str, u64); 6] =
+        [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut rest = text;
     let mut units = UNITS_MS.iter();
     let mut total = 0_u64;
@@ -148,9 +128,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
 fn split_number(text: &str) -> Option<(u64, &str, &str)> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, rest) = text.split_at(digits);
-    let letters = rest
-        .find(|c: char| c.is_ascii_digit())
-        .unwrap_or(rest.len());
+    let letters = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
     let (unit, after) = rest.split_at(letters);
     Some((number.parse().ok()?, unit, after))
 }
@@ -161,25 +139,12 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_units() {
-        for (text, seconds) in [
-            ("60s", 60),
-            ("5m", 300),
-            ("6h", 21_600),
-            ("7d", 604_800),
-            ("2w", 1_209_600),
-            ("1h30m", 5_400),
-            ("0s", 0),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Some(Duration::from_secs(seconds)),
-                "{text}"
-            );
+        for (text, seconds) in
+            [("60s", 60), ("5m", 300), ("6h", 21_600), ("7d", 604_800), ("2w", 1_209_600), ("1h30m", 5_400), ("0s", 0)]
+        {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs(seconds)), "{text}");
         }
-        assert_eq!(
-            parse_duration("1s500ms"),
-            Some(Duration::from_millis(1_500))
-        );
+        assert_eq!(parse_duration("1s500ms"), Some(Duration::from_millis(1_500)));
     }
 
     #[test]
@@ -210,31 +175,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_with_their_units() {
-        for (text, bytes) in [
-            ("1B", 1),
-            ("4KiB", 4096),
-            ("4kB", 4000),
-            ("64GiB", 1 << 36),
-            ("2TiB", 1 << 41),
-        ] {
+        for (text, bytes) in [("1B", 1), ("4KiB", 4096), ("4kB", 4000), ("64GiB", 1 << 36), ("2TiB", 1 << 41)] {
             assert_eq!(parse_bytes(text), Some(bytes), "{text}");
         }
     }
 
     #[test]
     fn what_is_not_clearly_a_size_is_none() {
-        for text in [
-            "",
-            "4",
-            "4M",
-            "4mib",
-            "4 MiB",
-            "MiB",
-            "-4MiB",
-            "1.5GiB",
-            "4MiB4",
-            "99999999TiB",
-        ] {
+        for text in ["", "4", "4M", "4mib", "4 MiB", "MiB", "-4MiB", "1.5GiB", "4MiB4", "99999999TiB"] {
             assert_eq!(parse_bytes(text), None, "{text}");
         }
     }

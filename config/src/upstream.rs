@@ -57,10 +57,7 @@ impl Credentials {
         let text = read_text(&self.password_file, BYTES_MAX)?;
         let password = text.trim_end_matches(['\r', '\n']);
         if password.is_empty() {
-            return Err(ConfigError::Empty {
-                path: self.password_file.clone(),
-                expected: "a password",
-            });
+            return Err(ConfigError::Empty { path: self.password_file.clone(), expected: "a password" });
         }
         Ok(Secret::new(password.to_owned()))
     }
@@ -88,10 +85,7 @@ pub(crate) fn check(
 ) -> Result<Vec<Upstream>, ConfigError> {
     let written = written.unwrap_or_else(|| {
         notes.told("upstreams is not set: serving cgr.dev");
-        vec![WrittenUpstream {
-            name: Some("cgr.dev".into()),
-            ..WrittenUpstream::default()
-        }]
+        vec![WrittenUpstream { name: Some("cgr.dev".into()), ..WrittenUpstream::default() }]
     });
     if written.is_empty() {
         return Err(ConfigError::Unexpected {
@@ -115,12 +109,7 @@ pub(crate) fn check(
 }
 
 /// Two that clients or policies could not tell apart are an error.
-fn distinct(
-    index: usize,
-    upstream: &Upstream,
-    earlier: &[Upstream],
-    sources: &Sources,
-) -> Result<(), ConfigError> {
+fn distinct(index: usize, upstream: &Upstream, earlier: &[Upstream], sources: &Sources) -> Result<(), ConfigError> {
     for (other_index, other) in earlier.iter().enumerate() {
         if other.name.canonical() == upstream.name.canonical() {
             let problem = format!(
@@ -128,17 +117,10 @@ fn distinct(
                 upstream.name.as_str(),
                 other.name.as_str()
             );
-            return Err(sources.conflict(
-                &format!("upstreams[{index}].name"),
-                problem,
-                "give each registry once",
-            ));
+            return Err(sources.conflict(&format!("upstreams[{index}].name"), problem, "give each registry once"));
         }
         if other.prefix == upstream.prefix {
-            let problem = format!(
-                "\"{}\" is also the prefix of upstreams[{other_index}]",
-                upstream.prefix
-            );
+            let problem = format!("\"{}\" is also the prefix of upstreams[{other_index}]", upstream.prefix);
             return Err(sources.conflict(
                 &format!("upstreams[{index}].prefix"),
                 problem,
@@ -160,12 +142,7 @@ impl Section<'_> {
         format!("upstreams[{}].{name}", self.index)
     }
 
-    fn check(
-        &self,
-        written: WrittenUpstream,
-        only: bool,
-        notes: &mut Notes,
-    ) -> Result<Upstream, ConfigError> {
+    fn check(&self, written: WrittenUpstream, only: bool, notes: &mut Notes) -> Result<Upstream, ConfigError> {
         let name = self.name(written.name)?;
         let url = self.url(written.url, &name)?;
         let prefix = self.prefix(written.prefix, &name, only)?;
@@ -176,10 +153,7 @@ impl Section<'_> {
             .transpose()?;
         let mut realms = self.hosts("realms", &written.realms)?;
         if name.is_docker_hub() && url.host == DOCKER_HUB_HOST {
-            realms.push(HostPort {
-                host: "auth.docker.io".into(),
-                port: None,
-            });
+            realms.push(HostPort { host: "auth.docker.io".into(), port: None });
         }
         let redirects = self.hosts("redirects", &written.redirects)?;
         if url.scheme == Scheme::Http {
@@ -198,53 +172,25 @@ impl Section<'_> {
                 ));
             }
         }
-        Ok(Upstream {
-            name,
-            url,
-            prefix,
-            credentials,
-            ca_file,
-            realms,
-            redirects,
-        })
+        Ok(Upstream { name, url, prefix, credentials, ca_file, realms, redirects })
     }
 
     fn name(&self, written: Option<String>) -> Result<UpstreamName, ConfigError> {
-        const EXPECTED: &str =
-            "a registry's lower-case host, with its port where it has one, such as \"cgr.dev\"";
+        const EXPECTED: &str = "a registry's lower-case host, with its port where it has one, such as \"cgr.dev\"";
         let key = self.key("name");
         let text = written.ok_or_else(|| self.sources.missing(&key, EXPECTED))?;
-        text.parse().map_err(|_| {
-            self.sources
-                .unexpected(&key, EXPECTED, &without_user(&text))
-        })
+        text.parse().map_err(|_| self.sources.unexpected(&key, EXPECTED, &without_user(&text)))
     }
 
-    fn url(
-        &self,
-        written: Option<String>,
-        name: &UpstreamName,
-    ) -> Result<UpstreamUrl, ConfigError> {
+    fn url(&self, written: Option<String>, name: &UpstreamName) -> Result<UpstreamUrl, ConfigError> {
         let text = written.unwrap_or_else(|| {
-            let host = if name.is_docker_hub() {
-                DOCKER_HUB_HOST
-            } else {
-                name.as_str()
-            };
+            let host = if name.is_docker_hub() { DOCKER_HUB_HOST } else { name.as_str() };
             format!("https://{host}")
         });
-        text.parse().map_err(|expected: &str| {
-            self.sources
-                .unexpected(&self.key("url"), expected, &without_user(&text))
-        })
+        text.parse().map_err(|expected: &str| self.sources.unexpected(&self.key("url"), expected, &without_user(&text)))
     }
 
-    fn prefix(
-        &self,
-        written: Option<String>,
-        name: &UpstreamName,
-        only: bool,
-    ) -> Result<String, ConfigError> {
+    fn prefix(&self, written: Option<String>, name: &UpstreamName, only: bool) -> Result<String, ConfigError> {
         let key = self.key("prefix");
         let is_path = |text: &str| text.is_empty() || text.parse::<RepositoryPath>().is_ok();
         match written {
@@ -255,10 +201,9 @@ impl Section<'_> {
             }
             None if only => Ok(String::new()),
             None if is_path(name.as_str()) => Ok(name.as_str().into()),
-            None => Err(self.sources.missing(
-                &key,
-                format!("a prefix, as the name \"{}\" cannot be one", name.as_str()),
-            )),
+            None => {
+                Err(self.sources.missing(&key, format!("a prefix, as the name \"{}\" cannot be one", name.as_str())))
+            }
         }
     }
 
@@ -273,21 +218,15 @@ impl Section<'_> {
             (None, None) => return Ok(None),
             (Some(username), Some(password_file)) => (username, password_file.relative()),
             (Some(_), None) => {
-                return Err(self
-                    .sources
-                    .missing(&self.key("password_file"), "a file, as username is set"));
+                return Err(self.sources.missing(&self.key("password_file"), "a file, as username is set"));
             }
             (None, Some(_)) => {
-                return Err(self
-                    .sources
-                    .missing(&self.key("username"), "a user, as password_file is set"));
+                return Err(self.sources.missing(&self.key("username"), "a user, as password_file is set"));
             }
         };
         if username.is_empty() || username.contains(|c: char| c == ':' || c.is_control()) {
             let expected = "a user without colon or control characters";
-            return Err(self
-                .sources
-                .unexpected(&self.key("username"), expected, &username));
+            return Err(self.sources.unexpected(&self.key("username"), expected, &username));
         }
         if url.scheme == Scheme::Http && !url.is_loopback() {
             let problem = format!("these credentials would travel unencrypted to {url}");
@@ -297,25 +236,16 @@ impl Section<'_> {
                 "write https:// in url, or leave the credentials out",
             ));
         }
-        let credentials = Credentials {
-            username,
-            password_file,
-        };
+        let credentials = Credentials { username, password_file };
         credentials.read_password()?;
-        note_if_world_readable(
-            &self.key("password_file"),
-            &credentials.password_file,
-            notes,
-        );
+        note_if_world_readable(&self.key("password_file"), &credentials.password_file, notes);
         Ok(Some(credentials))
     }
 
     fn hosts(&self, name: &str, written: &[String]) -> Result<Vec<HostPort>, ConfigError> {
         let parse = |(index, text): (usize, &String)| {
             let key = format!("{}[{index}]", self.key(name));
-            text.parse().map_err(|expected: &str| {
-                self.sources.unexpected(&key, expected, &without_user(text))
-            })
+            text.parse().map_err(|expected: &str| self.sources.unexpected(&key, expected, &without_user(text)))
         };
         written.iter().enumerate().map(parse).collect()
     }

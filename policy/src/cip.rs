@@ -36,10 +36,7 @@ pub(crate) fn load(
     errors.extend(taken_names(&policies));
     if sources.is_empty() {
         errors.push(LoadError {
-            place: Place {
-                file: Arc::from("policy.files"),
-                line: 0,
-            },
+            place: Place { file: Arc::from("policy.files"), line: 0 },
             field: String::new(),
             what: "names no file; expected at least one".to_owned(),
             hint: Some("leave it out for the built-in policy".to_owned()),
@@ -75,10 +72,7 @@ fn file(source: &SourceText, context: &LoadContext<'_>, report: &mut Report) -> 
             Some("take the file out of policy.files, or write a policy into it"),
         );
     }
-    documents
-        .iter()
-        .filter_map(|document| document::policy(document, context, report))
-        .collect()
+    documents.iter().filter_map(|document| document::policy(document, context, report)).collect()
 }
 
 fn taken_names(policies: &[Policy]) -> Vec<LoadError> {
@@ -89,10 +83,7 @@ fn taken_names(policies: &[Policy]) -> Vec<LoadError> {
             errors.push(LoadError {
                 place: policy.place().clone(),
                 field: "metadata.name".to_owned(),
-                what: format!(
-                    "\"{}\" is the name of the policy at {place} already",
-                    policy.name()
-                ),
+                what: format!("\"{}\" is the name of the policy at {place} already", policy.name()),
                 hint: Some("give each policy a name of its own".to_owned()),
             });
         } else {

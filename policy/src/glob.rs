@@ -45,32 +45,19 @@ impl Glob {
             return Err(GlobError::Empty);
         }
         if source.len() > GLOB_BYTES_MAX {
-            return Err(GlobError::TooLong {
-                bytes: source.len(),
-                bytes_max: GLOB_BYTES_MAX,
-            });
+            return Err(GlobError::TooLong { bytes: source.len(), bytes_max: GLOB_BYTES_MAX });
         }
         if let Some(character) = source.chars().find(|c| !is_allowed(*c)) {
-            return Err(GlobError::Character {
-                written: source.to_owned(),
-                character,
-            });
+            return Err(GlobError::Character { written: source.to_owned(), character });
         }
         let tokens = tokens(expanded(source));
         let regex = compile(&tokens);
         let possible = Possible::new(tokens);
         if !possible.can_match_an_image(upstreams) {
             let instead = suggestion::instead_of(source, upstreams);
-            return Err(GlobError::MatchesNothing {
-                written: source.to_owned(),
-                instead,
-            });
+            return Err(GlobError::MatchesNothing { written: source.to_owned(), instead });
         }
-        Ok(Self {
-            source: source.to_owned(),
-            regex,
-            possible,
-        })
+        Ok(Self { source: source.to_owned(), regex, possible })
     }
 
     /// The glob as the policy writes it.
@@ -134,9 +121,7 @@ pub enum GlobError {
         character: char,
     },
     /// No image has a name that it matches.
-    #[error(
-        "\"{written}\" can match no image: what is matched is <upstream>/<path>@<digest>, never a tag"
-    )]
+    #[error("\"{written}\" can match no image: what is matched is <upstream>/<path>@<digest>, never a tag")]
     MatchesNothing {
         /// The glob.
         written: String,
@@ -185,9 +170,7 @@ fn compile(tokens: &[Token]) -> Regex {
         }
     }
     pattern.push_str(r"\z");
-    Regex::new(&pattern).expect(
-        "escaped literals and two fixed expressions compile, and a glob's length is limited",
-    )
+    Regex::new(&pattern).expect("escaped literals and two fixed expressions compile, and a glob's length is limited")
 }
 
 #[cfg(test)]

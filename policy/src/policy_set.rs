@@ -58,13 +58,7 @@ impl PolicySet {
     /// Every flaw found in any of them: nothing is loaded in part.
     pub fn load(sources: &[SourceText], context: &LoadContext<'_>) -> Result<Loaded, LoadErrors> {
         let (policies, notes) = cip::load(sources, context)?;
-        Ok(Loaded {
-            set: Self {
-                policies,
-                no_match: context.no_match,
-            },
-            notes,
-        })
+        Ok(Loaded { set: Self { policies, no_match: context.no_match }, notes })
     }
 
     /// The policy that ships inside: Chainguard's public images.
@@ -73,35 +67,21 @@ impl PolicySet {
     ///
     /// None in a build that passed its tests.
     pub fn built_in(context: &LoadContext<'_>) -> Result<Loaded, LoadErrors> {
-        Self::load(
-            &[SourceText {
-                name: "built-in.yaml".to_owned(),
-                text: BUILT_IN.to_owned(),
-            }],
-            context,
-        )
+        Self::load(&[SourceText { name: "built-in.yaml".to_owned(), text: BUILT_IN.to_owned() }], context)
     }
 
     /// The policies that govern this image, in the order of loading. All of them must pass.
     #[must_use]
     pub fn matching(&self, repository: &Repository, digest: &Digest) -> Vec<&Policy> {
         let image = format!("{}@{digest}", repository.canonical());
-        self.policies
-            .iter()
-            .filter(|policy| policy.matches(&image))
-            .collect()
+        self.policies.iter().filter(|policy| policy.matches(&image)).collect()
     }
 
     /// Whether some policy governs some digest of this repository.
     #[must_use]
     pub fn may_match_repository(&self, repository: &Repository) -> bool {
         let repository = repository.canonical();
-        self.policies.iter().any(|policy| {
-            policy
-                .globs
-                .iter()
-                .any(|glob| glob.may_match_repository(&repository))
-        })
+        self.policies.iter().any(|policy| policy.globs.iter().any(|glob| glob.may_match_repository(&repository)))
     }
 
     /// What holds for images that no policy matches.
@@ -122,15 +102,10 @@ impl PolicySet {
     /// # Errors
     ///
     /// One per key for which `usable` gives a reason against it (one clause, no full stop).
-    pub fn check_keys(
-        &self,
-        mut usable: impl FnMut(&Key) -> Result<(), String>,
-    ) -> Result<(), LoadErrors> {
+    pub fn check_keys(&self, mut usable: impl FnMut(&Key) -> Result<(), String>) -> Result<(), LoadErrors> {
         let mut errors = Vec::new();
         for policy in &self.policies {
-            for (index, (authority, place)) in
-                policy.authorities.iter().zip(&policy.places).enumerate()
-            {
+            for (index, (authority, place)) in policy.authorities.iter().zip(&policy.places).enumerate() {
                 if let AuthorityKind::Key(key) = &authority.kind
                     && let Err(reason) = usable(key)
                 {
@@ -230,10 +205,6 @@ pub struct Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 {
-            f.write_str(&self.file)
-        } else {
-            write!(f, "{}:{}", self.file, self.line)
-        }
+        if self.line == 0 { f.write_str(&self.file) } else { write!(f, "{}:{}", self.file, self.line) }
     }
 }

@@ -207,7 +207,9 @@ fn flaw(error: &Error) -> Flaw {
     };
     let clause = match reason {
         // The crates say no more than which algorithm was tried.
-        Reason::SignatureInvalid => return Flaw::new(reason, "the signature is not by its certificate's key over its payload"),
+        Reason::SignatureInvalid => {
+            return Flaw::new(reason, "the signature is not by its certificate's key over its payload");
+        }
         Reason::CertificateUntrusted => "the certificate is not trusted",
         Reason::TimeMissing => "the signing time is not trusted",
         Reason::LogMissing => "not in the transparency log",

@@ -20,7 +20,8 @@ pub fn service(
     app: &Arc<App>,
     metrics: PrometheusHandle,
     draining: watch::Receiver<bool>,
-) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
+) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
+{
     let app = Arc::clone(app);
     service_fn(move |request: Request<Incoming>| {
         let (app, metrics, draining) = (Arc::clone(&app), metrics.clone(), *draining.borrow());

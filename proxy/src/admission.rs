@@ -118,7 +118,12 @@ impl Admission {
         })
     }
 
-    async fn entry(self: &Arc<Self>, in_force: &Arc<InForce>, repository: &Repository, digest: &Digest) -> Result<Entry, ApiError> {
+    async fn entry(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Entry, ApiError> {
         let own = match self.admitted(in_force, repository, digest, 0, Effort::Stored).await {
             Ok(admitted) => return Ok(Entry::Image(admitted)),
             Err(error) => error,
@@ -170,7 +175,12 @@ impl Admission {
     }
 
     /// The verdict that is remembered under `fingerprint`, whether it still holds or not.
-    fn remembered(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<Option<Record>, ApiError> {
+    fn remembered(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Record>, ApiError> {
         let key = (repository.clone(), digest.clone(), fingerprint);
         let now = self.clock.now();
         let kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
@@ -230,8 +240,12 @@ fn told(record: &Record) {
     }
     let (repository, digest) = (record.repository(), record.digest());
     match record.effect() {
-        policy::Effect::Serve => tracing::info!(%repository, %digest, verdict = outcome, "image admitted: {}", findings(record)),
-        policy::Effect::Warn(warning) => tracing::warn!(%repository, %digest, verdict = outcome, "image served with a warning: {warning}"),
+        policy::Effect::Serve => {
+            tracing::info!(%repository, %digest, verdict = outcome, "image admitted: {}", findings(record))
+        }
+        policy::Effect::Warn(warning) => {
+            tracing::warn!(%repository, %digest, verdict = outcome, "image served with a warning: {warning}")
+        }
         policy::Effect::Refuse(refusal) | policy::Effect::Absent(refusal) => {
             tracing::info!(%repository, %digest, verdict = outcome, reason, "image refused: {}", refusal.message);
         }

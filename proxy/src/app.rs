@@ -2,11 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    path::Path,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -47,10 +47,10 @@ impl InForce {
     /// # Errors
     /// When it is gone.
     pub fn upstream(&self, name: &UpstreamName) -> Result<Arc<Upstream>, ApiError> {
-        self.upstreams.get(name).cloned().ok_or_else(|| ApiError::Unknown {
-            code: "NAME_UNKNOWN",
-            what: format!("upstream {name}"),
-        })
+        self.upstreams
+            .get(name)
+            .cloned()
+            .ok_or_else(|| ApiError::Unknown { code: "NAME_UNKNOWN", what: format!("upstream {name}") })
     }
 }
 
@@ -188,10 +188,8 @@ fn load(settings: &Arc<Settings>, generation: u64, now: UnixTime) -> Result<Note
     let judge = Judge::new(policies, &trust_root, lifetimes).map_err(|error| StartError::Judge(chain(&error)))?;
     let mut upstreams = BTreeMap::new();
     for upstream in &settings.upstreams {
-        let client = Upstream::new(upstream, &settings.limits).map_err(|error| StartError::Upstream {
-            name: upstream.name.clone(),
-            why: chain(&error),
-        })?;
+        let client = Upstream::new(upstream, &settings.limits)
+            .map_err(|error| StartError::Upstream { name: upstream.name.clone(), why: chain(&error) })?;
         upstreams.insert(upstream.name.clone(), Arc::new(client));
     }
     let value = InForce {
@@ -244,10 +242,8 @@ fn load_trust_root(settings: &Settings) -> Result<TrustRoot, StartError> {
         TrustRootSource::PublicGood => Ok(TrustRoot::public_good()),
         TrustRootSource::File(path) => {
             let text = config::read_text(path, TRUST_ROOT_BYTES_MAX)?;
-            TrustRoot::parse(text.as_bytes()).map_err(|error| StartError::TrustRoot {
-                path: path.display().to_string(),
-                why: chain(&error),
-            })
+            TrustRoot::parse(text.as_bytes())
+                .map_err(|error| StartError::TrustRoot { path: path.display().to_string(), why: chain(&error) })
         }
     }
 }

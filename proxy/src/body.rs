@@ -63,11 +63,7 @@ impl ServedBody {
 
     pub(crate) fn stream(reading: Reading) -> Self {
         let length = reading.range.end - reading.range.start;
-        Self(Inner::Stream(Stream {
-            left: length,
-            length,
-            turn: Turn::Idle(Box::new(reading)),
-        }))
+        Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }))
     }
 }
 
@@ -152,11 +148,7 @@ impl Stream {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Poll::Ready((reading, Err(why))) => {
-                let error = BodyBroken {
-                    sent: self.length - self.left,
-                    length: self.length,
-                    why,
-                };
+                let error = BodyBroken { sent: self.length - self.left, length: self.length, why };
                 counter!("pratique_bodies_broken_total").increment(1);
                 tracing::warn!(repository = %reading.guard.repository(), digest = %reading.guard.digest(), "{error}");
                 Poll::Ready(Some(Err(error)))
@@ -288,7 +280,5 @@ async fn digest_of_range(blob: &Blob, blobs: &Blobs, range: &Range<u64>) -> Resu
         return Ok(part.finish());
     }
     blobs.verify(blob.digest()).await?;
-    Err(ApiError::Fault {
-        message: format!("stored blob {} is damaged and was set aside", blob.digest()),
-    })
+    Err(ApiError::Fault { message: format!("stored blob {} is damaged and was set aside", blob.digest()) })
 }

@@ -82,11 +82,8 @@ impl Collector {
             self.referrers_api(repository, subject),
             self.referrers_tag(repository, subject),
         );
-        let mut collected = Collected {
-            evidence: UntrustedEvidence::default(),
-            manifests: Vec::new(),
-            configs: Vec::new(),
-        };
+        let mut collected =
+            Collected { evidence: UntrustedEvidence::default(), manifests: Vec::new(), configs: Vec::new() };
         let places = [(Source::CosignTag, cosign), (Source::ReferrersApi, api), (Source::ReferrersTag, tag)];
         for (source, place) in places {
             collected.add(source, place);
@@ -301,7 +298,11 @@ impl Collector {
     ///
     /// # Errors
     /// When upstream cannot be asked.
-    pub async fn blobs_of(&self, repository: &Repository, manifest: &UntrustedManifest) -> Result<Option<Vec<Addressed>>, ApiError> {
+    pub async fn blobs_of(
+        &self,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+    ) -> Result<Option<Vec<Addressed>>, ApiError> {
         let pointed: Vec<&Descriptor> = manifest.points_at().collect();
         let total = pointed.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
         if total > self.limits.evidence_bytes_max || pointed.len() > self.limits.signature_layers_max {

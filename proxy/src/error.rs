@@ -104,9 +104,7 @@ impl From<NameError> for ApiError {
 impl From<storage::StoreError> for ApiError {
     /// A store error is never a miss.
     fn from(error: storage::StoreError) -> Self {
-        Self::Fault {
-            message: format!("store: {}", chain(&error)),
-        }
+        Self::Fault { message: format!("store: {}", chain(&error)) }
     }
 }
 
@@ -117,10 +115,7 @@ impl ApiError {
     /// Something that could not be decided in time or for want of an answer.
     #[must_use]
     pub fn undecided(message: impl Into<String>) -> Self {
-        Self::Undecided {
-            message: message.into(),
-            retry_after: RETRY_AFTER,
-        }
+        Self::Undecided { message: message.into(), retry_after: RETRY_AFTER }
     }
 
     /// What asking upstream for `what` ended in. `code` is the OCI code for not found.
@@ -128,10 +123,7 @@ impl ApiError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, nothing could be decided")]
     pub fn from_upstream(error: &UpstreamError, code: &'static str, what: &str) -> Self {
         match error {
-            UpstreamError::NotFound { .. } => Self::Unknown {
-                code,
-                what: what.to_owned(),
-            },
+            UpstreamError::NotFound { .. } => Self::Unknown { code, what: what.to_owned() },
             UpstreamError::RateLimited { retry_after, .. } => Self::RateLimited {
                 message: format!("cannot fetch {what}: {error}"),
                 retry_after: retry_after.unwrap_or(RETRY_AFTER),

@@ -101,7 +101,13 @@ impl EvidenceStore {
         Ok(Fresh { evidence: collected.evidence, _room: collector })
     }
 
-    async fn keep(&self, repository: &Repository, subject: &Digest, collected: &Collected, now: UnixTime) -> Result<(), ApiError> {
+    async fn keep(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        collected: &Collected,
+        now: UnixTime,
+    ) -> Result<(), ApiError> {
         let blobs = self.store.blobs();
         let mut pieces = Vec::new();
         for piece in &collected.evidence.pieces {
@@ -142,11 +148,7 @@ impl EvidenceStore {
         if note.format != FORMAT || !SIGNATURE_SOURCES.iter().all(|source| note.asked.contains(source)) {
             return Ok(None);
         }
-        let mut evidence = UntrustedEvidence {
-            asked: note.asked,
-            flawed: note.flawed,
-            ..UntrustedEvidence::default()
-        };
+        let mut evidence = UntrustedEvidence { asked: note.asked, flawed: note.flawed, ..UntrustedEvidence::default() };
         for piece in note.pieces {
             match self.piece(piece).await? {
                 Some(piece) => evidence.pieces.push(piece),

@@ -71,9 +71,10 @@ impl Fill {
     /// Why the fill failed.
     #[must_use]
     pub fn failure(&self) -> ApiError {
-        self.failure.get().cloned().unwrap_or_else(|| ApiError::Fault {
-            message: "a download ended without a reason".to_owned(),
-        })
+        self.failure
+            .get()
+            .cloned()
+            .unwrap_or_else(|| ApiError::Fault { message: "a download ended without a reason".to_owned() })
     }
 
     fn paths(&self) -> Vec<RepositoryPath> {
@@ -108,12 +109,7 @@ impl Fills {
     /// No downloads yet.
     #[must_use]
     pub fn new(blobs: Blobs, limits: Arc<Limits>) -> Self {
-        Self {
-            blobs,
-            under_way: Arc::default(),
-            slots: Arc::new(Semaphore::new(limits.fills_max)),
-            limits,
-        }
+        Self { blobs, under_way: Arc::default(), slots: Arc::new(Semaphore::new(limits.fills_max)), limits }
     }
 
     /// The blob from the store, or the download of it: joined where it is under way, else begun.
@@ -128,7 +124,10 @@ impl Fills {
     ) -> Result<Content, ApiError> {
         if key.size > self.limits.blob_bytes_max {
             return Err(ApiError::Wrong {
-                message: format!("blob {} has {} bytes; limits.blob_bytes_max is {}", key.digest, key.size, self.limits.blob_bytes_max),
+                message: format!(
+                    "blob {} has {} bytes; limits.blob_bytes_max is {}",
+                    key.digest, key.size, self.limits.blob_bytes_max
+                ),
             });
         }
         if let Some(blob) = self.stored(&key).await? {
@@ -182,7 +181,10 @@ impl Fills {
             let work = Work { key: &key, fill: &fill, upstream: &upstream };
             let outcome = tokio::time::timeout(limits.fill_timeout, work.run(ingest)).await;
             let outcome = outcome.unwrap_or_else(|_| {
-                Err(ApiError::undecided(format!("cannot fetch blob {}: took longer than limits.fill_timeout", key.digest)))
+                Err(ApiError::undecided(format!(
+                    "cannot fetch blob {}: took longer than limits.fill_timeout",
+                    key.digest
+                )))
             });
             gauge!("pratique_fills").decrement(1);
             drop(slot);
@@ -295,7 +297,10 @@ impl Work<'_> {
 
     async fn write(&self, ingest: &mut Ingest, bytes: bytes::Bytes) -> Result<(), FetchError> {
         if ingest.written().saturating_add(bytes.len() as u64) > self.key.size {
-            return Err(FetchError::Wrong(format!("upstream sent more than the {} bytes that its manifest says", self.key.size)));
+            return Err(FetchError::Wrong(format!(
+                "upstream sent more than the {} bytes that its manifest says",
+                self.key.size
+            )));
         }
         ingest.write(bytes).await.map_err(|error| FetchError::Store(not_stored(&error)))
     }

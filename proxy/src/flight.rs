@@ -20,9 +20,7 @@ type Board<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<V>>>>>>;
 
 impl<K, V> Default for Flight<K, V> {
     fn default() -> Self {
-        Self {
-            under_way: Arc::default(),
-        }
+        Self { under_way: Arc::default() }
     }
 }
 
@@ -57,10 +55,7 @@ where
         }
         let (sender, receiver) = watch::channel(None);
         under_way.insert(key.clone(), receiver.clone());
-        let landing = Landing {
-            under_way: Arc::clone(&self.under_way),
-            key,
-        };
+        let landing = Landing { under_way: Arc::clone(&self.under_way), key };
         let work = work();
         tokio::spawn(async move {
             let outcome = work.await;
@@ -73,9 +68,7 @@ where
 }
 
 fn panicked() -> ApiError {
-    ApiError::Fault {
-        message: "a task ended without a result".to_owned(),
-    }
+    ApiError::Fault { message: "a task ended without a result".to_owned() }
 }
 
 /// Takes the key off the board when the work ends, however it ends.

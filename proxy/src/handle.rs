@@ -35,10 +35,9 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
     let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers };
-    let span = call.as_ref().map_or_else(
-        |_| tracing::info_span!("request", call = "none"),
-        |call| span_of(call, &parts.method),
-    );
+    let span = call
+        .as_ref()
+        .map_or_else(|_| tracing::info_span!("request", call = "none"), |call| span_of(call, &parts.method));
     let outcome = async {
         match call {
             Ok(call) => dispatch(&asked, call).await,
@@ -83,7 +82,10 @@ fn span_of(call: &Call, method: &Method) -> tracing::Span {
 fn told(error: &ApiError) {
     match error {
         ApiError::Fault { .. } => tracing::error!("{error}"),
-        ApiError::Wrong { .. } | ApiError::Undecided { .. } | ApiError::RateLimited { .. } | ApiError::Overloaded { .. } => {
+        ApiError::Wrong { .. }
+        | ApiError::Undecided { .. }
+        | ApiError::RateLimited { .. }
+        | ApiError::Overloaded { .. } => {
             tracing::warn!("{error}");
         }
         ApiError::Malformed(..)

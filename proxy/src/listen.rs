@@ -38,7 +38,11 @@ impl Listener {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<TlsFiles>>, limits: Arc<Limits>) -> Result<Self, StartError> {
+    pub async fn bind(
+        address: SocketAddr,
+        tls: Option<Arc<TlsFiles>>,
+        limits: Arc<Limits>,
+    ) -> Result<Self, StartError> {
         let failed = |source| StartError::Listen { address: address.to_string(), source };
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         Ok(Self { tcp, tls, limits })

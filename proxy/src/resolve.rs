@@ -88,7 +88,13 @@ impl Resolver {
         self.clock.now().since(fact.checked_at).is_some_and(|age| age < age_max)
     }
 
-    fn stale(&self, known: Option<TagFact>, max_stale: Duration, repository: &Repository, tag: &Tag) -> Option<Resolved> {
+    fn stale(
+        &self,
+        known: Option<TagFact>,
+        max_stale: Duration,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Option<Resolved> {
         let fact = known.filter(|fact| fact.gone_at.is_none() && self.checked_within(fact, max_stale))?;
         let age = self.clock.now().since(fact.checked_at)?;
         counter!("pratique_tag_lookups_total", "outcome" => "stale").increment(1);
@@ -150,7 +156,11 @@ impl Resolver {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn stored(&self, repository: &Repository, digest: &Digest) -> Result<Option<UntrustedManifest>, ApiError> {
+    pub async fn stored(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<UntrustedManifest>, ApiError> {
         let fact = self.store.facts().read()?.manifest(repository, digest)?;
         let Some(fact) = fact else { return Ok(None) };
         let bytes = self.store.blobs().read(digest, self.limits.manifest_bytes_max).await;
@@ -190,7 +200,12 @@ impl Resolver {
             .await
     }
 
-    async fn fetch(&self, upstream: &Upstream, repository: &Repository, digest: &Digest) -> Result<UntrustedManifest, ApiError> {
+    async fn fetch(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<UntrustedManifest, ApiError> {
         counter!("pratique_manifest_misses_total").increment(1);
         let reference = Reference::Digest(digest.clone());
         let what = format!("manifest {repository}@{digest}");

@@ -67,10 +67,8 @@ impl Routes {
     /// The routes to `upstreams`. Equal prefixes and names were refused when the configuration was loaded.
     #[must_use]
     pub fn new(upstreams: &[Upstream]) -> Self {
-        let mut prefixes: Vec<_> = upstreams
-            .iter()
-            .map(|upstream| (upstream.prefix.clone(), upstream.name.clone()))
-            .collect();
+        let mut prefixes: Vec<_> =
+            upstreams.iter().map(|upstream| (upstream.prefix.clone(), upstream.name.clone())).collect();
         prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Self { prefixes }
     }
@@ -82,10 +80,7 @@ impl Routes {
     pub fn resolve(&self, typed: &str, ns: Option<&str>) -> Result<Named, ApiError> {
         // What the client typed must itself be a name: no prefix makes a bad one good.
         typed.parse::<RepositoryPath>()?;
-        let unknown = || ApiError::Unknown {
-            code: "NAME_UNKNOWN",
-            what: format!("repository {typed}"),
-        };
+        let unknown = || ApiError::Unknown { code: "NAME_UNKNOWN", what: format!("repository {typed}") };
         let (upstream, path) = match ns {
             Some(ns) => {
                 let known = self.prefixes.iter().find(|(_, name)| name.as_str() == ns);
@@ -124,9 +119,7 @@ impl Call {
         if method != Method::GET && method != Method::HEAD {
             let known = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
             let name = if known.contains(method) { method.as_str() } else { "other" };
-            return Err(ApiError::Unsupported {
-                method: name.to_owned(),
-            });
+            return Err(ApiError::Unsupported { method: name.to_owned() });
         }
         let rest = match uri.path() {
             "/v2" | "/v2/" => return Ok(Self::Base),
@@ -136,19 +129,9 @@ impl Call {
         let (name, endpoint, last) = split(rest).ok_or(ApiError::NoSuchEndpoint)?;
         let ns = query.ns.as_deref();
         match endpoint {
-            Endpoint::Manifests => Ok(Self::Manifest {
-                named: routes.resolve(name, ns)?,
-                reference: last.parse()?,
-            }),
-            Endpoint::Blobs => Ok(Self::Blob {
-                named: routes.resolve(name, ns)?,
-                digest: last.parse()?,
-            }),
-            Endpoint::Tags => Ok(Self::Tags {
-                named: routes.resolve(name, ns)?,
-                n: query.n()?,
-                last: query.last,
-            }),
+            Endpoint::Manifests => Ok(Self::Manifest { named: routes.resolve(name, ns)?, reference: last.parse()? }),
+            Endpoint::Blobs => Ok(Self::Blob { named: routes.resolve(name, ns)?, digest: last.parse()? }),
+            Endpoint::Tags => Ok(Self::Tags { named: routes.resolve(name, ns)?, n: query.n()?, last: query.last }),
             Endpoint::Referrers => Ok(Self::Referrers {
                 named: routes.resolve(name, ns)?,
                 digest: last.parse()?,
@@ -216,10 +199,7 @@ impl Query {
             }
             // Given twice: which one a proxy before us meant cannot be told.
             if key == "ns" {
-                return Err(ApiError::Unknown {
-                    code: "NAME_UNKNOWN",
-                    what: "a namespace given twice".to_owned(),
-                });
+                return Err(ApiError::Unknown { code: "NAME_UNKNOWN", what: "a namespace given twice".to_owned() });
             }
             let message = format!("query parameter {} given twice", key.escape_default());
             return Err(ApiError::Malformed(NameErrorCode("UNSUPPORTED"), message));

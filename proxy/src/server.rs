@@ -82,7 +82,10 @@ impl Server {
         for note in outcome? {
             tracing::info!("{note}");
         }
-        tracing::info!(generation = self.app.in_force().generation, "reloaded: policy, trust root and credentials are in force");
+        tracing::info!(
+            generation = self.app.in_force().generation,
+            "reloaded: policy, trust root and credentials are in force"
+        );
         Ok(())
     }
 

@@ -17,7 +17,8 @@ use crate::{
 /// The service behind the listener.
 pub fn stack(
     app: &Arc<App>,
-) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
+) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
+{
     let app = Arc::clone(app);
     let max = app.in_force().settings.limits.requests_max;
     ServiceBuilder::new()

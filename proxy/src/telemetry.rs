@@ -1,8 +1,9 @@
 //! Logs and metrics.
 
-use std::sync::OnceLock;
+use std::{io::IsTerminal as _, sync::OnceLock};
 
 use config::{Log, LogFormat};
+use metrics::{describe_counter, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -18,8 +19,13 @@ pub fn logs(log: &Log) -> Result<(), String> {
     let registry = tracing_subscriber::registry().with(filter);
     // Already set: a test or an embedding program decides.
     let _ = match log.format {
-        LogFormat::Human => registry.with(fmt::layer().with_writer(std::io::stderr).with_target(false)).try_init(),
-        LogFormat::Json => registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init(),
+        LogFormat::Human => {
+            let colours = std::io::stderr().is_terminal();
+            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false)).try_init()
+        }
+        LogFormat::Json => {
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        }
     };
     Ok(())
 }
@@ -32,11 +38,41 @@ pub fn metrics() -> Result<PrometheusHandle, String> {
     static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
     HANDLE
         .get_or_init(|| {
-            PrometheusBuilder::new()
+            let handle = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
                 .map_err(|error| error.to_string())?
                 .install_recorder()
-                .map_err(|error| error.to_string())
+                .map_err(|error| error.to_string())?;
+            describe();
+            Ok(handle)
         })
         .clone()
+}
+
+/// What `/metrics` says of each metric that is not told by its name.
+fn describe() {
+    let counters = [
+        ("pratique_requests_total", "Answers by call and status"),
+        ("pratique_manifest_hits_total", "Manifests served from the store"),
+        ("pratique_manifest_misses_total", "Manifests fetched from upstream"),
+        ("pratique_blob_hits_total", "Blobs served from the store"),
+        ("pratique_blob_misses_total", "Blobs whose download was begun"),
+        ("pratique_fills_total", "Downloads of blobs that ended, by outcome"),
+        ("pratique_served_bytes_total", "Bytes of blobs sent to clients"),
+        ("pratique_upstream_bytes_total", "Bytes of blobs received from upstreams"),
+        (
+            "pratique_bodies_broken_total",
+            "Answers that were broken off: content wrong, permit taken away, or upstream gone",
+        ),
+        ("pratique_content_mismatches_total", "Content that was not what its digest or size says, by where it was met"),
+        ("pratique_verdicts_total", "Verdicts made, by policy, outcome and reason"),
+        ("pratique_tag_lookups_total", "Tags resolved, by how"),
+        ("pratique_reloads_total", "Reloads by outcome; after a failed one the last good configuration is in force"),
+        ("pratique_upstream_requests_total", "Requests to upstreams, by kind and outcome"),
+    ];
+    for (name, text) in counters {
+        describe_counter!(name, text);
+    }
+    describe_histogram!("pratique_request_seconds", "Time until an answer began, by call");
+    describe_histogram!("pratique_upstream_seconds", "Time until an upstream's answer began, by kind");
 }

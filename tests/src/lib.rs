@@ -3,10 +3,18 @@
 //!
 //! Everything here signs for real; nothing in the product knows that it is being tested.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test support: a surprise ends the test that met it"
+)]
+
 pub mod client;
 pub mod image;
 pub mod process;
 pub mod pull;
 pub mod sigstore;
+pub mod soak;
 pub mod upstream;
 pub mod world;

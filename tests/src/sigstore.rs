@@ -82,19 +82,13 @@ impl Options {
     /// A signature with one thing wrong.
     #[must_use]
     pub fn flawed(flaw: Flaw) -> Self {
-        Self {
-            flaws: vec![flaw],
-            ..Self::default()
-        }
+        Self { flaws: vec![flaw], ..Self::default() }
     }
 
     /// A good signature made at that time, in seconds since 1970.
     #[must_use]
     pub fn at(signed_at: u64) -> Self {
-        Self {
-            signed_at,
-            ..Self::default()
-        }
+        Self { signed_at, ..Self::default() }
     }
 
     fn has(&self, flaw: Flaw) -> bool {
@@ -104,12 +98,7 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            signed_at: Self::SIGNED_AT,
-            flaws: Vec::new(),
-            annotations: BTreeMap::new(),
-            chain: true,
-        }
+        Self { signed_at: Self::SIGNED_AT, flaws: Vec::new(), annotations: BTreeMap::new(), chain: true }
     }
 }
 
@@ -123,10 +112,7 @@ impl VirtualSigstore {
     /// Makes all keys and certificates anew; no two instances trust each other.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            own: Instance::new(),
-            foreign: OnceLock::new(),
-        }
+        Self { own: Instance::new(), foreign: OnceLock::new() }
     }
 
     /// What verifiers trust: a `trusted_root.json`.
@@ -144,9 +130,7 @@ impl VirtualSigstore {
         digest: &Digest,
         options: &Options,
     ) -> LegacySignature {
-        self.as_party(signer, options, |party| {
-            legacy::sign(party, Some(self), repository, digest, options)
-        })
+        self.as_party(signer, options, |party| legacy::sign(party, Some(self), repository, digest, options))
     }
 
     /// Attests something about an image in the legacy layout: a DSSE envelope, for the tag `sha256-<hex>.att`.
@@ -168,13 +152,7 @@ impl VirtualSigstore {
     /// Signs an image as cosign v3 does: a bundle v0.3, as JSON.
     #[must_use]
     pub fn sign_bundle(&self, signer: &Signer, digest: &Digest, options: &Options) -> String {
-        self.attest_bundle(
-            signer,
-            digest,
-            COSIGN_SIGN,
-            &Value::Object(serde_json::Map::default()),
-            options,
-        )
+        self.attest_bundle(signer, digest, COSIGN_SIGN, &Value::Object(serde_json::Map::default()), options)
     }
 
     /// Attests something about an image: a bundle v0.3, as JSON.
@@ -188,23 +166,12 @@ impl VirtualSigstore {
         options: &Options,
     ) -> String {
         self.as_party(signer, options, |party| {
-            bundle::sign(
-                party,
-                Some(self),
-                digest,
-                (predicate_type, predicate),
-                options,
-            )
+            bundle::sign(party, Some(self), digest, (predicate_type, predicate), options)
         })
     }
 
     /// Gets a certificate for `signer`, or what a flaw puts in its place.
-    fn as_party<T>(
-        &self,
-        signer: &Signer,
-        options: &Options,
-        sign: impl FnOnce(&Party<'_>) -> T,
-    ) -> T {
+    fn as_party<T>(&self, signer: &Signer, options: &Options, sign: impl FnOnce(&Party<'_>) -> T) -> T {
         let leaf = self.certify(signer, options);
         if options.has(Flaw::CertificateSwapped) {
             let stranger = self.certify(&Signer::fork(), options);
@@ -215,11 +182,7 @@ impl VirtualSigstore {
     }
 
     fn certify(&self, signer: &Signer, options: &Options) -> Leaf {
-        let ca = if options.has(Flaw::ForeignCa) {
-            &self.foreign().ca
-        } else {
-            &self.own.ca
-        };
+        let ca = if options.has(Flaw::ForeignCa) { &self.foreign().ca } else { &self.own.ca };
         let (ct, ct_id) = if options.has(Flaw::SctByUnknownLog) {
             (&self.foreign().ct, self.foreign().ct.key.id())
         } else if options.has(Flaw::SctForged) {
@@ -228,48 +191,27 @@ impl VirtualSigstore {
             (&self.own.ct, self.own.ct.key.id())
         };
         let at = options.signed_at;
-        ca.issue(&Request {
-            signer,
-            at,
-            flaws: &options.flaws,
-            ct,
-            ct_id,
-        })
+        ca.issue(&Request { signer, at, flaws: &options.flaws, ct, ct_id })
     }
 
     /// Logs a body, unless it is not to be logged. `another` is the body of another image's signature by the same party.
-    fn log(
-        &self,
-        body: Vec<u8>,
-        another: impl FnOnce() -> Vec<u8>,
-        options: &Options,
-    ) -> Option<Logged> {
+    fn log(&self, body: Vec<u8>, another: impl FnOnce() -> Vec<u8>, options: &Options) -> Option<Logged> {
         if options.has(Flaw::NotLogged) {
             return None;
         }
-        let late = if options.has(Flaw::OutsideValidity) {
-            ca::LEAF_LIFE + 60
-        } else {
-            2
-        };
+        let late = if options.has(Flaw::OutsideValidity) { ca::LEAF_LIFE + 60 } else { 2 };
         let at = options.signed_at + late;
         let (own, log) = (&self.own.log, self.log_in_charge(options));
         let mut entry = if options.has(Flaw::EntryOfAnotherImage) {
             own.append(another(), at)
         } else if options.has(Flaw::SetOfAnotherEntry) {
             let set = own.append(another(), at).set;
-            log::Entry {
-                set,
-                ..own.append(body, at)
-            }
+            log::Entry { set, ..own.append(body, at) }
         } else {
             log.append(body, at)
         };
         if options.has(Flaw::SetForged) {
-            entry.set = self
-                .foreign()
-                .log
-                .promise(&entry.body, at, own.key.id(), entry.index);
+            entry.set = self.foreign().log.promise(&entry.body, at, own.key.id(), entry.index);
         }
         if options.has(Flaw::CheckpointForged) {
             let (size, root) = (entry.proof.size, entry.proof.root);
@@ -279,11 +221,7 @@ impl VirtualSigstore {
     }
 
     fn log_in_charge(&self, options: &Options) -> &Log {
-        if options.has(Flaw::UnknownLog) {
-            &self.foreign().log
-        } else {
-            &self.own.log
-        }
+        if options.has(Flaw::UnknownLog) { &self.foreign().log } else { &self.own.log }
     }
 
     fn foreign(&self) -> &Instance {
@@ -293,10 +231,6 @@ impl VirtualSigstore {
 
 impl Instance {
     fn new() -> Self {
-        Self {
-            ca: Authority::new(),
-            ct: CtLog::new(),
-            log: Log::new(),
-        }
+        Self { ca: Authority::new(), ct: CtLog::new(), log: Log::new() }
     }
 }

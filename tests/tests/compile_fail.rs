@@ -3,6 +3,15 @@
 //! Each program in `compile_fail/` has lines marked `//~ FORBIDDEN <text of the error>`. Compiled without them it passes; with each of
 //! them alone it must fail with that error. So a program cannot fail for another reason than the one it is about.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise, and says so where it skips"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

@@ -20,29 +20,16 @@ fn the_documented_example_is_the_defaults() {
 fn what_the_documented_example_leaves_commented_out_can_be_switched_on() {
     let mut text = String::new();
     for line in documented_example().lines() {
-        let switched = line
-            .strip_prefix("# ")
-            .filter(|rest| rest.starts_with('[') || rest.contains(" = "));
+        let switched = line.strip_prefix("# ").filter(|rest| rest.starts_with('[') || rest.contains(" = "));
         text.push_str(switched.unwrap_or(line));
         text.push('\n');
     }
-    let case = [
-        "tls.crt",
-        "tls.key",
-        "password",
-        "ca.pem",
-        "policies/a.yaml",
-        "trusted_root.json",
-    ]
-    .into_iter()
-    .fold(Case::of(&text), |case, name| case.file(name, "x"));
+    let case = ["tls.crt", "tls.key", "password", "ca.pem", "policies/a.yaml", "trusted_root.json"]
+        .into_iter()
+        .fold(Case::of(&text), |case, name| case.file(name, "x"));
     let settings = case.settings();
     let upstream = &settings.upstreams[0];
-    assert!(
-        settings.tls.is_some()
-            && settings.admin_listen.is_some()
-            && settings.policy.trust_root_max_age.is_some()
-    );
+    assert!(settings.tls.is_some() && settings.admin_listen.is_some() && settings.policy.trust_root_max_age.is_some());
     assert!(upstream.credentials.is_some() && upstream.ca_file.is_some());
     assert_ne!(settings.policy.files, PolicyFiles::BuiltIn);
     assert_ne!(settings.policy.trust_root, TrustRootSource::PublicGood);
@@ -64,14 +51,10 @@ fn every_key_is_in_the_documented_example() {
     ] {
         for key in known_keys(section, header) {
             let is_section = documented_example().contains(&format!("[{key}]"));
-            let is_key = documented_example().lines().any(|line| {
-                line.trim_start_matches("# ")
-                    .starts_with(&format!("{key} = "))
-            });
-            assert!(
-                is_section || is_key,
-                "{section}.{key} is not in docs/configuration.md"
-            );
+            let is_key = documented_example()
+                .lines()
+                .any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            assert!(is_section || is_key, "{section}.{key} is not in docs/configuration.md");
         }
     }
 }
@@ -84,10 +67,7 @@ fn known_keys(section: &str, header: &str) -> &'static [&'static str] {
         providers::{Format as _, Toml},
     };
     let text = format!("{header}\nzzz = 1");
-    let error = Figment::from(Toml::string(&text))
-        .extract::<Written>()
-        .err()
-        .unwrap();
+    let error = Figment::from(Toml::string(&text)).extract::<Written>().err().unwrap();
     let Kind::UnknownField(field, known) = error.kind else {
         panic!("{section}: {error}");
     };

@@ -6,18 +6,10 @@ use super::*;
 fn docker_hub_is_asked_where_it_answers_and_brings_its_realm() {
     let settings = Case::of("[[upstreams]]\nname = \"docker.io\"").settings();
     let hub = &settings.upstreams[0];
-    assert_eq!(
-        (hub.name.as_str(), hub.url.to_string().as_str()),
-        ("docker.io", "https://registry-1.docker.io")
-    );
+    assert_eq!((hub.name.as_str(), hub.url.to_string().as_str()), ("docker.io", "https://registry-1.docker.io"));
     assert!(hub.realms[0].matches("auth.docker.io", 443));
-    let settings =
-        Case::of("[[upstreams]]\nname = \"docker.io\"\nurl = \"https://mirror.example.com\"")
-            .settings();
-    assert!(
-        settings.upstreams[0].realms.is_empty(),
-        "a mirror's credentials are not Docker's"
-    );
+    let settings = Case::of("[[upstreams]]\nname = \"docker.io\"\nurl = \"https://mirror.example.com\"").settings();
+    assert!(settings.upstreams[0].realms.is_empty(), "a mirror's credentials are not Docker's");
 }
 
 #[test]
@@ -25,24 +17,19 @@ fn the_default_prefix_is_none_for_an_only_upstream_and_else_the_name() {
     let case = Case::of(
         "[[upstreams]]\nname = \"cgr.dev\"\nprefix = \"\"\n[[upstreams]]\nname = \"docker.io\"\n[[upstreams]]\nname = \"ghcr.io\"\nprefix = \"a/b\"",
     );
-    let prefixes: Vec<_> = case
-        .settings()
-        .upstreams
-        .into_iter()
-        .map(|upstream| upstream.prefix)
-        .collect();
+    let prefixes: Vec<_> = case.settings().upstreams.into_iter().map(|upstream| upstream.prefix).collect();
     assert_eq!(prefixes, ["", "docker.io", "a/b"]);
     let case = Case::of("[[upstreams]]\nname = \"cgr.dev\"\n[[upstreams]]\nname = \"docker.io\"");
-    assert!(case.notes().contains(&"no upstream has prefix = \"\": a pull that names neither a prefix nor ?ns= finds nothing".to_owned()));
+    assert!(case.notes().contains(
+        &"no upstream has prefix = \"\": a pull that names neither a prefix nor ?ns= finds nothing".to_owned()
+    ));
 }
 
 #[test]
 fn upstreams_that_cannot_be_told_apart_are_refused() {
     for other in ["index.docker.io", "registry-1.docker.io", "docker.io"] {
         refused(&[(
-            &format!(
-                "[[upstreams]]\nname = \"docker.io\"\n[[upstreams]]\nname = \"{other}\"\nprefix = \"x\""
-            ),
+            &format!("[[upstreams]]\nname = \"docker.io\"\n[[upstreams]]\nname = \"{other}\"\nprefix = \"x\""),
             &format!(
                 "upstreams[1].name: \"{other}\" names the same registry as upstreams[0] (\"docker.io\")\nhint: give each registry once"
             ),
@@ -56,39 +43,19 @@ fn upstreams_that_cannot_be_told_apart_are_refused() {
 
 #[test]
 fn malformed_upstreams_are_refused() {
-    let name =
-        "want a registry's lower-case host, with its port where it has one, such as \"cgr.dev\"";
-    let prefix =
-        "want \"\", or lower-case path segments without a slash at either end, such as \"hub\"";
+    let name = "want a registry's lower-case host, with its port where it has one, such as \"cgr.dev\"";
+    let prefix = "want \"\", or lower-case path segments without a slash at either end, such as \"hub\"";
     refused(&[
         (
             "upstreams = []",
             "upstreams: want at least one upstream, got an empty list\nhint: without the key, cgr.dev is served",
         ),
-        (
-            "[[upstreams]]\nurl = \"https://cgr.dev\"",
-            &format!("upstreams[0].name: {name}, got nothing"),
-        ),
-        (
-            "[[upstreams]]\nname = \"https://cgr.dev\"",
-            &format!("upstreams[0].name: {name}, got \"https://cgr.dev\""),
-        ),
-        (
-            "[[upstreams]]\nname = \"a.b\"\nprefix = \"/x\"",
-            &format!("upstreams[0].prefix: {prefix}, got \"/x\""),
-        ),
-        (
-            "[[upstreams]]\nname = \"a.b\"\nprefix = \"x/\"",
-            &format!("upstreams[0].prefix: {prefix}, got \"x/\""),
-        ),
-        (
-            "[[upstreams]]\nname = \"a.b\"\nprefix = \"x//y\"",
-            &format!("upstreams[0].prefix: {prefix}, got \"x//y\""),
-        ),
-        (
-            "[[upstreams]]\nname = \"a.b\"\nprefix = \"..\"",
-            &format!("upstreams[0].prefix: {prefix}, got \"..\""),
-        ),
+        ("[[upstreams]]\nurl = \"https://cgr.dev\"", &format!("upstreams[0].name: {name}, got nothing")),
+        ("[[upstreams]]\nname = \"https://cgr.dev\"", &format!("upstreams[0].name: {name}, got \"https://cgr.dev\"")),
+        ("[[upstreams]]\nname = \"a.b\"\nprefix = \"/x\"", &format!("upstreams[0].prefix: {prefix}, got \"/x\"")),
+        ("[[upstreams]]\nname = \"a.b\"\nprefix = \"x/\"", &format!("upstreams[0].prefix: {prefix}, got \"x/\"")),
+        ("[[upstreams]]\nname = \"a.b\"\nprefix = \"x//y\"", &format!("upstreams[0].prefix: {prefix}, got \"x//y\"")),
+        ("[[upstreams]]\nname = \"a.b\"\nprefix = \"..\"", &format!("upstreams[0].prefix: {prefix}, got \"..\"")),
         (
             "[[upstreams]]\nname = \"a.b\"\n[[upstreams]]\nname = \"localhost:5\"",
             "upstreams[1].prefix: want a prefix, as the name \"localhost:5\" cannot be one, got nothing",
@@ -110,23 +77,13 @@ fn malformed_upstreams_are_refused() {
 
 #[test]
 fn user_info_in_a_url_is_refused_and_not_repeated() {
-    for text in [
-        "https://user:hunter2@a.b",
-        "https://hunter2@a.b",
-        "https://x:hunter2@y@a.b",
-    ] {
+    for text in ["https://user:hunter2@a.b", "https://hunter2@a.b", "https://x:hunter2@y@a.b"] {
         let error = Case::of(&format!("[[upstreams]]\nname = \"a.b\"\nurl = \"{text}\"")).error();
-        assert!(
-            error.contains("upstreams[0].url: want a URL without user or password"),
-            "{error}"
-        );
+        assert!(error.contains("upstreams[0].url: want a URL without user or password"), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
     let error = Case::of("[[upstreams]]\nname = \"a.b\"\nrealms = [\"u:hunter2@h\"]").error();
-    assert!(
-        error.contains("realms[0]") && !error.contains("hunter2"),
-        "{error}"
-    );
+    assert!(error.contains("realms[0]") && !error.contains("hunter2"), "{error}");
 }
 
 #[test]
@@ -146,21 +103,14 @@ fn credentials_are_both_or_neither() {
 #[test]
 fn credentials_do_not_travel_unencrypted_beyond_loopback() {
     let with_url = |url: &str| {
-        let text = format!(
-            "[[upstreams]]\nname = \"a.b\"\nurl = \"{url}\"\nusername = \"u\"\npassword_file = \"pw\""
-        );
+        let text = format!("[[upstreams]]\nname = \"a.b\"\nurl = \"{url}\"\nusername = \"u\"\npassword_file = \"pw\"");
         Case::of(&text).file("pw", "hunter2\n")
     };
     assert_eq!(
         with_url("http://a.b").error(),
         "pratique.toml: upstreams[0].username: these credentials would travel unencrypted to http://a.b\nhint: write https:// in url, or leave the credentials out"
     );
-    for url in [
-        "https://a.b",
-        "http://127.0.0.1:5005",
-        "http://localhost",
-        "http://[::1]:9",
-    ] {
+    for url in ["https://a.b", "http://127.0.0.1:5005", "http://localhost", "http://[::1]:9"] {
         let case = with_url(url);
         let settings = case.settings();
         let credentials = settings.upstreams[0].credentials.clone().unwrap();
@@ -173,8 +123,5 @@ fn credentials_do_not_travel_unencrypted_beyond_loopback() {
 fn a_password_that_cannot_be_read_or_is_empty_is_refused() {
     let text = "[[upstreams]]\nname = \"a.b\"\nusername = \"u\"\npassword_file = \"pw\"";
     assert_eq!(Case::of(text).error(), "pw: could not be read");
-    assert_eq!(
-        Case::of(text).file("pw", "\n").error(),
-        "pw: want a password, got an empty file"
-    );
+    assert_eq!(Case::of(text).file("pw", "\n").error(), "pw: want a password, got an empty file");
 }

@@ -25,15 +25,10 @@ fn plain_http_beyond_loopback_must_be_asked_for_and_is_told() {
             "weakened: listen: plain HTTP on 0.0.0.0:5000, beyond loopback: what is asked and answered can be read and changed on the way"
         ]
     );
-    let tls = Case::of("listen = \"0.0.0.0:5000\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"")
-        .file("c", "x")
-        .file("k", "x");
+    let tls =
+        Case::of("listen = \"0.0.0.0:5000\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"").file("c", "x").file("k", "x");
     assert_eq!(tls.weakened(), Vec::<String>::new());
-    assert_eq!(
-        Case::of("insecure = true").weakened(),
-        Vec::<String>::new(),
-        "allowed, but nothing is open"
-    );
+    assert_eq!(Case::of("insecure = true").weakened(), Vec::<String>::new(), "allowed, but nothing is open");
 }
 
 #[test]
@@ -50,21 +45,28 @@ fn each_weakening_in_force_is_one_line() {
     assert_eq!(
         case.weakened(),
         [
-            format!("weakened: upstreams[0].url: plain HTTP to http://a.b: what is asked, and where a tag points, {plain}"),
-            "weakened: upstreams[1].password_file: pw can be read by every user of this machine (chmod 0600 ends that)".into(),
+            format!(
+                "weakened: upstreams[0].url: plain HTTP to http://a.b: what is asked, and where a tag points, {plain}"
+            ),
+            "weakened: upstreams[1].password_file: pw can be read by every user of this machine (chmod 0600 ends that)"
+                .into(),
             "weakened: policy.no_match = \"allow\": images that no policy matches are served unverified".into(),
-            format!("weakened: listen: plain HTTP on 10.0.0.1:5000, beyond loopback: what is asked and answered {plain}"),
-            format!("weakened: admin_listen: plain HTTP on 10.0.0.1:5001, beyond loopback: what is asked and answered {plain}"),
-            "weakened: listen: everyone who reaches 10.0.0.1:5000 pulls from c.d with the configured credentials".into(),
-            "weakened: evidence.media_types: layers of type application/x-own+json are served beside admitted images".into(),
+            format!(
+                "weakened: listen: plain HTTP on 10.0.0.1:5000, beyond loopback: what is asked and answered {plain}"
+            ),
+            format!(
+                "weakened: admin_listen: plain HTTP on 10.0.0.1:5001, beyond loopback: what is asked and answered {plain}"
+            ),
+            "weakened: listen: everyone who reaches 10.0.0.1:5000 pulls from c.d with the configured credentials"
+                .into(),
+            "weakened: evidence.media_types: layers of type application/x-own+json are served beside admitted images"
+                .into(),
         ]
     );
     let warn = Case::of("[policy]\nno_match = \"warn\"");
     assert_eq!(
         warn.weakened(),
-        [
-            "weakened: policy.no_match = \"warn\": images that no policy matches are served unverified, with a warning"
-        ]
+        ["weakened: policy.no_match = \"warn\": images that no policy matches are served unverified, with a warning"]
     );
 }
 
@@ -82,13 +84,7 @@ fn what_could_run_is_never_evidence() {
             ),
         )]);
     }
-    for media_type in [
-        "",
-        "json",
-        "Application/VND.oci.image.layer.v1.tar",
-        "application/spdx+json; a=b",
-        "*/*",
-    ] {
+    for media_type in ["", "json", "Application/VND.oci.image.layer.v1.tar", "application/spdx+json; a=b", "*/*"] {
         let error = Case::of(&format!("[evidence]\nmedia_types = [\"{media_type}\"]")).error();
         assert!(error.contains("want a lower-case media type"), "{error}");
     }
@@ -97,9 +93,5 @@ fn what_could_run_is_never_evidence() {
 #[test]
 fn a_budget_that_containerd_would_not_wait_for_is_told() {
     let case = Case::of("[limits]\ndecision_timeout = \"30s\"");
-    assert!(
-        case.notes()
-            .iter()
-            .any(|line| line.starts_with("limits.decision_timeout is 30s or more"))
-    );
+    assert!(case.notes().iter().any(|line| line.starts_with("limits.decision_timeout is 30s or more")));
 }

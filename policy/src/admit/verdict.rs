@@ -54,7 +54,12 @@ impl Verdict {
         let unverified = |by: &str| Finding::Unverified { by: by.to_owned() };
         let (effect, mode, finding, ends) = match no_match {
             NoMatch::Deny => {
-                let refusal = terms.refusal(None, None, Reason::NoMatchingPolicy, format!("refused: {words}, and no_match = \"deny\""));
+                let refusal = terms.refusal(
+                    None,
+                    None,
+                    Reason::NoMatchingPolicy,
+                    format!("refused: {words}, and no_match = \"deny\""),
+                );
                 let finding = Finding::Failed { reason: Reason::NoMatchingPolicy, message: words.clone() };
                 let ends = Some(failure_ends(false, terms.lifetimes, terms.now));
                 (Effect::Refuse(refusal), Mode::Enforce, finding, ends)

@@ -13,14 +13,7 @@ use crate::{
 };
 
 const AUTHORITY: Schema = Schema {
-    known: &[
-        "name",
-        "key",
-        "keyless",
-        "static",
-        "ctlog",
-        "signatureFormat",
-    ],
+    known: &["name", "key", "keyless", "static", "ctlog", "signatureFormat"],
     refused: &[Refused {
         key: "rfc3161timestamp",
         what: "is not supported by this build",
@@ -42,23 +35,12 @@ const KEYLESS: Schema = Schema {
     ignored: &[],
 };
 
-const CTLOG: Schema = Schema {
-    known: &["url"],
-    refused: &[TRUST_ROOT_REF],
-    ignored: &[],
-};
+const CTLOG: Schema = Schema { known: &["url"], refused: &[TRUST_ROOT_REF], ignored: &[] };
 
-const STATIC: Schema = Schema {
-    known: &["action", "message"],
-    refused: &[],
-    ignored: &[],
-};
+const STATIC: Schema = Schema { known: &["action", "message"], refused: &[], ignored: &[] };
 
-const IDENTITY: Schema = Schema {
-    known: &["issuer", "issuerRegExp", "subject", "subjectRegExp"],
-    refused: &[],
-    ignored: &[],
-};
+const IDENTITY: Schema =
+    Schema { known: &["issuer", "issuerRegExp", "subject", "subjectRegExp"], refused: &[], ignored: &[] };
 
 const TRUST_ROOT_REF: Refused = Refused {
     key: "trustRootRef",
@@ -71,11 +53,7 @@ const PUBLIC_LOG: &str = "https://rekor.sigstore.dev";
 
 /// Reads the list, and where each authority's key, or else the authority itself, is written.
 /// Flawed ones are reported and left out.
-pub(super) fn read(
-    list: &Field<'_>,
-    context: &LoadContext<'_>,
-    report: &mut Report,
-) -> (Vec<Authority>, Vec<Place>) {
+pub(super) fn read(list: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> (Vec<Authority>, Vec<Place>) {
     let mut authorities: Vec<Authority> = Vec::new();
     let mut places = Vec::new();
     for (index, field) in list.list(report, "authority").iter().enumerate() {
@@ -83,15 +61,8 @@ pub(super) fn read(
             continue;
         };
         if authorities.iter().any(|other| other.name == authority.name) {
-            let what = format!(
-                "is named {}, as another of this policy",
-                shown(&authority.name)
-            );
-            field.error(
-                report,
-                what,
-                Some("give each authority a name of its own: refusals name them"),
-            );
+            let what = format!("is named {}, as another of this policy", shown(&authority.name));
+            field.error(report, what, Some("give each authority a name of its own: refusals name them"));
         }
         authorities.push(authority);
         places.push(report.place(line));
@@ -109,9 +80,7 @@ fn authority(
     refuse_for_now(&mapping, report);
     let name = name(index, &mapping, report);
     signature_format(&mapping, report);
-    let log = mapping
-        .field("ctlog")
-        .map(|ctlog| check_log(&ctlog, context, report));
+    let log = mapping.field("ctlog").map(|ctlog| check_log(&ctlog, context, report));
     let (kind_key, kind_field) = mapping.exactly_one(report, &["key", "keyless", "static"])?;
     let mut line = field.line;
     let kind = match kind_key {
@@ -165,11 +134,7 @@ fn name(index: usize, authority: &Mapping<'_>, report: &mut Report) -> Option<St
     let name = field.text(report)?;
     if name.len() > 253 || name.chars().any(char::is_control) {
         let what = format!("is {}; expected one line of 253 bytes at most", shown(name));
-        field.error(
-            report,
-            what,
-            Some("choose a name as it shall appear in refusals"),
-        );
+        field.error(report, what, Some("choose a name as it shall appear in refusals"));
         return None;
     }
     Some(name.to_owned())
@@ -184,11 +149,7 @@ fn signature_format(authority: &Mapping<'_>, report: &mut Report) {
         && !["legacy", "bundle"].contains(&written)
     {
         let what = format!("is {}; expected legacy or bundle", shown(written));
-        field.error(
-            report,
-            what,
-            Some("leave it out: either layout satisfies any authority"),
-        );
+        field.error(report, what, Some("leave it out: either layout satisfies any authority"));
     }
 }
 
@@ -216,10 +177,7 @@ fn check_url(field: &Field<'_>, public: &str, context: &LoadContext<'_>, report:
     let Some(url) = field.text(report) else {
         return;
     };
-    let host = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"))
-        .unwrap_or_default();
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
     if host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace) {
         let what = format!("is {}; expected a URL as {public}", shown(url));
         field.error(
@@ -228,11 +186,12 @@ fn check_url(field: &Field<'_>, public: &str, context: &LoadContext<'_>, report:
             Some("no request goes there: it says what is meant, the trust root what is believed"),
         );
     } else if url.trim_end_matches('/') != public && !context.custom_trust_root {
-        let what = format!(
-            "is {}, which the public-good trust root does not vouch for; expected {public}",
-            shown(url)
+        let what = format!("is {}, which the public-good trust root does not vouch for; expected {public}", shown(url));
+        field.error(
+            report,
+            what,
+            Some("set policy.trust_root in the configuration to the trusted_root.json of that Sigstore"),
         );
-        field.error(report, what, Some("set policy.trust_root in the configuration to the trusted_root.json of that Sigstore"));
     }
 }
 
@@ -245,20 +204,10 @@ fn keyless(field: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) ->
         Some(field) => ignore_sct(&field, report)?,
         None => false,
     };
-    let list = mapping.required(
-        report,
-        "identities",
-        "list at least one identity: issuer and subject",
-    )?;
+    let list = mapping.required(report, "identities", "list at least one identity: issuer and subject")?;
     let items = list.list(report, "identity");
-    let identities: Vec<_> = items
-        .iter()
-        .filter_map(|item| identity(item, report))
-        .collect();
-    (!identities.is_empty()).then_some(Keyless {
-        identities,
-        ignore_sct,
-    })
+    let identities: Vec<_> = items.iter().filter_map(|item| identity(item, report)).collect();
+    (!identities.is_empty()).then_some(Keyless { identities, ignore_sct })
 }
 
 fn ignore_sct(field: &Field<'_>, report: &mut Report) -> Option<bool> {
@@ -274,10 +223,7 @@ fn identity(field: &Field<'_>, report: &mut Report) -> Option<Identity> {
     let mapping = field.mapping(report, &IDENTITY)?;
     let issuer = half(&mapping, &["issuer", "issuerRegExp"], report);
     let subject = half(&mapping, &["subject", "subjectRegExp"], report);
-    Some(Identity {
-        issuer: issuer?,
-        subject: subject?,
-    })
+    Some(Identity { issuer: issuer?, subject: subject? })
 }
 
 fn half(identity: &Mapping<'_>, keys: &[&'static str; 2], report: &mut Report) -> Option<Pattern> {
@@ -299,29 +245,17 @@ fn half(identity: &Mapping<'_>, keys: &[&'static str; 2], report: &mut Report) -
         }
         Err(error) => {
             let hint = match &error {
-                PatternError::DoesNotParse { .. } => {
-                    "it is read as RE2, as the controller does".to_owned()
-                }
+                PatternError::DoesNotParse { .. } => "it is read as RE2, as the controller does".to_owned(),
                 PatternError::Differs { instead, .. } => format!("write {instead}"),
-                PatternError::TooLarge { .. } => {
-                    "write a shorter one, or several identities".to_owned()
-                }
+                PatternError::TooLarge { .. } => "write a shorter one, or several identities".to_owned(),
             };
-            field.error(
-                report,
-                format!("{error}, in {}", shown(written)),
-                Some(&hint),
-            );
+            field.error(report, format!("{error}, in {}", shown(written)), Some(&hint));
             None
         }
     }
 }
 
-fn static_action(
-    field: &Field<'_>,
-    authority: &Mapping<'_>,
-    report: &mut Report,
-) -> Option<StaticAction> {
+fn static_action(field: &Field<'_>, authority: &Mapping<'_>, report: &mut Report) -> Option<StaticAction> {
     if let Some(ctlog) = authority.field("ctlog") {
         ctlog.error(
             report,
@@ -336,9 +270,7 @@ fn static_action(
         None => None,
     };
     match action.text(report)? {
-        "fail" => Some(StaticAction::Fail {
-            message: message.map(|(text, _)| text),
-        }),
+        "fail" => Some(StaticAction::Fail { message: message.map(|(text, _)| text) }),
         "pass" => {
             if let Some((_, message)) = message {
                 message.error(

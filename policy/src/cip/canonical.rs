@@ -35,19 +35,10 @@ struct AuthorityForm<'p> {
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum KindForm<'p> {
-    Keyless {
-        identities: Vec<[PatternForm<'p>; 2]>,
-        ignore_sct: bool,
-    },
-    Key {
-        pem: &'p str,
-        hash: &'static str,
-        log: bool,
-    },
+    Keyless { identities: Vec<[PatternForm<'p>; 2]>, ignore_sct: bool },
+    Key { pem: &'p str, hash: &'static str, log: bool },
     Pass,
-    Fail {
-        message: Option<&'p str>,
-    },
+    Fail { message: Option<&'p str> },
 }
 
 #[derive(Serialize)]
@@ -63,18 +54,9 @@ pub(super) fn form(name: &str, mode: Mode, globs: &[Glob], authorities: &[Author
     globs.dedup();
     let authorities = authorities
         .iter()
-        .map(|authority| AuthorityForm {
-            name: &authority.name,
-            kind: kind(&authority.kind),
-        })
+        .map(|authority| AuthorityForm { name: &authority.name, kind: kind(&authority.kind) })
         .collect();
-    let form = Form {
-        version: VERSION,
-        name,
-        mode: mode.as_str(),
-        globs,
-        authorities,
-    };
+    let form = Form { version: VERSION, name, mode: mode.as_str(), globs, authorities };
     serde_json::to_vec(&form).expect("texts, booleans and lists of them are always JSON")
 }
 
@@ -88,15 +70,9 @@ fn kind(kind: &AuthorityKind) -> KindForm<'_> {
                 .collect(),
             ignore_sct: keyless.ignore_sct,
         },
-        AuthorityKind::Key(key) => KindForm::Key {
-            pem: &key.pem,
-            hash: key.hash.as_str(),
-            log: key.log,
-        },
+        AuthorityKind::Key(key) => KindForm::Key { pem: &key.pem, hash: key.hash.as_str(), log: key.log },
         AuthorityKind::Static(StaticAction::Pass) => KindForm::Pass,
-        AuthorityKind::Static(StaticAction::Fail { message }) => KindForm::Fail {
-            message: message.as_deref(),
-        },
+        AuthorityKind::Static(StaticAction::Fail { message }) => KindForm::Fail { message: message.as_deref() },
     }
 }
 

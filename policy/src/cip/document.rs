@@ -11,17 +11,11 @@ use crate::{
     policy_set::{LoadContext, Mode, Policy},
 };
 
-const API_VERSIONS: [&str; 2] = [
-    "policy.sigstore.dev/v1alpha1",
-    "policy.sigstore.dev/v1beta1",
-];
+const API_VERSIONS: [&str; 2] = ["policy.sigstore.dev/v1alpha1", "policy.sigstore.dev/v1beta1"];
 const ANNOTATION_PREFIX: &str = "pratique.dev/";
 
-const DOCUMENT: Schema = Schema {
-    known: &["apiVersion", "kind", "metadata", "spec"],
-    refused: &[],
-    ignored: &["status"],
-};
+const DOCUMENT: Schema =
+    Schema { known: &["apiVersion", "kind", "metadata", "spec"], refused: &[], ignored: &["status"] };
 
 const METADATA: Schema = Schema {
     known: &["name", "annotations", "labels"],
@@ -52,29 +46,17 @@ const SPEC: Schema = Schema {
     ignored: &["policy"],
 };
 
-const IMAGE: Schema = Schema {
-    known: &["glob"],
-    refused: &[],
-    ignored: &[],
-};
+const IMAGE: Schema = Schema { known: &["glob"], refused: &[], ignored: &[] };
 
 /// Reads one document; `None` where it is flawed, which is then reported.
-pub(super) fn policy(
-    node: &Node,
-    context: &LoadContext<'_>,
-    report: &mut Report,
-) -> Option<Policy> {
+pub(super) fn policy(node: &Node, context: &LoadContext<'_>, report: &mut Report) -> Option<Policy> {
     let document = Field::document(node);
     let document = envelope(&document, report)?;
     let name = document
         .required(report, "metadata", "write metadata: with a name: below it")
         .and_then(|metadata| name(&metadata, report));
     let spec = document
-        .required(
-            report,
-            "spec",
-            "write spec: with images: and authorities: below it",
-        )?
+        .required(report, "spec", "write spec: with images: and authorities: below it")?
         .mapping(report, &SPEC)?;
     if let Some(policy) = spec.field("policy") {
         refuse_content_policy(&policy, report);
@@ -82,52 +64,26 @@ pub(super) fn policy(
     let mode = mode(&spec, report);
     let globs = globs(&spec, context, report);
     let authorities = spec
-        .required(
-            report,
-            "authorities",
-            "list at least one authority: key, keyless or static",
-        )
+        .required(report, "authorities", "list at least one authority: key, keyless or static")
         .map(|field| authorities::read(&field, context, report));
     let (name, mode, (authorities, places)) = (name?, mode?, authorities?);
     if globs.is_empty() || authorities.is_empty() {
         return None;
     }
     let canonical = canonical::form(&name, mode, &globs, &authorities);
-    Some(Policy {
-        name,
-        mode,
-        globs,
-        authorities,
-        places,
-        canonical,
-        place: report.place(node.line),
-    })
+    Some(Policy { name, mode, globs, authorities, places, canonical, place: report.place(node.line) })
 }
 
 fn envelope<'n>(document: &Field<'n>, report: &mut Report) -> Option<Mapping<'n>> {
-    let kind = document
-        .entries()
-        .into_iter()
-        .find(|(key, _)| *key == "kind")
-        .map(|(_, field)| field);
+    let kind = document.entries().into_iter().find(|(key, _)| *key == "kind").map(|(_, field)| field);
     let hint = match kind.as_ref().and_then(Field::text_if_any) {
         Some("ClusterImagePolicy") | None => {
             let mapping = document.mapping(report, &DOCUMENT)?;
-            mapping
-                .required(report, "kind", "write kind: ClusterImagePolicy")?
-                .text(report)?;
-            let version = mapping.required(
-                report,
-                "apiVersion",
-                "write apiVersion: policy.sigstore.dev/v1beta1",
-            )?;
+            mapping.required(report, "kind", "write kind: ClusterImagePolicy")?.text(report)?;
+            let version = mapping.required(report, "apiVersion", "write apiVersion: policy.sigstore.dev/v1beta1")?;
             let written = version.text(report)?;
             if !API_VERSIONS.contains(&written) {
-                let what = format!(
-                    "is {}; expected {}",
-                    shown(written),
-                    API_VERSIONS.join(" or ")
-                );
+                let what = format!("is {}; expected {}", shown(written), API_VERSIONS.join(" or "));
                 version.error(report, what, Some("both versions have the same fields"));
                 return None;
             }
@@ -142,22 +98,14 @@ fn envelope<'n>(document: &Field<'n>, report: &mut Report) -> Option<Mapping<'n>
     };
     let kind = kind?;
     let written = shown(kind.text_if_any().unwrap_or_default());
-    kind.error(
-        report,
-        format!("is {written}; expected ClusterImagePolicy"),
-        Some(hint),
-    );
+    kind.error(report, format!("is {written}; expected ClusterImagePolicy"), Some(hint));
     None
 }
 
 fn name(metadata: &Field<'_>, report: &mut Report) -> Option<String> {
     let metadata = metadata.mapping(report, &METADATA)?;
     for key in ["annotations", "labels"] {
-        for (key, entry) in metadata
-            .field(key)
-            .map(|field| field.entries())
-            .unwrap_or_default()
-        {
+        for (key, entry) in metadata.field(key).map(|field| field.entries()).unwrap_or_default() {
             if key.to_ascii_lowercase().starts_with(ANNOTATION_PREFIX) {
                 entry.error(
                     report,
@@ -167,25 +115,18 @@ fn name(metadata: &Field<'_>, report: &mut Report) -> Option<String> {
             }
         }
     }
-    let name = metadata.required(
-        report,
-        "name",
-        "write a name, as it shall appear in refusals",
-    )?;
+    let name = metadata.required(report, "name", "write a name, as it shall appear in refusals")?;
     let written = name.text(report)?;
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     let mut chars = written.chars();
-    if written.len() > 253
-        || !edge(chars.next())
-        || !edge(written.chars().next_back())
-        || !chars.all(inner)
-    {
-        let what = format!(
-            "is {}; expected lower-case letters, digits, - and .",
-            shown(written)
+    if written.len() > 253 || !edge(chars.next()) || !edge(written.chars().next_back()) || !chars.all(inner) {
+        let what = format!("is {}; expected lower-case letters, digits, - and .", shown(written));
+        name.error(
+            report,
+            what,
+            Some("a cluster takes no other name: letter or digit at both ends, 253 characters at most"),
         );
-        name.error(report, what, Some("a cluster takes no other name: letter or digit at both ends, 253 characters at most"));
         return None;
     }
     Some(written.to_owned())
@@ -198,11 +139,7 @@ fn mode(spec: &Mapping<'_>, report: &mut Report) -> Option<Mode> {
     match field.text(report)? {
         "enforce" => Some(Mode::Enforce),
         "warn" => {
-            report.weakened(
-                field.line,
-                &field.path,
-                "warn: images that fail this policy are served, with a warning",
-            );
+            report.weakened(field.line, &field.path, "warn: images that fail this policy are served, with a warning");
             Some(Mode::Warn)
         }
         other => {
@@ -214,18 +151,12 @@ fn mode(spec: &Mapping<'_>, report: &mut Report) -> Option<Mode> {
 }
 
 fn globs(spec: &Mapping<'_>, context: &LoadContext<'_>, report: &mut Report) -> Vec<Glob> {
-    let Some(images) = spec.required(
-        report,
-        "images",
-        "list at least one glob, as - glob: cgr.dev/chainguard/**",
-    ) else {
+    let Some(images) = spec.required(report, "images", "list at least one glob, as - glob: cgr.dev/chainguard/**")
+    else {
         return Vec::new();
     };
     let items = images.list(report, "image with its glob");
-    items
-        .iter()
-        .filter_map(|image| glob(image, context, report))
-        .collect()
+    items.iter().filter_map(|image| glob(image, context, report)).collect()
 }
 
 fn glob(image: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> Option<Glob> {
@@ -238,10 +169,7 @@ fn glob(image: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> Op
         }
         Err(error) => {
             let hint = match &error {
-                GlobError::MatchesNothing {
-                    instead: Some(instead),
-                    ..
-                } => format!("write {instead}"),
+                GlobError::MatchesNothing { instead: Some(instead), .. } => format!("write {instead}"),
                 GlobError::MatchesNothing { instead: None, .. }
                 | GlobError::Empty
                 | GlobError::TooLong { .. }
@@ -257,16 +185,10 @@ fn glob(image: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> Op
 
 fn note_glob(field: &Field<'_>, glob: &Glob, context: &LoadContext<'_>, report: &mut Report) {
     if let Some(host) = glob.open_ended_host() {
-        let what = format!(
-            "\"{glob}\" matches images of every host whose name begins with \"{host}\", strangers' too"
-        );
+        let what = format!("\"{glob}\" matches images of every host whose name begins with \"{host}\", strangers' too");
         report.note(field.line, &field.path, &what);
     }
-    if !context
-        .upstreams
-        .iter()
-        .any(|upstream| glob.may_match_upstream(upstream))
-    {
+    if !context.upstreams.iter().any(|upstream| glob.may_match_upstream(upstream)) {
         let what = format!("\"{glob}\" matches no image of a configured upstream");
         report.note(field.line, &field.path, &what);
     }
@@ -291,28 +213,18 @@ pub(super) fn refuse_content_policy(policy: &Field<'_>, report: &mut Report) {
     }
 }
 
-fn refusal_in_content_policy(
-    key: &str,
-    written: Option<&str>,
-) -> Option<(&'static str, &'static str)> {
-    let no_workload =
-        "a registry does not know the workload: leave this policy to the cluster's controller";
+fn refusal_in_content_policy(key: &str, written: Option<&str>) -> Option<(&'static str, &'static str)> {
+    let no_workload = "a registry does not know the workload: leave this policy to the cluster's controller";
     match (key, written) {
         ("type", Some("cue")) => Some((
             "is cue, which is not supported; expected rego",
             "write it as Rego: package sigstore, with a rule isCompliant",
         )),
-        ("remote", _) => Some((
-            "is not supported: policies are not fetched",
-            "write the policy's text into data",
-        )),
-        ("configMapRef", _) => Some((
-            "is not supported: there is no cluster to ask",
-            "write the policy's text into data",
-        )),
-        ("includeSpec" | "includeObjectMeta" | "includeTypeMeta", _) => {
-            Some(("is not supported", no_workload))
+        ("remote", _) => Some(("is not supported: policies are not fetched", "write the policy's text into data")),
+        ("configMapRef", _) => {
+            Some(("is not supported: there is no cluster to ask", "write the policy's text into data"))
         }
+        ("includeSpec" | "includeObjectMeta" | "includeTypeMeta", _) => Some(("is not supported", no_workload)),
         _ => None,
     }
 }

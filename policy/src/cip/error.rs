@@ -43,11 +43,7 @@ pub struct LoadErrors(Vec<LoadError>);
 impl LoadErrors {
     /// `Ok` exactly where there is nothing to tell.
     pub(crate) fn unless_empty(errors: Vec<LoadError>) -> Result<(), Self> {
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Self(errors))
-        }
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
     }
 
     /// Each of them, in the order of files and lines.

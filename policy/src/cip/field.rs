@@ -31,11 +31,7 @@ pub(super) struct Refused {
 impl<'n> Field<'n> {
     /// A whole document.
     pub(super) fn document(node: &'n Node) -> Self {
-        Self {
-            path: String::new(),
-            line: node.line,
-            node,
-        }
+        Self { path: String::new(), line: node.line, node }
     }
 
     pub(super) fn error(&self, report: &mut Report, what: impl AsRef<str>, hint: Option<&str>) {
@@ -50,11 +46,7 @@ impl<'n> Field<'n> {
             self.unexpected(report, &expected, hint);
             return None;
         };
-        let mapping = Mapping {
-            path: self.path.clone(),
-            line: self.line,
-            entries,
-        };
+        let mapping = Mapping { path: self.path.clone(), line: self.line, entries };
         for entry in entries {
             mapping.check_key(entry, report, schema);
         }
@@ -66,15 +58,9 @@ impl<'n> Field<'n> {
         let Value::Map(entries) = &self.node.value else {
             return Vec::new();
         };
-        let field = |entry: &'n Entry| Field {
-            path: join(&self.path, &entry.key),
-            line: entry.line,
-            node: &entry.node,
-        };
-        entries
-            .iter()
-            .map(|entry| (entry.key.as_str(), field(entry)))
-            .collect()
+        let field =
+            |entry: &'n Entry| Field { path: join(&self.path, &entry.key), line: entry.line, node: &entry.node };
+        entries.iter().map(|entry| (entry.key.as_str(), field(entry))).collect()
     }
 
     /// Whether it is there without saying anything: `{}` or nothing behind the colon.
@@ -102,11 +88,8 @@ impl<'n> Field<'n> {
         let Value::List(items) = &self.node.value else {
             return Vec::new();
         };
-        let field = |(index, node): (usize, &'n Node)| Field {
-            path: format!("{}[{index}]", self.path),
-            line: node.line,
-            node,
-        };
+        let field =
+            |(index, node): (usize, &'n Node)| Field { path: format!("{}[{index}]", self.path), line: node.line, node };
         items.iter().enumerate().map(field).collect()
     }
 
@@ -132,11 +115,7 @@ impl<'n> Field<'n> {
         if let Value::Bool(value) = &self.node.value {
             return Some(*value);
         }
-        self.unexpected(
-            report,
-            "expected true or false",
-            "write true or false without quotes, or leave the field out",
-        );
+        self.unexpected(report, "expected true or false", "write true or false without quotes, or leave the field out");
         None
     }
 
@@ -167,11 +146,7 @@ pub(super) struct Mapping<'n> {
 impl<'n> Mapping<'n> {
     pub(super) fn field(&self, key: &str) -> Option<Field<'n>> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        Some(Field {
-            path: join(&self.path, key),
-            line: entry.line,
-            node: &entry.node,
-        })
+        Some(Field { path: join(&self.path, key), line: entry.line, node: &entry.node })
     }
 
     /// A field that must be there.
@@ -184,34 +159,17 @@ impl<'n> Mapping<'n> {
     }
 
     /// The one field of several that is there; none or more is a flaw.
-    pub(super) fn exactly_one(
-        &self,
-        report: &mut Report,
-        keys: &[&'static str],
-    ) -> Option<(&'static str, Field<'n>)> {
-        let written: Vec<_> = keys
-            .iter()
-            .filter_map(|key| Some((*key, self.field(key)?)))
-            .collect();
+    pub(super) fn exactly_one(&self, report: &mut Report, keys: &[&'static str]) -> Option<(&'static str, Field<'n>)> {
+        let written: Vec<_> = keys.iter().filter_map(|key| Some((*key, self.field(key)?))).collect();
         if let [(key, field)] = written.as_slice() {
             return Some((key, field.clone()));
         }
         let names: Vec<_> = written.iter().map(|(key, _)| *key).collect();
         let (what, hint) = if names.is_empty() {
-            (
-                format!("has none of {}; expected exactly one", listed(keys)),
-                "write one of them",
-            )
+            (format!("has none of {}; expected exactly one", listed(keys)), "write one of them")
         } else {
-            let what = format!(
-                "has {}; expected exactly one of {}",
-                names.join(" and "),
-                listed(keys)
-            );
-            (
-                what,
-                "several that shall each suffice are several entries of the list",
-            )
+            let what = format!("has {}; expected exactly one of {}", names.join(" and "), listed(keys));
+            (what, "several that shall each suffice are several entries of the list")
         };
         report.error(self.line, &self.path, what, Some(hint));
         None
@@ -253,10 +211,7 @@ pub(super) fn listed(names: &[&str]) -> String {
 }
 
 fn join(path: &str, key: &str) -> String {
-    let plain = !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     match (path.is_empty(), plain) {
         (true, true) => key.to_owned(),
         (false, true) => format!("{path}.{key}"),

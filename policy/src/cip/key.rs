@@ -42,14 +42,7 @@ pub(super) fn read(field: &Field<'_>, log: bool, report: &mut Report) -> Option<
         return None;
     };
     match normalized(data.text(report)?) {
-        Ok(pem) => Some((
-            Key {
-                pem,
-                hash: hash?,
-                log,
-            },
-            data.line,
-        )),
+        Ok(pem) => Some((Key { pem, hash: hash?, log }, data.line)),
         Err((what, hint)) => {
             data.error(report, what, Some(hint));
             None
@@ -66,11 +59,7 @@ fn hash(field: &Field<'_>, report: &mut Report) -> Option<HashAlgorithm> {
         "sha512" => Some(HashAlgorithm::Sha512),
         _ => {
             let what = format!("is {}; expected sha256, sha384 or sha512", shown(written));
-            field.error(
-                report,
-                what,
-                Some("leave it out for sha256; sha224 is not supported"),
-            );
+            field.error(report, what, Some("leave it out for sha256; sha224 is not supported"));
             None
         }
     }
@@ -86,16 +75,12 @@ fn normalized(data: &str) -> Result<String, Flaw> {
     if blocks > 1 {
         let hint = "keep one key; for several, write an authority for each (any of them suffices)";
         return Err((
-            format!(
-                "holds {blocks} PEM blocks, of which the controller reads only the first; expected one"
-            ),
+            format!("holds {blocks} PEM blocks, of which the controller reads only the first; expected one"),
             hint,
         ));
     }
     let data = data.trim();
-    let opened = data
-        .strip_prefix("-----BEGIN ")
-        .and_then(|rest| rest.split_once("-----"));
+    let opened = data.strip_prefix("-----BEGIN ").and_then(|rest| rest.split_once("-----"));
     let Some((label, rest)) = opened else {
         return Err(("is not one PEM block and nothing else".to_owned(), whole));
     };
@@ -107,13 +92,7 @@ fn normalized(data: &str) -> Result<String, Flaw> {
             }
             _ => whole,
         };
-        return Err((
-            format!(
-                "is a PEM block {}; expected PUBLIC KEY or RSA PUBLIC KEY",
-                shown(label)
-            ),
-            hint,
-        ));
+        return Err((format!("is a PEM block {}; expected PUBLIC KEY or RSA PUBLIC KEY", shown(label)), hint));
     }
     let Some(body) = rest.strip_suffix(format!("-----END {label}-----").as_str()) else {
         return Err((format!("does not end in -----END {label}-----"), whole));

@@ -81,26 +81,15 @@ fn malformed(error: &Error) -> Malformed {
     let line = error.location().map_or(0, |location| location.line());
     let (what, hint) = match innermost(error) {
         Error::DuplicateMappingKey { key, .. } => {
-            let key = key
-                .as_deref()
-                .map_or_else(String::new, |key| format!(" \"{key}\""));
-            (
-                format!("the key{key} is there twice"),
-                "keep one of the two",
-            )
+            let key = key.as_deref().map_or_else(String::new, |key| format!(" \"{key}\""));
+            (format!("the key{key} is there twice"), "keep one of the two")
         }
-        Error::MergeKeyNotAllowed { .. } => (
-            "merge keys (<<) are not read".to_owned(),
-            "write the fields out",
-        ),
+        Error::MergeKeyNotAllowed { .. } => ("merge keys (<<) are not read".to_owned(), "write the fields out"),
         Error::Budget { .. }
         | Error::AliasReplayLimitExceeded { .. }
         | Error::AliasReplayStackDepthExceeded { .. }
         | Error::AliasExpansionLimitExceeded { .. } => (
-            format!(
-                "is larger or deeper than a policy file may be: {}",
-                one_line(error)
-            ),
+            format!("is larger or deeper than a policy file may be: {}", one_line(error)),
             "spread the policies over several files, and write aliases out",
         ),
         _ => (
@@ -114,29 +103,20 @@ fn malformed(error: &Error) -> Malformed {
 /// The error itself, without what an alias or an excerpt adds around it.
 fn innermost(error: &Error) -> &Error {
     let error = error.without_snippet();
-    if let Error::AliasError { error, .. } = error {
-        innermost(error)
-    } else {
-        error
-    }
+    if let Error::AliasError { error, .. } = error { innermost(error) } else { error }
 }
 
 /// The parser's words, without the place: that stands before them.
 fn one_line(error: &Error) -> String {
     let text = innermost(error).to_string();
-    let words = text
-        .split_once(" at line ")
-        .map_or(text.as_str(), |(words, _)| words);
+    let words = text.split_once(" at line ").map_or(text.as_str(), |(words, _)| words);
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
-        Ok(Self {
-            line: spanned.referenced.line(),
-            value: spanned.value,
-        })
+        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
     }
 }
 
@@ -203,16 +183,9 @@ impl<'de> Visitor<'de> for AnyValue {
         let mut map: Vec<Entry> = Vec::new();
         while let Some(key) = entries.next_key::<Spanned<String>>()? {
             if map.iter().any(|entry| entry.key == key.value) {
-                return Err(A::Error::custom(format!(
-                    "the key \"{}\" is there twice",
-                    key.value
-                )));
+                return Err(A::Error::custom(format!("the key \"{}\" is there twice", key.value)));
             }
-            map.push(Entry {
-                key: key.value,
-                line: key.referenced.line(),
-                node: entries.next_value()?,
-            });
+            map.push(Entry { key: key.value, line: key.referenced.line(), node: entries.next_value()? });
         }
         Ok(Value::Map(map))
     }

@@ -19,28 +19,15 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(file: &str) -> Self {
-        Self {
-            file: Arc::from(file),
-            errors: Vec::new(),
-            notes: Vec::new(),
-        }
+        Self { file: Arc::from(file), errors: Vec::new(), notes: Vec::new() }
     }
 
     pub(super) fn place(&self, line: u64) -> Place {
-        Place {
-            file: Arc::clone(&self.file),
-            line,
-        }
+        Place { file: Arc::clone(&self.file), line }
     }
 
     /// `what` is one clause: what is written, and what is expected.
-    pub(super) fn error(
-        &mut self,
-        line: u64,
-        field: &str,
-        what: impl AsRef<str>,
-        hint: Option<&str>,
-    ) {
+    pub(super) fn error(&mut self, line: u64, field: &str, what: impl AsRef<str>, hint: Option<&str>) {
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(LoadError {
                 place: self.place(line),
@@ -53,14 +40,12 @@ impl Report {
 
     /// A line for the start-up log.
     pub(super) fn note(&mut self, line: u64, field: &str, what: &str) {
-        self.notes
-            .push(format!("{}: {field}: {what}", self.place(line)));
+        self.notes.push(format!("{}: {field}: {what}", self.place(line)));
     }
 
     /// A weakening in force: a line that is recognised by its first word, as the configuration's are.
     pub(super) fn weakened(&mut self, line: u64, field: &str, what: &str) {
-        self.notes
-            .push(format!("weakened: {}: {field}: {what}", self.place(line)));
+        self.notes.push(format!("weakened: {}: {field}: {what}", self.place(line)));
     }
 
     pub(super) fn into_parts(self) -> (Vec<LoadError>, Vec<String>) {

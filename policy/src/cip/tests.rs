@@ -19,11 +19,7 @@ Q0sDTx7uIxKALbQZX5o0rWrU77f5I8VQoAGZwZMx7wL15vV7xNllm1cJCA==
 
 fn sources(texts: &[&str]) -> Vec<SourceText> {
     let named = |(index, text): (usize, &&str)| SourceText {
-        name: if index == 0 {
-            "own.yaml".to_owned()
-        } else {
-            format!("own-{}.yaml", index + 1)
-        },
+        name: if index == 0 { "own.yaml".to_owned() } else { format!("own-{}.yaml", index + 1) },
         text: (*text).to_owned(),
     };
     texts.iter().enumerate().map(named).collect()
@@ -31,14 +27,7 @@ fn sources(texts: &[&str]) -> Vec<SourceText> {
 
 fn load_as(texts: &[&str], custom_trust_root: bool) -> Result<Loaded, LoadErrors> {
     let upstreams = ["cgr.dev".parse().unwrap(), "ghcr.io".parse().unwrap()];
-    PolicySet::load(
-        &sources(texts),
-        &LoadContext {
-            upstreams: &upstreams,
-            no_match: NoMatch::Deny,
-            custom_trust_root,
-        },
-    )
+    PolicySet::load(&sources(texts), &LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root })
 }
 
 fn load(text: &str) -> Result<Loaded, LoadErrors> {
@@ -55,10 +44,7 @@ fn flaws(text: &str) -> String {
 
 /// What is said at start-up of a text that loads.
 fn notes(text: &str) -> String {
-    load(text)
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .notes
-        .join("\n")
+    load(text).unwrap_or_else(|errors| panic!("{errors}")).notes.join("\n")
 }
 
 /// A policy whose only authority is `authority`, written as YAML without indentation; it begins on line 9.
@@ -80,10 +66,7 @@ spec:
 
 /// A policy whose only authority is keyless with this identity; it begins on line 11.
 fn with_identity(identity: &str) -> String {
-    with_authority(&format!(
-        "keyless:\n  identities:\n    - {}",
-        identity.replace('\n', "\n      ")
-    ))
+    with_authority(&format!("keyless:\n  identities:\n    - {}", identity.replace('\n', "\n      ")))
 }
 
 /// A sound policy but for the glob, on line 7.

@@ -17,10 +17,7 @@ pub(super) struct Possible {
 impl Possible {
     pub(super) fn new(tokens: Vec<Token>) -> Self {
         let digest_fits = digest_fits(&tokens);
-        Self {
-            tokens,
-            digest_fits,
-        }
+        Self { tokens, digest_fits }
     }
 
     /// Whether some `<host>/<path>@<digest>` matches.
@@ -32,33 +29,20 @@ impl Possible {
             _ => {
                 self.reaches_a_digest(self.start(), Place::HostStart { qualified: false })
                     || self.can_match_an_image_of("localhost")
-                    || upstreams
-                        .iter()
-                        .any(|upstream| self.can_match_an_image_of(upstream.canonical()))
+                    || upstreams.iter().any(|upstream| self.can_match_an_image_of(upstream.canonical()))
             }
         }
     }
 
     /// Whether some image of this host matches; the host is given by its canonical name.
     pub(super) fn can_match_an_image_of(&self, host: &str) -> bool {
-        let positions = host
-            .bytes()
-            .chain([b'/'])
-            .fold(self.start(), |positions, byte| self.after(&positions, byte));
-        self.reaches_a_digest(
-            positions,
-            Place::ComponentStart {
-                enough: host != DOCKER_HUB,
-            },
-        )
+        let positions = host.bytes().chain([b'/']).fold(self.start(), |positions, byte| self.after(&positions, byte));
+        self.reaches_a_digest(positions, Place::ComponentStart { enough: host != DOCKER_HUB })
     }
 
     /// Whether some digest of this repository matches; the repository is given by its canonical name.
     pub(super) fn can_match_a_digest_of(&self, repository: &str) -> bool {
-        let ends = repository
-            .bytes()
-            .chain([b'@'])
-            .fold(self.start(), |positions, byte| self.after(&positions, byte));
+        let ends = repository.bytes().chain([b'@']).fold(self.start(), |positions, byte| self.after(&positions, byte));
         self.reaches_a_digest(ends, Place::Digest)
     }
 
@@ -69,11 +53,8 @@ impl Possible {
 
     /// Positions when one more byte is consumed.
     fn after(&self, positions: &BTreeSet<usize>, byte: u8) -> BTreeSet<usize> {
-        let next = positions
-            .iter()
-            .filter_map(|position| step(&self.tokens, *position, byte));
-        next.flat_map(|position| self.with_skipped(position))
-            .collect()
+        let next = positions.iter().filter_map(|position| step(&self.tokens, *position, byte));
+        next.flat_map(|position| self.with_skipped(position)).collect()
     }
 
     /// A wildcard may stand for nothing: the position behind it is reached with it. (Never two wildcards in a row.)
@@ -84,10 +65,7 @@ impl Possible {
 
     /// Whether a name that stands at `place`, with the glob at one of `positions`, can be carried on to a digest.
     fn reaches_a_digest(&self, positions: BTreeSet<usize>, place: Place) -> bool {
-        let mut seen: BTreeSet<_> = positions
-            .into_iter()
-            .map(|position| (position, place))
-            .collect();
+        let mut seen: BTreeSet<_> = positions.into_iter().map(|position| (position, place)).collect();
         let mut open: Vec<_> = seen.iter().copied().collect();
         while let Some((position, place)) = open.pop() {
             if place == Place::Digest {
@@ -97,16 +75,10 @@ impl Possible {
                 continue;
             }
             for byte in bytes_to_try(&self.tokens, position) {
-                let (Some(next), Some(place)) =
-                    (step(&self.tokens, position, *byte), place.after(*byte))
-                else {
+                let (Some(next), Some(place)) = (step(&self.tokens, position, *byte), place.after(*byte)) else {
                     continue;
                 };
-                open.extend(
-                    self.with_skipped(next)
-                        .map(|next| (next, place))
-                        .filter(|state| seen.insert(*state)),
-                );
+                open.extend(self.with_skipped(next).map(|next| (next, place)).filter(|state| seen.insert(*state)));
             }
         }
         false
@@ -121,10 +93,7 @@ const HEX_BYTES: &[u8] = b"0123456789abcdef";
 const ALGORITHMS: [(&str, usize); 2] = [("sha256:", 64), ("sha512:", 128)];
 
 fn is_wildcard(tokens: &[Token], position: usize) -> bool {
-    matches!(
-        tokens.get(position),
-        Some(Token::WithinSegment | Token::Anything)
-    )
+    matches!(tokens.get(position), Some(Token::WithinSegment | Token::Anything))
 }
 
 fn step(tokens: &[Token], position: usize, byte: u8) -> Option<usize> {
@@ -164,17 +133,10 @@ fn digest_fits(tokens: &[Token]) -> Vec<bool> {
         let hex = std::iter::repeat_n(HEX_BYTES, hex_len);
         for bytes in hex.chain(algorithm.as_bytes().chunks(1).rev()) {
             later = positions(tokens, |position| {
-                bytes
-                    .iter()
-                    .filter_map(|byte| step(tokens, position, *byte))
-                    .any(|next| later.get(next) == Some(&true))
+                bytes.iter().filter_map(|byte| step(tokens, position, *byte)).any(|next| later.get(next) == Some(&true))
             });
         }
-        fits = fits
-            .iter()
-            .zip(later)
-            .map(|(before, now)| *before || now)
-            .collect();
+        fits = fits.iter().zip(later).map(|(before, now)| *before || now).collect();
     }
     fits
 }
@@ -214,11 +176,9 @@ enum Place {
 impl Place {
     fn after(self, byte: u8) -> Option<Self> {
         match self {
-            Self::HostStart { .. }
-            | Self::Host { .. }
-            | Self::HostDash { .. }
-            | Self::PortStart
-            | Self::Port => self.after_in_host(byte),
+            Self::HostStart { .. } | Self::Host { .. } | Self::HostDash { .. } | Self::PortStart | Self::Port => {
+                self.after_in_host(byte)
+            }
             Self::ComponentStart { enough }
             | Self::Component { enough }
             | Self::AfterDot { enough }
@@ -232,20 +192,14 @@ impl Place {
     fn after_in_host(self, byte: u8) -> Option<Self> {
         match (self, byte) {
             (
-                Self::HostStart { qualified }
-                | Self::Host { qualified }
-                | Self::HostDash { qualified },
+                Self::HostStart { qualified } | Self::Host { qualified } | Self::HostDash { qualified },
                 b'a'..=b'z' | b'0'..=b'9',
             ) => Some(Self::Host { qualified }),
-            (Self::Host { qualified } | Self::HostDash { qualified }, b'-') => {
-                Some(Self::HostDash { qualified })
-            }
+            (Self::Host { qualified } | Self::HostDash { qualified }, b'-') => Some(Self::HostDash { qualified }),
             (Self::Host { .. }, b'.') => Some(Self::HostStart { qualified: true }),
             (Self::Host { .. }, b':') => Some(Self::PortStart),
             (Self::PortStart | Self::Port, b'0'..=b'9') => Some(Self::Port),
-            (Self::Host { qualified: true } | Self::Port, b'/') => {
-                Some(Self::ComponentStart { enough: true })
-            }
+            (Self::Host { qualified: true } | Self::Port, b'/') => Some(Self::ComponentStart { enough: true }),
             _ => None,
         }
     }
@@ -255,9 +209,7 @@ impl Place {
             (Self::Component { .. }, b'.') => Some(Self::AfterDot { enough }),
             (Self::Component { .. }, b'_') => Some(Self::AfterUnderscore { enough }),
             (Self::AfterUnderscore { .. }, b'_') => Some(Self::AfterUnderscores { enough }),
-            (Self::Component { .. } | Self::AfterDash { .. }, b'-') => {
-                Some(Self::AfterDash { enough })
-            }
+            (Self::Component { .. } | Self::AfterDash { .. }, b'-') => Some(Self::AfterDash { enough }),
             (Self::Component { .. }, b'/') => Some(Self::ComponentStart { enough: true }),
             (Self::Component { .. }, b'@') if enough => Some(Self::Digest),
             (_, b'a'..=b'z' | b'0'..=b'9') => Some(Self::Component { enough }),

@@ -6,18 +6,12 @@ use super::{is_allowed, possible::Possible, tokens};
 
 /// A glob that can match some image and is nearest to what was written.
 pub(super) fn instead_of(written: &str, upstreams: &[UpstreamName]) -> Option<String> {
-    let plain = written
-        .trim_start_matches("https://")
-        .trim_start_matches("http://")
-        .to_ascii_lowercase();
+    let plain = written.trim_start_matches("https://").trim_start_matches("http://").to_ascii_lowercase();
     let name = with_known_host(&plain, upstreams);
     let below = format!("{}/**", without_tag(&name).trim_end_matches('/'));
-    [name.clone(), with_digest(&name), below]
-        .into_iter()
-        .find(|candidate| {
-            candidate.chars().all(is_allowed)
-                && Possible::new(tokens(candidate)).can_match_an_image(upstreams)
-        })
+    [name.clone(), with_digest(&name), below].into_iter().find(|candidate| {
+        candidate.chars().all(is_allowed) && Possible::new(tokens(candidate)).can_match_an_image(upstreams)
+    })
 }
 
 /// Docker Hub is spelled `index.docker.io`, and its one-component paths have `library/` before them.
@@ -35,11 +29,7 @@ fn with_known_host(name: &str, upstreams: &[UpstreamName]) -> String {
         _ if is_host => return name.to_owned(),
         _ => name,
     };
-    let library = if path.contains('/') || path.contains("**") {
-        ""
-    } else {
-        "library/"
-    };
+    let library = if path.contains('/') || path.contains("**") { "" } else { "library/" };
     format!("index.docker.io/{library}{path}")
 }
 

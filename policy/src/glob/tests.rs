@@ -18,9 +18,7 @@ fn image(repository: &str) -> String {
 /// What was written for a glob that matches nothing, and what is suggested in its place.
 fn instead_of(text: &str) -> String {
     match Glob::parse(text, &["registry".parse().unwrap()]) {
-        Err(GlobError::MatchesNothing { instead, .. }) => {
-            instead.unwrap_or_else(|| "nothing".to_owned())
-        }
+        Err(GlobError::MatchesNothing { instead, .. }) => instead.unwrap_or_else(|| "nothing".to_owned()),
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -63,22 +61,10 @@ fn globs_match_as_in_admission() {
         ("ghcr.io/foo/***", "ghcr.io/foo/bar", true),
         ("localhost/**", "localhost/x", true),
         ("cgr.dev/chainguard/**", "cgr.dev/chainguard/nginx", true),
-        (
-            "cgr.dev/chainguard/**",
-            "cgr.dev/chainguard-evil/nginx",
-            false,
-        ),
-        (
-            "cgr.dev/chainguard/**",
-            "evil.dev/cgr.dev/chainguard/nginx",
-            false,
-        ),
+        ("cgr.dev/chainguard/**", "cgr.dev/chainguard-evil/nginx", false),
+        ("cgr.dev/chainguard/**", "evil.dev/cgr.dev/chainguard/nginx", false),
     ] {
-        assert_eq!(
-            glob(text).matches(&image(repository)),
-            expected,
-            "{text} on {repository}"
-        );
+        assert_eq!(glob(text).matches(&image(repository)), expected, "{text} on {repository}");
     }
 }
 
@@ -98,10 +84,7 @@ fn globs_that_match_no_image_are_refused_with_the_glob_to_write() {
         ("docker.io/nginx", "index.docker.io/library/nginx@*"),
         ("docker.io/*", "index.docker.io/library/*"),
         ("index.docker.io/nginx@*", "index.docker.io/library/nginx@*"),
-        (
-            "index.docker.io/library/foo:latest",
-            "index.docker.io/library/foo@*",
-        ),
+        ("index.docker.io/library/foo:latest", "index.docker.io/library/foo@*"),
         ("busybox*", "index.docker.io/library/busybox*"),
         ("myuser/myapp*", "index.docker.io/myuser/myapp*"),
         ("foo", "index.docker.io/library/foo@*"),
@@ -117,10 +100,7 @@ fn globs_that_match_no_image_are_refused_with_the_glob_to_write() {
         ("ghcr.io/foo/", "ghcr.io/foo/**"),
         ("GHCR.io/**", "ghcr.io/**"),
         ("ghcr.io/Foo/bar", "ghcr.io/foo/bar@*"),
-        (
-            "https://cgr.dev/chainguard/nginx",
-            "cgr.dev/chainguard/nginx@*",
-        ),
+        ("https://cgr.dev/chainguard/nginx", "cgr.dev/chainguard/nginx@*"),
         ("localhost:5000/x", "localhost:5000/x@*"),
         ("localhost/x", "localhost/x@*"),
         ("registry/x:1", "registry/x@*"),
@@ -133,23 +113,9 @@ fn globs_that_match_no_image_are_refused_with_the_glob_to_write() {
 
 #[test]
 fn what_is_no_glob_is_refused() {
-    for text in [
-        ".+",
-        "[a-z]*",
-        "[",
-        "a?",
-        "a b",
-        "ghcr.io/foo\n",
-        "ghcr.io/é*",
-        "a&b",
-        "!ghcr.io/**",
-        "{a,b}/**",
-    ] {
+    for text in [".+", "[a-z]*", "[", "a?", "a b", "ghcr.io/foo\n", "ghcr.io/é*", "a&b", "!ghcr.io/**", "{a,b}/**"] {
         let error = Glob::parse(text, &[]).unwrap_err();
-        assert!(
-            matches!(error, GlobError::Character { .. }),
-            "{text}: {error:?}"
-        );
+        assert!(matches!(error, GlobError::Character { .. }), "{text}: {error:?}");
     }
     assert_eq!(Glob::parse("", &[]).unwrap_err(), GlobError::Empty);
     let error = Glob::parse(&format!("cgr.dev/{}**", "a".repeat(2000)), &[]).unwrap_err();
@@ -178,11 +144,7 @@ fn a_repository_may_be_matched_when_some_digest_of_it_is() {
         ("*", "index.docker.io/library/nginx", true),
         ("*", "index.docker.io/a/nginx", false),
     ] {
-        assert_eq!(
-            glob(text).may_match_repository(repository),
-            expected,
-            "{text} on {repository}"
-        );
+        assert_eq!(glob(text).may_match_repository(repository), expected, "{text} on {repository}");
     }
 }
 
@@ -203,9 +165,7 @@ fn matches_plainly(tokens: &[Token], text: &[u8]) -> bool {
         Token::Literal(byte) => text.first() == Some(byte) && matches_plainly(rest, &text[1..]),
         Token::WithinSegment | Token::Anything => {
             matches_plainly(rest, text)
-                || text
-                    .first()
-                    .is_some_and(|byte| *token == Token::Anything || *byte != b'/')
+                || text.first().is_some_and(|byte| *token == Token::Anything || *byte != b'/')
                     && matches_plainly(tokens, &text[1..])
         }
     }

@@ -8,9 +8,8 @@ use std::ops::Range;
 use regex::{Regex, RegexBuilder};
 use regex_syntax::{
     ast::{
-        self, AssertionKind, Ast, ClassPerlKind, ClassSetBinaryOp, ClassSetBinaryOpKind,
-        ClassSetItem, Flag, Flags, FlagsItemKind, GroupKind, HexLiteralKind, LiteralKind,
-        RepetitionKind, RepetitionRange, Span, Visitor,
+        self, AssertionKind, Ast, ClassPerlKind, ClassSetBinaryOp, ClassSetBinaryOpKind, ClassSetItem, Flag, Flags,
+        FlagsItemKind, GroupKind, HexLiteralKind, LiteralKind, RepetitionKind, RepetitionRange, Span, Visitor,
     },
     hir::{Class, Hir, HirKind, Look},
 };
@@ -35,34 +34,19 @@ impl WholeMatch {
     ///
     /// When it does not parse, would be read differently by the controller, or is too large.
     pub fn parse(source: &str) -> Result<Self, PatternError> {
-        let ast = ast::parse::Parser::new().parse(source).map_err(|error| {
-            PatternError::DoesNotParse {
-                why: error.kind().to_string(),
-            }
-        })?;
-        let edits = ast::visit(
-            &ast,
-            Translation {
-                source,
-                edits: Vec::new(),
-            },
-        )?;
+        let ast = ast::parse::Parser::new()
+            .parse(source)
+            .map_err(|error| PatternError::DoesNotParse { why: error.kind().to_string() })?;
+        let edits = ast::visit(&ast, Translation { source, edits: Vec::new() })?;
         let translated = apply(source, &edits);
-        let hir = regex_syntax::parse(&translated).map_err(|_| PatternError::TooLarge {
-            bytes_max: PROGRAM_BYTES_MAX,
-        })?;
+        let hir =
+            regex_syntax::parse(&translated).map_err(|_| PatternError::TooLarge { bytes_max: PROGRAM_BYTES_MAX })?;
         let regex = RegexBuilder::new(&format!(r"\A(?:{translated})\z"))
             .size_limit(PROGRAM_BYTES_MAX)
             .build()
-            .map_err(|_| PatternError::TooLarge {
-                bytes_max: PROGRAM_BYTES_MAX,
-            })?;
+            .map_err(|_| PatternError::TooLarge { bytes_max: PROGRAM_BYTES_MAX })?;
         let looser_in_cluster = !(is_bound_at_start(&hir) && is_bound_at_end(&hir));
-        Ok(Self {
-            source: source.to_owned(),
-            regex,
-            looser_in_cluster,
-        })
+        Ok(Self { source: source.to_owned(), regex, looser_in_cluster })
     }
 
     /// Whether all of `text` matches.
@@ -126,14 +110,8 @@ struct Translation<'s> {
 
 impl Translation<'_> {
     fn refuse(&self, span: &Span, instead: &'static str) -> PatternError {
-        let written = self
-            .source
-            .get(span.start.offset..span.end.offset)
-            .unwrap_or(self.source);
-        PatternError::Differs {
-            written: written.to_owned(),
-            instead,
-        }
+        let written = self.source.get(span.start.offset..span.end.offset).unwrap_or(self.source);
+        PatternError::Differs { written: written.to_owned(), instead }
     }
 
     fn replace(&mut self, span: &Span, text: &'static str) {
@@ -175,10 +153,7 @@ impl Translation<'_> {
             match &item.kind {
                 FlagsItemKind::Negation
                 | FlagsItemKind::Flag(
-                    Flag::CaseInsensitive
-                    | Flag::MultiLine
-                    | Flag::DotMatchesNewLine
-                    | Flag::SwapGreed,
+                    Flag::CaseInsensitive | Flag::MultiLine | Flag::DotMatchesNewLine | Flag::SwapGreed,
                 ) => {}
                 FlagsItemKind::Flag(Flag::Unicode | Flag::CRLF | Flag::IgnoreWhitespace) => {
                     return Err(self.refuse(&item.span, "no flags but i, m, s and U"));
@@ -190,10 +165,7 @@ impl Translation<'_> {
 
     fn assertion(&mut self, assertion: &ast::Assertion) -> Result<(), PatternError> {
         match assertion.kind {
-            AssertionKind::StartLine
-            | AssertionKind::EndLine
-            | AssertionKind::StartText
-            | AssertionKind::EndText => {}
+            AssertionKind::StartLine | AssertionKind::EndLine | AssertionKind::StartText | AssertionKind::EndText => {}
             AssertionKind::WordBoundary => self.replace(&assertion.span, r"(?-u:\b)"),
             AssertionKind::NotWordBoundary => {
                 return Err(self.refuse(&assertion.span, "the characters on both sides themselves"));
@@ -204,10 +176,9 @@ impl Translation<'_> {
             | AssertionKind::WordBoundaryEndAngle
             | AssertionKind::WordBoundaryStartHalf
             | AssertionKind::WordBoundaryEndHalf => {
-                return Err(self.refuse(
-                    &assertion.span,
-                    r"\b for a word boundary, or the character without a backslash",
-                ));
+                return Err(
+                    self.refuse(&assertion.span, r"\b for a word boundary, or the character without a backslash")
+                );
             }
         }
         Ok(())
@@ -215,17 +186,12 @@ impl Translation<'_> {
 
     fn repetition(&self, repetition: &ast::Repetition) -> Result<(), PatternError> {
         if matches!(*repetition.ast, Ast::Repetition(_)) {
-            return Err(self.refuse(
-                &repetition.span,
-                "one repetition operator, or a group around the inner one",
-            ));
+            return Err(self.refuse(&repetition.span, "one repetition operator, or a group around the inner one"));
         }
         let count = match &repetition.op.kind {
             RepetitionKind::ZeroOrOne | RepetitionKind::ZeroOrMore | RepetitionKind::OneOrMore => 0,
             RepetitionKind::Range(
-                RepetitionRange::Exactly(n)
-                | RepetitionRange::AtLeast(n)
-                | RepetitionRange::Bounded(_, n),
+                RepetitionRange::Exactly(n) | RepetitionRange::AtLeast(n) | RepetitionRange::Bounded(_, n),
             ) => *n,
         };
         if count > REPEAT_COUNT_MAX {
@@ -245,11 +211,7 @@ impl Visitor for Translation<'_> {
 
     fn visit_pre(&mut self, ast: &Ast) -> Result<(), PatternError> {
         match ast {
-            Ast::Empty(_)
-            | Ast::Dot(_)
-            | Ast::ClassBracketed(_)
-            | Ast::Alternation(_)
-            | Ast::Concat(_) => {}
+            Ast::Empty(_) | Ast::Dot(_) | Ast::ClassBracketed(_) | Ast::Alternation(_) | Ast::Concat(_) => {}
             Ast::Flags(set) => self.flags(&set.flags)?,
             Ast::Literal(literal) => self.literal(literal)?,
             Ast::Assertion(assertion) => self.assertion(assertion)?,
@@ -314,16 +276,11 @@ fn is_bound_at_start(hir: &Hir) -> bool {
 }
 
 fn is_bound_at_end(hir: &Hir) -> bool {
-    hir.properties().look_set_suffix().contains(Look::End)
-        || first_and_last(hir).is_some_and(|(_, last)| is_open(last))
+    hir.properties().look_set_suffix().contains(Look::End) || first_and_last(hir).is_some_and(|(_, last)| is_open(last))
 }
 
 fn first_and_last(hir: &Hir) -> Option<(&Hir, &Hir)> {
-    if let HirKind::Concat(parts) = hir.kind() {
-        Some((parts.first()?, parts.last()?))
-    } else {
-        Some((hir, hir))
-    }
+    if let HirKind::Concat(parts) = hir.kind() { Some((parts.first()?, parts.last()?)) } else { Some((hir, hir)) }
 }
 
 /// `.*` and `.+`. No identity holds the line break at which these stop.
@@ -338,10 +295,7 @@ fn is_open(hir: &Hir) -> bool {
     but_line_break.negate();
     repetition.min <= 1
         && repetition.max.is_none()
-        && but_line_break
-            .ranges()
-            .iter()
-            .all(|range| range.start() == '\n' && range.end() == '\n')
+        && but_line_break.ranges().iter().all(|range| range.start() == '\n' && range.end() == '\n')
 }
 
 #[cfg(test)]

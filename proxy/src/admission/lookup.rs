@@ -39,7 +39,9 @@ impl Admission {
                 return Ok(Arc::new(admitted));
             }
             // 2.
-            if let Some(through) = self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await? {
+            if let Some(through) =
+                self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?
+            {
                 return through;
             }
             // 3.
@@ -113,7 +115,12 @@ impl Admission {
     }
 
     /// Fetches what is missing, judges, remembers.
-    async fn anew(self: &Arc<Self>, in_force: &Arc<InForce>, repository: &Repository, digest: &Digest) -> Result<Arc<Admitted<Manifest>>, ApiError> {
+    async fn anew(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
         let upstream = in_force.upstream(repository.upstream())?;
         let manifest = self.resolver.manifest(&upstream, repository, digest).await?;
         // Somebody may have judged it while this look was on its way.
@@ -156,7 +163,10 @@ impl Admission {
         Ok(refused.map(Err))
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "an outcome that is not an admission, refusal or doubt says nothing about the child")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an outcome that is not an admission, refusal or doubt says nothing about the child"
+    )]
     async fn child(
         &self,
         in_force: &InForce,
@@ -184,7 +194,8 @@ impl Admission {
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence => {
-                let Some(evidence) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await? else {
+                let Some(evidence) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await?
+                else {
                     return Ok(None);
                 };
                 in_force.judge.admit_child(index, child, Some(&evidence), self.clock.now())

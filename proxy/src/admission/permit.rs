@@ -17,13 +17,21 @@ impl Admission {
     ///
     /// # Errors
     /// 404 where no manifest of this repository reaches it, 403 where none that does is admitted, 503 where that cannot be decided.
-    pub async fn permit(self: &Arc<Self>, repository: &Repository, blob: &Digest) -> Result<(PermitGuard, u64), ApiError> {
+    pub async fn permit(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Digest,
+    ) -> Result<(PermitGuard, u64), ApiError> {
         let watch = self.in_force.clone();
         let (permit, size) = self.permit_now(repository, blob).await?;
         Ok((PermitGuard::new(Arc::clone(self), permit, watch), size))
     }
 
-    pub(super) async fn permit_now(self: &Arc<Self>, repository: &Repository, blob: &Digest) -> Result<(Permit, u64), ApiError> {
+    pub(super) async fn permit_now(
+        self: &Arc<Self>,
+        repository: &Repository,
+        blob: &Digest,
+    ) -> Result<(Permit, u64), ApiError> {
         self.settled(|in_force| async move { self.permit_under(&in_force, repository, blob).await }).await
     }
 
@@ -74,7 +82,12 @@ impl Admission {
     }
 
     /// The edges that lead to `child`, of the kinds wanted.
-    pub(super) fn parents(&self, repository: &Repository, child: &Digest, wanted: impl Fn(EdgeKind) -> bool) -> Result<Vec<Edge>, ApiError> {
+    pub(super) fn parents(
+        &self,
+        repository: &Repository,
+        child: &Digest,
+        wanted: impl Fn(EdgeKind) -> bool,
+    ) -> Result<Vec<Edge>, ApiError> {
         let mut edges = Vec::new();
         let mut after = None;
         loop {

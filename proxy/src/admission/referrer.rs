@@ -7,7 +7,12 @@ use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest};
 use storage::{Change, Edge, EdgeKind};
 
 use super::{Admission, Effort, Entry};
-use crate::{app::InForce, collect::{evidence_tag, subject_of}, error::ApiError, evidence::found};
+use crate::{
+    app::InForce,
+    collect::{evidence_tag, subject_of},
+    error::ApiError,
+    evidence::found,
+};
 
 impl Admission {
     /// `digest` as evidence: some subject in this repository that is admitted now is what it speaks about. `None` where it is no
@@ -18,8 +23,11 @@ impl Admission {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Arc<Admitted<EvidenceManifest>>>, ApiError> {
-        let mut subjects: Vec<Digest> =
-            self.parents(repository, digest, |kind| kind == EdgeKind::Referrer)?.into_iter().map(|edge| edge.parent).collect();
+        let mut subjects: Vec<Digest> = self
+            .parents(repository, digest, |kind| kind == EdgeKind::Referrer)?
+            .into_iter()
+            .map(|edge| edge.parent)
+            .collect();
         let stored = self.resolver.stored(repository, digest).await?;
         // Where nothing is known of it, whether it names a subject is only known when it is here.
         let manifest = match stored {
@@ -29,15 +37,24 @@ impl Admission {
         let named = manifest.subject().map(|subject| subject.digest.clone());
         subjects.extend(named.filter(|subject| !subjects.contains(subject)));
         for subject in subjects {
-            let Ok(admitted) = self.admitted(in_force, repository, &subject, 0, Effort::Upstream).await else { continue };
-            if let Some(evidence) = self.evidence_of(in_force, &admitted, &manifest, &links(&manifest, &subject)).await? {
+            let Ok(admitted) = self.admitted(in_force, repository, &subject, 0, Effort::Upstream).await else {
+                continue;
+            };
+            if let Some(evidence) =
+                self.evidence_of(in_force, &admitted, &manifest, &links(&manifest, &subject)).await?
+            {
                 return Ok(Some(Arc::new(evidence)));
             }
         }
         Ok(None)
     }
 
-    async fn fetch(&self, in_force: &InForce, repository: &Repository, digest: &Digest) -> Result<UntrustedManifest, ApiError> {
+    async fn fetch(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<UntrustedManifest, ApiError> {
         let upstream = in_force.upstream(repository.upstream())?;
         Ok(self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone())
     }
@@ -47,7 +64,12 @@ impl Admission {
     ///
     /// # Errors
     /// As [`Admission::manifest`]; a subject that is refused refuses its evidence.
-    pub async fn tagged(self: &Arc<Self>, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<Entry, ApiError> {
+    pub async fn tagged(
+        self: &Arc<Self>,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Entry, ApiError> {
         let Some(subject) = subject_of(tag) else {
             return self.manifest(repository, digest).await;
         };
@@ -56,7 +78,8 @@ impl Admission {
             .settled(|in_force| async move {
                 let admitted = self.admitted(&in_force, repository, subject, 0, Effort::Upstream).await?;
                 let manifest = self.fetch(&in_force, repository, digest).await?;
-                let evidence = self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await?;
+                let evidence =
+                    self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await?;
                 if evidence.is_some() {
                     let now = self.clock.now();
                     self.store.facts().apply(found(repository, subject, &manifest, Some(tag), now)).await?;
@@ -100,7 +123,12 @@ impl Admission {
         Ok(None)
     }
 
-    async fn keep_evidence(&self, subject: &Admitted<Manifest>, manifest: &UntrustedManifest, blobs: &[Addressed]) -> Result<(), ApiError> {
+    async fn keep_evidence(
+        &self,
+        subject: &Admitted<Manifest>,
+        manifest: &UntrustedManifest,
+        blobs: &[Addressed],
+    ) -> Result<(), ApiError> {
         let repository = subject.repository();
         let known = self.parents(repository, manifest.digest(), |kind| kind == EdgeKind::Referrer)?;
         let kept = manifest.points_at().all(|blob| {
@@ -141,7 +169,9 @@ fn links(manifest: &UntrustedManifest, subject: &Digest) -> Vec<EvidenceLink> {
 fn could_be_evidence(manifest: &UntrustedManifest, media_types: &[String]) -> bool {
     match manifest.kind() {
         ManifestKind::Index { .. } => false,
-        ManifestKind::Image { layers, .. } => layers.iter().all(|layer| media_types.iter().any(|t| t == layer.media_type.as_str())),
+        ManifestKind::Image { layers, .. } => {
+            layers.iter().all(|layer| media_types.iter().any(|t| t == layer.media_type.as_str()))
+        }
     }
 }
 
@@ -177,7 +207,8 @@ impl Admission {
         let listed = match self.collector(in_force, repository)?.referrers_of(repository, subject).await {
             Ok(listed) => listed,
             Err(error) => {
-                let known = self.store.facts().read()?.children(repository, subject, None, self.limits.referrers_count_max)?;
+                let known =
+                    self.store.facts().read()?.children(repository, subject, None, self.limits.referrers_count_max)?;
                 let known = known.found.into_iter().filter(|edge| edge.kind == EdgeKind::Referrer);
                 let known: Vec<_> = known.map(|edge| edge.child).collect();
                 if known.is_empty() {

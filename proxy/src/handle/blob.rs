@@ -28,4 +28,3 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     let partial = wanted.is_some().then_some(size);
     respond::blob(content, named, wanted.unwrap_or(0..size), partial, guard, check).await
 }
-

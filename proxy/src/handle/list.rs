@@ -17,7 +17,12 @@ use crate::{
 const TAGS_MAX: u64 = 10_000;
 
 /// `GET /v2/<name>/tags/list`. Not judged: a tag's name is not content.
-pub(super) async fn tags(asked: &Asked<'_>, named: &Named, n: Option<u64>, last: Option<&str>) -> Result<Answer, ApiError> {
+pub(super) async fn tags(
+    asked: &Asked<'_>,
+    named: &Named,
+    n: Option<u64>,
+    last: Option<&str>,
+) -> Result<Answer, ApiError> {
     asked.may_list(named)?;
     let n = n.map(|n| n.min(TAGS_MAX));
     let mut tags = Vec::new();
@@ -32,10 +37,9 @@ pub(super) async fn tags(asked: &Asked<'_>, named: &Named, n: Option<u64>, last:
         (tags, more) = (page.tags, page.more);
     }
     let next = match (n, tags.last()) {
-        (Some(n), Some(last)) if more => Some((
-            header::LINK,
-            format!("</v2/{}/tags/list?n={n}&last={last}>; rel=\"next\"", named.typed),
-        )),
+        (Some(n), Some(last)) if more => {
+            Some((header::LINK, format!("</v2/{}/tags/list?n={n}&last={last}>; rel=\"next\"", named.typed)))
+        }
         _ => None,
     };
     let document = json!({ "name": named.typed, "tags": tags }).to_string().into_bytes();

@@ -69,7 +69,17 @@ mod tests {
 
     #[test]
     fn what_no_byte_lies_in_is_416() {
-        for text in ["bytes=500-0", "bytes=3000-", "bytes=5000-10000", "bytes=-0", "bytes=", "bytes=-", "bytes=a-b", "bytes=+1-2", "bytes=1"] {
+        for text in [
+            "bytes=500-0",
+            "bytes=3000-",
+            "bytes=5000-10000",
+            "bytes=-0",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "bytes=+1-2",
+            "bytes=1",
+        ] {
             assert!(matches!(of(text, 3000), Err(ApiError::Range { size: 3000 })), "{text}");
         }
         assert!(of("bytes=0-0", 0).is_err());

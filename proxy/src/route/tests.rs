@@ -27,9 +27,10 @@ fn parse(target: &str) -> Result<Call, ApiError> {
 
 fn repository(target: &str) -> String {
     match parse(target).unwrap() {
-        Call::Manifest { named, .. } | Call::Blob { named, .. } | Call::Tags { named, .. } | Call::Referrers { named, .. } => {
-            named.repository.to_string()
-        }
+        Call::Manifest { named, .. }
+        | Call::Blob { named, .. }
+        | Call::Tags { named, .. }
+        | Call::Referrers { named, .. } => named.repository.to_string(),
         Call::Base => "base".to_owned(),
     }
 }
@@ -61,7 +62,15 @@ fn prefixes_match_whole_segments_the_longest_first() {
 fn a_namespace_names_the_upstream_and_strips_nothing() {
     assert_eq!(repository("/v2/hub/nginx/manifests/latest?ns=ghcr.io"), "ghcr.io/hub/nginx");
     assert_eq!(repository("/v2/nginx/manifests/latest?ns=docker.io"), "docker.io/library/nginx");
-    for bad in ["ns=evil.example", "ns=", "ns=CGR.dev", "ns=cgr.dev&ns=cgr.dev", "ns=cgr.dev&ns=ghcr.io", "ns=cgr.dev%2Fx", "ns=cgr.dev%00"] {
+    for bad in [
+        "ns=evil.example",
+        "ns=",
+        "ns=CGR.dev",
+        "ns=cgr.dev&ns=cgr.dev",
+        "ns=cgr.dev&ns=ghcr.io",
+        "ns=cgr.dev%2Fx",
+        "ns=cgr.dev%00",
+    ] {
         let error = parse(&format!("/v2/a/manifests/latest?{bad}")).unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (404, "NAME_UNKNOWN"), "{bad}");
     }
@@ -99,11 +108,14 @@ fn malformed_names_tags_digests_and_numbers_are_400() {
 
 #[test]
 fn what_is_no_endpoint_is_404_and_writes_are_405() {
-    for target in ["/", "/v1/search", "/v2/_catalog", "/v2/a/blobs/uploads/", "/v2/a", "/v2/a/tags/other", "/v2x/", "/healthz"] {
+    for target in
+        ["/", "/v1/search", "/v2/_catalog", "/v2/a/blobs/uploads/", "/v2/a", "/v2/a/tags/other", "/v2x/", "/healthz"]
+    {
         assert_eq!(parse(target).unwrap_err().status().as_u16(), 404, "{target}");
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
-        let error = Call::parse(&method.parse().unwrap(), &"/v2/a/manifests/latest".parse().unwrap(), &routes()).unwrap_err();
+        let error =
+            Call::parse(&method.parse().unwrap(), &"/v2/a/manifests/latest".parse().unwrap(), &routes()).unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (405, "UNSUPPORTED"), "{method}");
     }
 }
@@ -113,11 +125,15 @@ fn every_call_is_read() {
     let digest = digest();
     assert_eq!(parse("/v2/").unwrap(), Call::Base);
     assert_eq!(parse("/v2").unwrap(), Call::Base);
-    assert!(matches!(parse(&format!("/v2/a/manifests/{digest}")), Ok(Call::Manifest { reference: Reference::Digest(_), .. })));
+    assert!(matches!(
+        parse(&format!("/v2/a/manifests/{digest}")),
+        Ok(Call::Manifest { reference: Reference::Digest(_), .. })
+    ));
     assert!(matches!(parse(&format!("/v2/a/blobs/sha512:{}", "0".repeat(128))), Ok(Call::Blob { .. })));
     let Ok(Call::Tags { n, last, .. }) = parse("/v2/a/tags/list?n=5&last=x%2Cy&other=1") else { panic!("tags") };
     assert_eq!((n, last.as_deref()), (Some(5), Some("x,y")));
-    let Ok(Call::Referrers { artifact_type, .. }) = parse(&format!("/v2/a/referrers/{digest}?artifactType=a%2Fb")) else {
+    let Ok(Call::Referrers { artifact_type, .. }) = parse(&format!("/v2/a/referrers/{digest}?artifactType=a%2Fb"))
+    else {
         panic!("referrers")
     };
     assert_eq!(artifact_type.as_deref(), Some("a/b"));

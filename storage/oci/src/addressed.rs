@@ -33,21 +33,14 @@ impl Addressed {
         if &got == want {
             Ok(Self { digest: got, bytes })
         } else {
-            Err(DigestMismatch {
-                want: want.clone(),
-                got,
-                bytes: bytes.len() as u64,
-            })
+            Err(DigestMismatch { want: want.clone(), got, bytes: bytes.len() as u64 })
         }
     }
 
     /// Computes the digest of bytes that were asked for by another name, such as a tag.
     #[must_use]
     pub fn hash(algorithm: Algorithm, bytes: Bytes) -> Self {
-        Self {
-            digest: Digest::of(algorithm, &bytes),
-            bytes,
-        }
+        Self { digest: Digest::of(algorithm, &bytes), bytes }
     }
 
     /// The computed digest.

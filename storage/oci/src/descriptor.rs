@@ -48,16 +48,8 @@ impl TryFrom<&oci_spec::image::Descriptor> for Descriptor {
             media_type: MediaType::new(spec.media_type().as_ref()),
             digest: spec.digest().to_string().parse()?,
             size: spec.size(),
-            artifact_type: spec
-                .artifact_type()
-                .as_ref()
-                .map(|artifact_type| MediaType::new(artifact_type.as_ref())),
-            annotations: spec
-                .annotations()
-                .iter()
-                .flatten()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            artifact_type: spec.artifact_type().as_ref().map(|artifact_type| MediaType::new(artifact_type.as_ref())),
+            annotations: spec.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
             platform: spec.platform().as_ref().map(|platform| Platform {
                 architecture: platform.architecture().to_string(),
                 os: platform.os().to_string(),

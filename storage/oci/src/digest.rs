@@ -92,10 +92,7 @@ impl FromStr for Digest {
         if hex.len() != algorithm.hex_len() || !hex.bytes().all(lower_hex) {
             return Err(error());
         }
-        Ok(Self {
-            algorithm,
-            hex: hex.into(),
-        })
+        Ok(Self { algorithm, hex: hex.into() })
     }
 }
 
@@ -157,14 +154,12 @@ impl Hasher {
     #[must_use]
     pub fn finish(self) -> Digest {
         match self.0 {
-            State::Sha256(hasher) => Digest {
-                algorithm: Algorithm::Sha256,
-                hex: hex::encode(hasher.finalize()).into(),
-            },
-            State::Sha512(hasher) => Digest {
-                algorithm: Algorithm::Sha512,
-                hex: hex::encode(hasher.finalize()).into(),
-            },
+            State::Sha256(hasher) => {
+                Digest { algorithm: Algorithm::Sha256, hex: hex::encode(hasher.finalize()).into() }
+            }
+            State::Sha512(hasher) => {
+                Digest { algorithm: Algorithm::Sha512, hex: hex::encode(hasher.finalize()).into() }
+            }
         }
     }
 }
@@ -185,11 +180,7 @@ mod tests {
     fn only_the_canonical_spelling_is_a_digest() {
         let hex = "a".repeat(64);
         assert!(format!("sha256:{hex}").parse::<Digest>().is_ok());
-        assert!(
-            format!("sha512:{}", "0".repeat(128))
-                .parse::<Digest>()
-                .is_ok()
-        );
+        assert!(format!("sha512:{}", "0".repeat(128)).parse::<Digest>().is_ok());
         for bad in [
             format!("sha256:{}", "a".repeat(63)),
             format!("sha256:{}", "a".repeat(65)),
@@ -215,11 +206,7 @@ mod tests {
             Digest::sha256(b"{}").to_string(),
             "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
         );
-        assert!(
-            Digest::of(Algorithm::Sha512, b"")
-                .hex()
-                .starts_with("cf83e1357eefb8bd")
-        );
+        assert!(Digest::of(Algorithm::Sha512, b"").hex().starts_with("cf83e1357eefb8bd"));
     }
 
     proptest! {

@@ -15,19 +15,11 @@ const SHOWN_CHARS_MAX: usize = 80;
 
 impl NameError {
     pub(crate) fn new(noun: &'static str, written: &str, expected: &'static str) -> Self {
-        let mut shown: String = written
-            .chars()
-            .take(SHOWN_CHARS_MAX)
-            .flat_map(char::escape_default)
-            .collect();
+        let mut shown: String = written.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_default).collect();
         if written.chars().nth(SHOWN_CHARS_MAX).is_some() {
             shown.push('…');
         }
-        Self {
-            noun,
-            written: shown,
-            expected,
-        }
+        Self { noun, written: shown, expected }
     }
 
     /// What the text was meant to be: `digest`, `tag`, `repository path`, `upstream name`.
@@ -39,11 +31,7 @@ impl NameError {
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\"{}\" is not a {}: want {}",
-            self.written, self.noun, self.expected
-        )
+        write!(f, "\"{}\" is not a {}: want {}", self.written, self.noun, self.expected)
     }
 }
 

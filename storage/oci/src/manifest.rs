@@ -121,16 +121,9 @@ impl UntrustedManifest {
         limits: &ManifestLimits,
     ) -> Result<Self, ManifestError> {
         let digest = addressed.digest().clone();
-        let document: Value = json::parse(addressed.bytes(), limits.json_depth_max).map_err(|source| {
-            ManifestError::Json {
-                digest: digest.clone(),
-                source,
-            }
-        })?;
-        let ambiguous = |what: String| ManifestError::Ambiguous {
-            digest: digest.clone(),
-            what,
-        };
+        let document: Value = json::parse(addressed.bytes(), limits.json_depth_max)
+            .map_err(|source| ManifestError::Json { digest: digest.clone(), source })?;
+        let ambiguous = |what: String| ManifestError::Ambiguous { digest: digest.clone(), what };
         check_keys(&document).map_err(ambiguous)?;
         let media_type = media_type_of(&document, content_type).map_err(ambiguous)?;
         if !media_type.is_index() && !media_type.is_image() {
@@ -157,10 +150,7 @@ impl UntrustedManifest {
             source,
         })?;
         at_most(&digest, "layers", spec.layers().len(), limits.layers_max)?;
-        let pointer = |source| ManifestError::Pointer {
-            digest: digest.clone(),
-            source,
-        };
+        let pointer = |source| ManifestError::Pointer { digest: digest.clone(), source };
         Ok(Self {
             kind: ManifestKind::Image {
                 config: spec.config().try_into().map_err(pointer)?,
@@ -191,10 +181,7 @@ impl UntrustedManifest {
             source,
         })?;
         at_most(&digest, "manifests", spec.manifests().len(), limits.manifests_max)?;
-        let pointer = |source| ManifestError::Pointer {
-            digest: digest.clone(),
-            source,
-        };
+        let pointer = |source| ManifestError::Pointer { digest: digest.clone(), source };
         Ok(Self {
             kind: ManifestKind::Index {
                 manifests: spec
@@ -267,12 +254,7 @@ fn at_most(digest: &Digest, noun: &'static str, got: usize, max: usize) -> Resul
     if got <= max {
         return Ok(());
     }
-    Err(ManifestError::TooMany {
-        digest: digest.clone(),
-        noun,
-        got,
-        max,
-    })
+    Err(ManifestError::TooMany { digest: digest.clone(), noun, got, max })
 }
 
 /// The keys that decide what a client fetches next. In another case some clients would read them and we would not.

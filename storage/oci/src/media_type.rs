@@ -19,12 +19,8 @@ impl MediaType {
     /// Docker's manifest list.
     pub const DOCKER_LIST: &'static str = "application/vnd.docker.distribution.manifest.list.v2+json";
     /// The four types of manifest that are understood, in the order in which an upstream is asked for them.
-    pub const MANIFESTS: [&'static str; 4] = [
-        Self::OCI_INDEX,
-        Self::DOCKER_LIST,
-        Self::OCI_MANIFEST,
-        Self::DOCKER_MANIFEST,
-    ];
+    pub const MANIFESTS: [&'static str; 4] =
+        [Self::OCI_INDEX, Self::DOCKER_LIST, Self::OCI_MANIFEST, Self::DOCKER_MANIFEST];
     /// The empty JSON object, as a config that says nothing.
     pub const EMPTY_JSON: &'static str = "application/vnd.oci.empty.v1+json";
     /// OCI image configuration.

@@ -28,11 +28,7 @@ impl FromStr for Tag {
         let mut bytes = text.bytes();
         let good = text.len() <= 128 && bytes.next().is_some_and(first) && bytes.all(rest);
         if !good {
-            return Err(NameError::new(
-                "tag",
-                text,
-                "1 to 128 of letters, digits, _ . -, not beginning with . or -",
-            ));
+            return Err(NameError::new("tag", text, "1 to 128 of letters, digits, _ . -, not beginning with . or -"));
         }
         Ok(Self(text.into()))
     }
@@ -78,11 +74,7 @@ impl FromStr for Reference {
 
     /// What contains a colon can only be a digest: no tag has one.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        if text.contains(':') {
-            text.parse().map(Self::Digest)
-        } else {
-            text.parse().map(Self::Tag)
-        }
+        if text.contains(':') { text.parse().map(Self::Digest) } else { text.parse().map(Self::Tag) }
     }
 }
 

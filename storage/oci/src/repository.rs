@@ -49,9 +49,7 @@ impl FromStr for UpstreamName {
             !label.is_empty()
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                && label
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+                && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         };
         if host.len() > 253 || !host.split('.').all(label) {
             return Err(error());
@@ -101,8 +99,7 @@ fn is_component(component: &str) -> bool {
     let mut after_alphanumeric = false;
     for byte in component.bytes() {
         if alphanumeric(byte) {
-            let joined = matches!(separator.as_str(), "" | "." | "_" | "__")
-                || separator.bytes().all(|b| b == b'-');
+            let joined = matches!(separator.as_str(), "" | "." | "_" | "__") || separator.bytes().all(|b| b == b'-');
             if !joined {
                 return false;
             }
@@ -147,11 +144,7 @@ impl Repository {
     /// What policies match before `@<digest>`: Docker Hub is `index.docker.io`, and its one-component paths have `library/` before them.
     #[must_use]
     pub fn canonical(&self) -> String {
-        let library = if self.upstream.is_docker_hub() && !self.path.as_str().contains('/') {
-            "library/"
-        } else {
-            ""
-        };
+        let library = if self.upstream.is_docker_hub() && !self.path.as_str().contains('/') { "library/" } else { "" };
         format!("{}/{library}{}", self.upstream.canonical(), self.path)
     }
 }
@@ -160,9 +153,8 @@ impl FromStr for Repository {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
-        let (upstream, path) = text
-            .split_once('/')
-            .ok_or_else(|| NameError::new("repository", text, "<upstream name>/<path>"))?;
+        let (upstream, path) =
+            text.split_once('/').ok_or_else(|| NameError::new("repository", text, "<upstream name>/<path>"))?;
         Ok(Self::new(upstream.parse()?, path.parse()?))
     }
 }
@@ -226,8 +218,8 @@ mod tests {
         }
         let long = "a".repeat(256);
         for bad in [
-            "", "/", "a/", "/a", "a//b", "A", "a/B", ".", "..", "a/..", "a..b", "a___b", "a._b", "-a", "a-", "_a", "a_",
-            "a b", "a%2fb", "a\0b", "ä", "a\n", &long,
+            "", "/", "a/", "/a", "a//b", "A", "a/B", ".", "..", "a/..", "a..b", "a___b", "a._b", "-a", "a-", "_a",
+            "a_", "a b", "a%2fb", "a\0b", "ä", "a\n", &long,
         ] {
             assert!(bad.parse::<RepositoryPath>().is_err(), "{bad:?} was taken");
         }
@@ -238,7 +230,9 @@ mod tests {
         for good in ["cgr.dev", "localhost:5000", "127.0.0.1:8080", "docker.io", "registry"] {
             assert!(good.parse::<UpstreamName>().is_ok(), "{good} was refused");
         }
-        for bad in ["", "CGR.dev", "cgr.dev:", "cgr.dev:0", "cgr.dev:05", "cgr.dev:70000", "a..b", "-a", "a/b", "u@h", "a:1:2"] {
+        for bad in
+            ["", "CGR.dev", "cgr.dev:", "cgr.dev:0", "cgr.dev:05", "cgr.dev:70000", "a..b", "-a", "a/b", "u@h", "a:1:2"]
+        {
             assert!(bad.parse::<UpstreamName>().is_err(), "{bad:?} was taken");
         }
     }

@@ -55,7 +55,7 @@ impl Stage<'_> {
         let image = single("linux/amd64", "key-signed");
         self.place("acme/key-signed", "signed with a key that the policy names", Expected::Served, &image);
         let signature = key.sign_legacy("cgr.dev/acme/key-signed", &image.digest, None, &Options::default());
-        self.attach("acme/key-signed", &image, image::signature_manifest(&[signature]));
+        self.attach("acme/key-signed", &image, &image::signature_manifest(&[signature]));
         if let Some(part) = self.parts.last_mut() {
             part.key = Some(key.public_pem());
         }
@@ -79,7 +79,7 @@ impl Stage<'_> {
             &other.digest,
             &Options::default(),
         );
-        self.attach("chainguard/borrowed", &image, image::signature_manifest(&[signature]));
+        self.attach("chainguard/borrowed", &image, &image::signature_manifest(&[signature]));
 
         let image = self.push("tampered-layer", "signed, but a byte of its layer was changed upstream", Expected::BrokenOff);
         self.sign(&image, "tampered-layer", &Signer::chainguard());
@@ -106,7 +106,7 @@ impl Stage<'_> {
         self.world.sign(&format!("chainguard/{name}"), image, signer, &Options::default());
     }
 
-    fn attach(&self, repository: &str, image: &Image, signature: Image) {
+    fn attach(&self, repository: &str, image: &Image, signature: &Image) {
         signature.push(&self.world.registry, repository, Some(&image::cosign_tag(&image.digest, "sig")));
     }
 }
@@ -120,7 +120,7 @@ fn single(platform: &str, name: &str) -> Image {
 /// The policies: Chainguard's public identity for its images, a key for acme's.
 pub fn policies(parts: &[Part]) -> String {
     let key = parts.iter().find_map(|part| part.key.as_deref()).unwrap_or_default();
-    let key: String = key.lines().map(|line| format!("          {line}\n")).collect();
+    let key = key.lines().fold(String::new(), |text, line| text + "          " + line + "\n");
     let Signer { issuer, subject } = Signer::chainguard();
     format!(
         "apiVersion: policy.sigstore.dev/v1beta1

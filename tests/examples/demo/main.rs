@@ -1,7 +1,11 @@
 //! The whole thing on one machine, without network or account: a stand-in for cgr.dev holding images signed by a virtual Sigstore,
 //! pratique in front, and pulls that are served and refused, each with its reason. Then it stays up for your own `docker pull`.
 
-#![allow(clippy::print_stdout, reason = "a demonstration speaks to the person who runs it")]
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a demonstration speaks to the person who runs it, and knows its own cast"
+)]
 
 mod cast;
 mod table;

@@ -38,26 +38,14 @@ pub(super) fn sign(
     });
     let material = match &party.shown {
         Shown::Certificate { leaf, .. } => {
-            format!(
-                r#""certificate":{{"rawBytes":"{}"}}"#,
-                STANDARD.encode(&leaf.der)
-            )
+            format!(r#""certificate":{{"rawBytes":"{}"}}"#, STANDARD.encode(&leaf.der))
         }
         Shown::Key => {
-            format!(
-                r#""publicKey":{{"hint":"{}"}}"#,
-                STANDARD.encode(party.key.id())
-            )
+            format!(r#""publicKey":{{"hint":"{}"}}"#, STANDARD.encode(party.key.id()))
         }
     };
-    let entries = logged.map_or_else(String::new, |logged| {
-        format!(r#","tlogEntries":[{}]"#, tlog_entry(&logged))
-    });
-    let Envelope {
-        payload_type,
-        payload,
-        signature,
-    } = envelope;
+    let entries = logged.map_or_else(String::new, |logged| format!(r#","tlogEntries":[{}]"#, tlog_entry(&logged)));
+    let Envelope { payload_type, payload, signature } = envelope;
     let (payload, signature) = (STANDARD.encode(payload), STANDARD.encode(signature));
     format!(
         r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{{{material}{entries}}},"dsseEnvelope":{{"payload":"{payload}","payloadType":"{payload_type}","signatures":[{{"sig":"{signature}"}}]}}}}"#
@@ -65,29 +53,12 @@ pub(super) fn sign(
 }
 
 impl Envelope {
-    pub(super) fn seal(
-        party: &Party<'_>,
-        digest: &Digest,
-        said: (&str, &Value),
-        options: &Options,
-    ) -> Self {
+    pub(super) fn seal(party: &Party<'_>, digest: &Digest, said: (&str, &Value), options: &Options) -> Self {
         let payload = statement(digest, said, options);
-        let payload_type = if options.has(Flaw::PayloadTypeWrong) {
-            "application/json"
-        } else {
-            IN_TOTO
-        };
-        let signed = format!(
-            "DSSEv1 {} {payload_type} {} {payload}",
-            payload_type.len(),
-            payload.len()
-        );
+        let payload_type = if options.has(Flaw::PayloadTypeWrong) { "application/json" } else { IN_TOTO };
+        let signed = format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len());
         let signature = party.sign(signed.as_bytes(), options);
-        Self {
-            payload_type,
-            payload,
-            signature,
-        }
+        Self { payload_type, payload, signature }
     }
 
     /// As cosign stores it in `.att` layers.
@@ -101,12 +72,7 @@ impl Envelope {
     }
 
     pub(super) fn entry(&self, party: &Party<'_>) -> Vec<u8> {
-        entry::dsse(
-            party,
-            &self.to_json(),
-            self.payload.as_bytes(),
-            &self.signature,
-        )
+        entry::dsse(party, &self.to_json(), self.payload.as_bytes(), &self.signature)
     }
 }
 
@@ -116,21 +82,9 @@ pub(super) fn other_digest(digest: &Digest) -> Digest {
 }
 
 /// Cosign signs statements of version 1, and attests in version 0.1.
-fn statement(
-    digest: &Digest,
-    (predicate_type, predicate): (&str, &Value),
-    options: &Options,
-) -> String {
-    let version = if predicate_type == COSIGN_SIGN {
-        "v1"
-    } else {
-        "v0.1"
-    };
-    let predicate_type = if options.has(Flaw::OtherPredicate) {
-        PROVENANCE
-    } else {
-        predicate_type
-    };
+fn statement(digest: &Digest, (predicate_type, predicate): (&str, &Value), options: &Options) -> String {
+    let version = if predicate_type == COSIGN_SIGN { "v1" } else { "v0.1" };
+    let predicate_type = if options.has(Flaw::OtherPredicate) { PROVENANCE } else { predicate_type };
     let predicate_type = Value::from(predicate_type);
     let field = |digest: &Digest| format!(r#""{}":"{}""#, digest.algorithm(), digest.hex());
     let other = other_digest(digest);
@@ -147,21 +101,11 @@ fn statement(
     )
 }
 
-fn tlog_entry(
-    Logged {
-        entry,
-        with_set,
-        with_proof,
-    }: &Logged,
-) -> String {
+fn tlog_entry(Logged { entry, with_set, with_proof }: &Logged) -> String {
     let body = STANDARD.encode(&entry.body);
     let log_id = STANDARD.encode(entry.log_id);
-    let promise = with_set.then(|| {
-        format!(
-            r#""inclusionPromise":{{"signedEntryTimestamp":"{}"}},"#,
-            STANDARD.encode(&entry.set)
-        )
-    });
+    let promise = with_set
+        .then(|| format!(r#""inclusionPromise":{{"signedEntryTimestamp":"{}"}},"#, STANDARD.encode(&entry.set)));
     let proof = with_proof.then(|| {
         let proof = &entry.proof;
         let hashes: Vec<_> = proof.path.iter().map(|hash| STANDARD.encode(hash)).collect();

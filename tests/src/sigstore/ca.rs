@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rcgen::{
-    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 
 use super::{
@@ -54,21 +54,13 @@ impl Authority {
         let root = root.expect("a fresh key signs its own certificate");
 
         let intermediate_key = Key::generate(KeyKind::P384);
-        let mut intermediate_params = authority(
-            "virtual sigstore intermediate",
-            BasicConstraints::Constrained(0),
-        );
+        let mut intermediate_params = authority("virtual sigstore intermediate", BasicConstraints::Constrained(0));
         intermediate_params.use_authority_key_identifier_extension = true;
         intermediate_params.extended_key_usages = vec![ExtendedKeyUsagePurpose::CodeSigning];
         let issuer = Issuer::from_params(&root_params, &root_key.pair);
         let intermediate = intermediate_params.signed_by(&intermediate_key.pair, &issuer);
         let intermediate = intermediate.expect("a root signs its intermediate");
-        Self {
-            root,
-            intermediate,
-            intermediate_params,
-            intermediate_key,
-        }
+        Self { root, intermediate, intermediate_params, intermediate_key }
     }
 
     /// Intermediate and root in DER, in the order of a trusted root.
@@ -86,19 +78,13 @@ impl Authority {
         };
         if !request.flaws.contains(&Flaw::SctMissing) {
             let issuer_id = self.intermediate_key.id();
-            let sct = request
-                .ct
-                .sct(sign(&params).der(), issuer_id, request.at, request.ct_id);
+            let sct = request.ct.sct(sign(&params).der(), issuer_id, request.at, request.ct_id);
             // At the end: taken out again, what is left is what was signed.
             params.custom_extensions.push(sct);
         }
         let der = sign(&params).der().to_vec();
         let chain_pem: String = self.chain().map(|der| pem("CERTIFICATE", der)).concat();
-        Leaf {
-            key,
-            der,
-            chain_pem: chain_pem.trim_end().to_owned(),
-        }
+        Leaf { key, der, chain_pem: chain_pem.trim_end().to_owned() }
     }
 }
 
@@ -111,9 +97,7 @@ impl Leaf {
 fn authority(name: &str, constraints: BasicConstraints) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::OrganizationName, "sigstore.test");
+    params.distinguished_name.push(DnType::OrganizationName, "sigstore.test");
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date_time_ymd(2021, 1, 1);
     params.not_after = date_time_ymd(2041, 1, 1);
@@ -131,11 +115,7 @@ fn leaf(request: &Request<'_>) -> CertificateParams {
     if has(Flaw::OtherIssuer) {
         "https://issuer.example.com".clone_into(&mut signer.issuer);
     }
-    let old_issuer = if has(Flaw::IssuersDisagree) {
-        "https://issuer.example.com"
-    } else {
-        &signer.issuer
-    };
+    let old_issuer = if has(Flaw::IssuersDisagree) { "https://issuer.example.com" } else { &signer.issuer };
 
     let begin = date_time_ymd(1970, 1, 1) + Duration::from_secs(request.at);
     let mut params = CertificateParams::default();
@@ -152,9 +132,7 @@ fn leaf(request: &Request<'_>) -> CertificateParams {
     }];
     params.subject_alt_names = vec![alternative_name(&signer.subject)];
     if has(Flaw::TwoSubjects) {
-        params
-            .subject_alt_names
-            .push(alternative_name(&Signer::fork().subject));
+        params.subject_alt_names.push(alternative_name(&Signer::fork().subject));
     }
     params.custom_extensions = fulcio::extensions(&signer, old_issuer);
     params
@@ -162,9 +140,5 @@ fn leaf(request: &Request<'_>) -> CertificateParams {
 
 fn alternative_name(subject: &str) -> SanType {
     let name = subject.try_into().expect("tests name signers in ASCII");
-    if subject.contains("://") {
-        SanType::URI(name)
-    } else {
-        SanType::Rfc822Name(name)
-    }
+    if subject.contains("://") { SanType::URI(name) } else { SanType::Rfc822Name(name) }
 }

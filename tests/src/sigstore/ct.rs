@@ -17,20 +17,12 @@ pub(super) struct CtLog {
 
 impl CtLog {
     pub(super) fn new() -> Self {
-        Self {
-            key: Key::generate(KeyKind::P256),
-        }
+        Self { key: Key::generate(KeyKind::P256) }
     }
 
     /// The promise to log a certificate, as the extension that is put into it. `without` is the certificate before that, `issuer_id`
     /// the SHA-256 of its issuer's key, `at` in seconds since 1970. `log_id` is the log's own unless it pretends to be another.
-    pub(super) fn sct(
-        &self,
-        without: &[u8],
-        issuer_id: [u8; 32],
-        at: u64,
-        log_id: [u8; 32],
-    ) -> CustomExtension {
+    pub(super) fn sct(&self, without: &[u8], issuer_id: [u8; 32], at: u64, log_id: [u8; 32]) -> CustomExtension {
         let millis = (at * 1000).to_be_bytes();
         let tbs = Certificate::from_der(without)
             .and_then(|certificate| certificate.tbs_certificate.to_der())

@@ -17,9 +17,7 @@ pub(super) struct Logged {
 pub(super) fn hashedrekord(party: &Party<'_>, message: &[u8], signature: &[u8]) -> Vec<u8> {
     let (algorithm, hash) = match party.key.kind {
         KeyKind::P384 => ("sha384", hex::encode(Sha384::digest(message))),
-        KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 => {
-            ("sha256", hex::encode(Sha256::digest(message)))
-        }
+        KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 => ("sha256", hex::encode(Sha256::digest(message))),
     };
     let signature = STANDARD.encode(signature);
     let verifier = STANDARD.encode(&party.logged_pem);
@@ -55,11 +53,7 @@ pub(super) fn spoil(mut entry: Entry, options: &Options) -> Logged {
             flip_last_bit(sibling);
         }
     }
-    Logged {
-        with_set: !options.has(Flaw::NoSignedTime),
-        with_proof: !options.has(Flaw::ProofMissing),
-        entry,
-    }
+    Logged { with_set: !options.has(Flaw::NoSignedTime), with_proof: !options.has(Flaw::ProofMissing), entry }
 }
 
 fn flip_last_bit(bytes: &mut [u8]) {

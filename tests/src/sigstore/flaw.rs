@@ -90,9 +90,7 @@ pub enum Flaw {
 
 /// All flaws that a signature in this layout by these means can have. For keys, they make a difference where the log is asked for.
 pub fn flaws(layout: Layout, means: Means) -> impl Iterator<Item = Flaw> {
-    Flaw::ALL
-        .into_iter()
-        .filter(move |flaw| flaw.applies_to(layout, means))
+    Flaw::ALL.into_iter().filter(move |flaw| flaw.applies_to(layout, means))
 }
 
 impl Flaw {
@@ -133,10 +131,7 @@ impl Flaw {
         let bundle = layout == Layout::Bundle;
         let certificate = means == Means::Certificate;
         match self {
-            Self::ProofMissing
-            | Self::ProofBroken
-            | Self::CheckpointForged
-            | Self::OtherPredicate => bundle,
+            Self::ProofMissing | Self::ProofBroken | Self::CheckpointForged | Self::OtherPredicate => bundle,
             Self::NoSignedTime => bundle && certificate,
             Self::SctMissing
             | Self::SctByUnknownLog
@@ -186,13 +181,8 @@ impl Flaw {
     #[must_use]
     pub fn caught_by(self) -> Catch {
         match self {
-            Self::PayloadTypeWrong
-            | Self::OtherDigest
-            | Self::DuplicatedDigest
-            | Self::OtherPredicate => Catch::Claim,
-            Self::OtherSubject | Self::OtherIssuer | Self::TwoSubjects | Self::IssuersDisagree => {
-                Catch::Identity
-            }
+            Self::PayloadTypeWrong | Self::OtherDigest | Self::DuplicatedDigest | Self::OtherPredicate => Catch::Claim,
+            Self::OtherSubject | Self::OtherIssuer | Self::TwoSubjects | Self::IssuersDisagree => Catch::Identity,
             Self::NotLogged
             | Self::SetFlipped
             | Self::SetOfAnotherEntry

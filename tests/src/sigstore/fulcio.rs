@@ -49,13 +49,7 @@ impl<'a> Workflow<'a> {
     }
 
     fn deprecated(&self) -> [CustomExtension; 5] {
-        [
-            raw(2, "push"),
-            raw(3, COMMIT),
-            raw(4, self.path),
-            raw(5, &self.repository),
-            raw(6, self.reference),
-        ]
+        [raw(2, "push"), raw(3, COMMIT), raw(4, self.path), raw(5, &self.repository), raw(6, self.reference)]
     }
 
     fn current(&self) -> [CustomExtension; 14] {

@@ -2,8 +2,8 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
-    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256,
-    PublicKeyData as _, RsaKeySize, SigningKey as _,
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData as _,
+    RsaKeySize, SigningKey as _,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -45,9 +45,7 @@ impl Key {
 
     /// ECDSA signatures come in DER, as everywhere in Sigstore.
     pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.pair
-            .sign(message)
-            .expect("a key that was generated signs")
+        self.pair.sign(message).expect("a key that was generated signs")
     }
 
     /// `SubjectPublicKeyInfo` in DER.

@@ -20,9 +20,7 @@ impl KeySigner {
     /// Makes a key.
     #[must_use]
     pub fn generate(kind: KeyKind) -> Self {
-        Self {
-            key: Key::generate(kind),
-        }
+        Self { key: Key::generate(kind) }
     }
 
     /// The public key as it stands in a policy: PEM, `PUBLIC KEY`.
@@ -52,19 +50,8 @@ impl KeySigner {
 
     /// Signs an image as a bundle v0.3, as JSON; without a log it holds no log entry.
     #[must_use]
-    pub fn sign_bundle(
-        &self,
-        digest: &Digest,
-        log: Option<&VirtualSigstore>,
-        options: &Options,
-    ) -> String {
-        self.attest_bundle(
-            digest,
-            COSIGN_SIGN,
-            &Value::Object(Map::new()),
-            log,
-            options,
-        )
+    pub fn sign_bundle(&self, digest: &Digest, log: Option<&VirtualSigstore>, options: &Options) -> String {
+        self.attest_bundle(digest, COSIGN_SIGN, &Value::Object(Map::new()), log, options)
     }
 
     /// Attests something about an image as a bundle v0.3, as JSON.
@@ -77,12 +64,6 @@ impl KeySigner {
         log: Option<&VirtualSigstore>,
         options: &Options,
     ) -> String {
-        bundle::sign(
-            &Party::keyed(&self.key),
-            log,
-            digest,
-            (predicate_type, predicate),
-            options,
-        )
+        bundle::sign(&Party::keyed(&self.key), log, digest, (predicate_type, predicate), options)
     }
 }

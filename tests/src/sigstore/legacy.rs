@@ -67,11 +67,7 @@ pub(super) fn sign(
         log.log(body, another, options)
     });
     let annotations = annotations(party, STANDARD.encode(&signature), logged.as_ref());
-    LegacySignature {
-        media_type: MediaType::SIMPLE_SIGNING,
-        payload: payload.into(),
-        annotations,
-    }
+    LegacySignature { media_type: MediaType::SIMPLE_SIGNING, payload: payload.into(), annotations }
 }
 
 /// A statement in an envelope; the signature is within, so that the annotation is empty.
@@ -92,11 +88,7 @@ pub(super) fn attest(
     });
     let mut annotations = annotations(party, String::new(), logged.as_ref());
     annotations.insert("predicateType".to_owned(), predicate_type.to_owned());
-    LegacySignature {
-        media_type: MediaType::DSSE,
-        payload: envelope.to_json().into(),
-        annotations,
-    }
+    LegacySignature { media_type: MediaType::DSSE, payload: envelope.to_json().into(), annotations }
 }
 
 /// Byte for byte as cosign writes it.
@@ -124,13 +116,8 @@ fn simple_signing(repository: &str, digest: &Digest, options: &Options) -> Strin
     )
 }
 
-fn annotations(
-    party: &Party<'_>,
-    signature: String,
-    logged: Option<&Logged>,
-) -> BTreeMap<String, String> {
-    let mut annotations =
-        BTreeMap::from([("dev.cosignproject.cosign/signature".to_owned(), signature)]);
+fn annotations(party: &Party<'_>, signature: String, logged: Option<&Logged>) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::from([("dev.cosignproject.cosign/signature".to_owned(), signature)]);
     if let Shown::Certificate { leaf, chain } = &party.shown {
         annotations.insert("dev.sigstore.cosign/certificate".to_owned(), leaf.pem());
         if *chain {
@@ -139,10 +126,7 @@ fn annotations(
         }
     }
     if let Some(logged) = logged {
-        annotations.insert(
-            "dev.sigstore.cosign/bundle".to_owned(),
-            rekor_bundle(logged),
-        );
+        annotations.insert("dev.sigstore.cosign/bundle".to_owned(), rekor_bundle(logged));
     }
     annotations
 }

@@ -56,10 +56,7 @@ struct Promise<'a> {
 impl Log {
     pub(super) fn new() -> Self {
         let leaves = (0..FIRST_ENTRIES).map(|n| merkle::leaf(&[n])).collect();
-        Self {
-            key: Key::generate(KeyKind::P256),
-            leaves: Mutex::new(leaves),
-        }
+        Self { key: Key::generate(KeyKind::P256), leaves: Mutex::new(leaves) }
     }
 
     /// Takes a body in at `at` (seconds since 1970) and answers with all that it has to say about it.
@@ -77,24 +74,12 @@ impl Log {
             path: merkle::path(position, &leaves),
             checkpoint: self.checkpoint(leaves.len(), root, log_id),
         };
-        Entry {
-            set: self.promise(&body, at, log_id, index),
-            body,
-            integrated_time: at,
-            index,
-            log_id,
-            proof,
-        }
+        Entry { set: self.promise(&body, at, log_id, index), body, integrated_time: at, index, log_id, proof }
     }
 
     /// A SET. `id` is this log's own unless it pretends to be another.
     pub(super) fn promise(&self, body: &[u8], at: u64, id: [u8; 32], index: u64) -> Vec<u8> {
-        let promise = Promise {
-            body: &STANDARD.encode(body),
-            integrated_time: at,
-            log_id: hex::encode(id),
-            index,
-        };
+        let promise = Promise { body: &STANDARD.encode(body), integrated_time: at, log_id: hex::encode(id), index };
         let promise = serde_json::to_vec(&promise).expect("texts and numbers are JSON");
         self.key.sign(&promise)
     }

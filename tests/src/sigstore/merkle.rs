@@ -6,11 +6,7 @@ pub(super) type Hash = [u8; 32];
 
 /// The hash of one entry.
 pub(super) fn leaf(entry: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(entry)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
 }
 
 /// The hash of a tree with these leaves.
@@ -41,12 +37,7 @@ pub(super) fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
 }
 
 fn node(left: Hash, right: Hash) -> Hash {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// The largest power of two below `length`, which is at least 2.

@@ -18,27 +18,15 @@ pub(super) enum Shown<'a> {
 impl<'a> Party<'a> {
     /// The holder of `leaf`'s key, who shows the certificate of `shown`.
     pub(super) fn certified(leaf: &'a Leaf, shown: &'a Leaf, chain: bool) -> Self {
-        Self {
-            key: &leaf.key,
-            logged_pem: leaf.pem(),
-            shown: Shown::Certificate { leaf: shown, chain },
-        }
+        Self { key: &leaf.key, logged_pem: leaf.pem(), shown: Shown::Certificate { leaf: shown, chain } }
     }
 
     pub(super) fn keyed(key: &'a Key) -> Self {
-        Self {
-            key,
-            logged_pem: key.public_pem(),
-            shown: Shown::Key,
-        }
+        Self { key, logged_pem: key.public_pem(), shown: Shown::Key }
     }
 
     /// Signs `message`, or something else.
     pub(super) fn sign(&self, message: &[u8], options: &Options) -> Vec<u8> {
-        if options.has(Flaw::SignatureWrong) {
-            self.key.sign(b"something else")
-        } else {
-            self.key.sign(message)
-        }
+        if options.has(Flaw::SignatureWrong) { self.key.sign(b"something else") } else { self.key.sign(message) }
     }
 }

@@ -16,10 +16,7 @@ impl Signer {
     /// Any identity.
     #[must_use]
     pub fn new(issuer: &str, subject: &str) -> Self {
-        Self {
-            issuer: issuer.to_owned(),
-            subject: subject.to_owned(),
-        }
+        Self { issuer: issuer.to_owned(), subject: subject.to_owned() }
     }
 
     /// The workflow that releases Chainguard's public images, which the built-in policy accepts.
@@ -34,10 +31,7 @@ impl Signer {
     /// The same workflow in somebody's fork: issuer right, subject wrong.
     #[must_use]
     pub fn fork() -> Self {
-        Self::new(
-            Self::GITHUB,
-            "https://github.com/evil/fork/.github/workflows/release.yaml@refs/heads/main",
-        )
+        Self::new(Self::GITHUB, "https://github.com/evil/fork/.github/workflows/release.yaml@refs/heads/main")
     }
 
     /// A person who logged in with GitHub: an e-mail address.

@@ -41,17 +41,12 @@ fn signatures_by_certificate_verify_in_both_layouts_and_name_their_signer() {
 #[test]
 fn certificates_tell_what_github_tells() {
     let sigstore = VirtualSigstore::new();
-    let verified = Trust::in_(&sigstore)
-        .legacy(&legacy(&sigstore, &Options::default()))
-        .unwrap();
+    let verified = Trust::in_(&sigstore).legacy(&legacy(&sigstore, &Options::default())).unwrap();
     let certificate = verified.certificate.unwrap();
     let claims = certificate.ci_claims;
     let source = Some("https://github.com/chainguard-images/images");
     assert_eq!(claims.source_repository_uri.as_deref(), source);
-    assert_eq!(
-        claims.source_repository_ref.as_deref(),
-        Some("refs/heads/main")
-    );
+    assert_eq!(claims.source_repository_ref.as_deref(), Some("refs/heads/main"));
     assert_eq!(claims.build_signer_uri, Some(Signer::chainguard().subject));
     assert_eq!(claims.build_trigger.as_deref(), Some("push"));
 }
@@ -62,13 +57,7 @@ fn signatures_verify_at_whatever_time_they_were_made() {
     let trust = Trust::in_(&sigstore);
     for at in [1_640_995_200, 1_700_000_000, Options::SIGNED_AT] {
         let options = Options::at(at);
-        assert_eq!(
-            trust
-                .legacy(&legacy(&sigstore, &options))
-                .unwrap()
-                .integrated_time,
-            at + 2
-        );
+        assert_eq!(trust.legacy(&legacy(&sigstore, &options)).unwrap().integrated_time, at + 2);
         assert!(trust.bundle(&bundle(&sigstore, &options), &image()).is_ok());
     }
     let before_the_root = Options::at(1_600_000_000);
@@ -80,9 +69,7 @@ fn proofs_hold_in_trees_of_every_shape() {
     let sigstore = VirtualSigstore::new();
     let trust = Trust::in_(&sigstore);
     for _ in 0..20 {
-        trust
-            .bundle(&bundle(&sigstore, &Options::default()), &image())
-            .unwrap();
+        trust.bundle(&bundle(&sigstore, &Options::default()), &image()).unwrap();
     }
 }
 
@@ -92,23 +79,12 @@ fn legacy_attestations_verify() {
     let predicate = json!({ "SPDXID": "SPDXRef-DOCUMENT" });
     let spdx = "https://spdx.dev/Document";
     let options = Options::default();
-    let attestation =
-        sigstore.attest_legacy(&Signer::chainguard(), &image(), spdx, &predicate, &options);
+    let attestation = sigstore.attest_legacy(&Signer::chainguard(), &image(), spdx, &predicate, &options);
     assert_eq!(attestation.annotations["predicateType"], spdx);
-    assert_eq!(
-        attestation.annotations["dev.cosignproject.cosign/signature"],
-        ""
-    );
+    assert_eq!(attestation.annotations["dev.cosignproject.cosign/signature"], "");
     let trust = Trust::in_(&sigstore);
-    assert_eq!(
-        trust.legacy_about(&attestation, &image()).unwrap().signer(),
-        Signer::chainguard()
-    );
-    assert!(
-        trust
-            .legacy_about(&attestation, &Digest::sha256(b"another"))
-            .is_err()
-    );
+    assert_eq!(trust.legacy_about(&attestation, &image()).unwrap().signer(), Signer::chainguard());
+    assert!(trust.legacy_about(&attestation, &Digest::sha256(b"another")).is_err());
 }
 
 #[test]
@@ -118,28 +94,18 @@ fn another_trust_root_refuses_everything() {
     let options = Options::default();
     let error = trust.legacy(&legacy(&sigstore, &options)).unwrap_err();
     assert!(error.contains("No log key valid"), "{error}");
-    assert!(
-        trust
-            .bundle(&bundle(&sigstore, &options), &image())
-            .is_err()
-    );
+    assert!(trust.bundle(&bundle(&sigstore, &options), &image()).is_err());
 }
 
 /// What the crates say of each flaw that is theirs to notice, so that no flaw is refused for the sake of another. The first is of the
 /// legacy layout, the second of bundles.
 fn complaint(flaw: Flaw) -> [&'static str; 2] {
     match flaw {
-        Flaw::NotLogged => [
-            "no annotation dev.sigstore.cosign/bundle",
-            "must have an inclusion proof",
-        ],
+        Flaw::NotLogged => ["no annotation dev.sigstore.cosign/bundle", "must have an inclusion proof"],
         Flaw::SetFlipped | Flaw::SetOfAnotherEntry | Flaw::TimeChanged | Flaw::SetForged => {
             ["SET verification failed"; 2]
         }
-        Flaw::EntryOfAnotherImage => [
-            "artifact hash mismatch for hashedrekord",
-            "DSSE payload hash mismatch",
-        ],
+        Flaw::EntryOfAnotherImage => ["artifact hash mismatch for hashedrekord", "DSSE payload hash mismatch"],
         Flaw::UnknownLog => ["No log key valid at integrated time"; 2],
         Flaw::NoSignedTime => ["", "no verified timestamp"],
         Flaw::ProofMissing => ["", "must have an inclusion proof"],
@@ -168,17 +134,13 @@ fn every_flaw_of_proof_is_refused_for_what_it_is() {
     let sigstore = VirtualSigstore::new();
     let trust = Trust::in_(&sigstore);
     for layout in [Layout::Legacy, Layout::Bundle] {
-        let proofs =
-            flaws(layout, Means::Certificate).filter(|flaw| flaw.caught_by() == Catch::Proof);
+        let proofs = flaws(layout, Means::Certificate).filter(|flaw| flaw.caught_by() == Catch::Proof);
         for flaw in proofs {
             let options = Options::flawed(flaw);
             let [of_legacy, of_bundle] = complaint(flaw);
             let (verdict, complaint) = match layout {
                 Layout::Legacy => (trust.legacy(&legacy(&sigstore, &options)), of_legacy),
-                Layout::Bundle => (
-                    trust.bundle(&bundle(&sigstore, &options), &image()),
-                    of_bundle,
-                ),
+                Layout::Bundle => (trust.bundle(&bundle(&sigstore, &options), &image()), of_bundle),
             };
             let error = verdict.expect_err(&format!("{flaw:?} in {layout:?} was accepted"));
             assert!(error.contains(complaint), "{flaw:?} in {layout:?}: {error}");
@@ -190,29 +152,15 @@ fn every_flaw_of_proof_is_refused_for_what_it_is() {
 fn flaws_of_claim_are_good_proofs_of_something_else() {
     let sigstore = VirtualSigstore::new();
     let trust = Trust::in_(&sigstore);
-    for flaw in
-        flaws(Layout::Legacy, Means::Certificate).filter(|flaw| flaw.caught_by() == Catch::Claim)
-    {
+    for flaw in flaws(Layout::Legacy, Means::Certificate).filter(|flaw| flaw.caught_by() == Catch::Claim) {
         let signature = legacy(&sigstore, &Options::flawed(flaw));
-        assert_eq!(
-            trust.legacy(&signature).unwrap().signer(),
-            Signer::chainguard(),
-            "{flaw:?}"
-        );
-        assert_ne!(
-            signature.payload,
-            legacy(&sigstore, &Options::default()).payload,
-            "{flaw:?}"
-        );
+        assert_eq!(trust.legacy(&signature).unwrap().signer(), Signer::chainguard(), "{flaw:?}");
+        assert_ne!(signature.payload, legacy(&sigstore, &Options::default()).payload, "{flaw:?}");
     }
 
     let other = bundle(&sigstore, &Options::flawed(Flaw::OtherDigest));
     assert!(trust.bundle(&other, &image()).is_err());
-    assert!(
-        trust
-            .bundle(&other, &bundle::other_digest(&image()))
-            .is_ok()
-    );
+    assert!(trust.bundle(&other, &bundle::other_digest(&image())).is_ok());
     let provenance = bundle(&sigstore, &Options::flawed(Flaw::OtherPredicate));
     assert!(trust.bundle(&provenance, &image()).is_ok());
     assert!(verify::statement(&provenance).contains("https://slsa.dev/provenance/v1"));
@@ -228,14 +176,8 @@ fn flaws_of_identity_are_good_proofs_by_somebody_else() {
     let trust = Trust::in_(&sigstore);
     let signer = |flaw| {
         let options = Options::flawed(flaw);
-        let by_bundle = trust
-            .bundle(&bundle(&sigstore, &options), &image())
-            .unwrap()
-            .signer();
-        assert_eq!(
-            trust.legacy(&legacy(&sigstore, &options)).unwrap().signer(),
-            by_bundle
-        );
+        let by_bundle = trust.bundle(&bundle(&sigstore, &options), &image()).unwrap().signer();
+        assert_eq!(trust.legacy(&legacy(&sigstore, &options)).unwrap().signer(), by_bundle);
         by_bundle
     };
     let wanted = Signer::chainguard();
@@ -247,10 +189,7 @@ fn flaws_of_identity_are_good_proofs_by_somebody_else() {
     assert_eq!(signer(Flaw::TwoSubjects), wanted);
     assert_eq!(signer(Flaw::IssuersDisagree), wanted);
     let two = legacy(&sigstore, &Options::flawed(Flaw::TwoSubjects));
-    assert_eq!(
-        verify::subjects(&two),
-        [wanted.subject, Signer::fork().subject]
-    );
+    assert_eq!(verify::subjects(&two), [wanted.subject, Signer::fork().subject]);
 }
 
 #[test]
@@ -269,29 +208,14 @@ fn every_kind_of_key_signs_in_both_layouts() {
         assert!(verify::plain(&plain, &other).is_err(), "{kind:?}");
 
         let bundle = signer.sign_bundle(&image(), Some(&sigstore), &options);
-        trust
-            .bundle_by_key(&bundle, &image(), &pem)
-            .unwrap_or_else(|error| panic!("{kind:?}: {error}"));
-        assert!(
-            trust.bundle_by_key(&bundle, &image(), &other).is_err(),
-            "{kind:?}"
-        );
-        assert!(
-            trust
-                .bundle_by_key(&bundle, &Digest::sha256(b""), &pem)
-                .is_err(),
-            "{kind:?}"
-        );
+        trust.bundle_by_key(&bundle, &image(), &pem).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        assert!(trust.bundle_by_key(&bundle, &image(), &other).is_err(), "{kind:?}");
+        assert!(trust.bundle_by_key(&bundle, &Digest::sha256(b""), &pem).is_err(), "{kind:?}");
 
         let logged = signer.sign_legacy(REPOSITORY, &image(), Some(&sigstore), &options);
         // The crates read SHA-256 alone from these entries, and Rekor logs what was signed.
         let verdict = trust.legacy_by_key(&logged, &pem);
-        assert_eq!(
-            verdict.is_ok(),
-            kind != KeyKind::P384,
-            "{kind:?}: {:?}",
-            verdict.err()
-        );
+        assert_eq!(verdict.is_ok(), kind != KeyKind::P384, "{kind:?}: {:?}", verdict.err());
         assert!(trust.legacy_by_key(&logged, &other).is_err(), "{kind:?}");
     }
 }
@@ -307,13 +231,8 @@ fn every_flaw_of_proof_is_refused_of_keys_too() {
             let options = Options::flawed(flaw);
             let verdict = match layout {
                 Layout::Legacy => {
-                    let signature =
-                        signer.sign_legacy(REPOSITORY, &image(), Some(&sigstore), &options);
-                    assert_eq!(
-                        verify::plain(&signature, &pem).is_ok(),
-                        flaw.is_about_the_log(),
-                        "{flaw:?}"
-                    );
+                    let signature = signer.sign_legacy(REPOSITORY, &image(), Some(&sigstore), &options);
+                    assert_eq!(verify::plain(&signature, &pem).is_ok(), flaw.is_about_the_log(), "{flaw:?}");
                     trust.legacy_by_key(&signature, &pem)
                 }
                 Layout::Bundle => {
@@ -343,36 +262,15 @@ fn payloads_are_written_as_cosign_writes_them() {
         "dev.sigstore.cosign/chain",
     ];
     assert_eq!(keys, expected);
-    assert!(
-        signature.annotations["dev.sigstore.cosign/certificate"]
-            .ends_with("-----END CERTIFICATE-----\n")
-    );
-    assert!(
-        signature.annotations["dev.sigstore.cosign/chain"].ends_with("-----END CERTIFICATE-----")
-    );
-    assert_eq!(
-        signature.annotations["dev.sigstore.cosign/chain"]
-            .matches("BEGIN")
-            .count(),
-        2
-    );
+    assert!(signature.annotations["dev.sigstore.cosign/certificate"].ends_with("-----END CERTIFICATE-----\n"));
+    assert!(signature.annotations["dev.sigstore.cosign/chain"].ends_with("-----END CERTIFICATE-----"));
+    assert_eq!(signature.annotations["dev.sigstore.cosign/chain"].matches("BEGIN").count(), 2);
 
-    let annotated = Options {
-        annotations: [("run_id".to_owned(), "1".to_owned())].into(),
-        chain: false,
-        ..Options::default()
-    };
+    let annotated =
+        Options { annotations: [("run_id".to_owned(), "1".to_owned())].into(), chain: false, ..Options::default() };
     let signature = legacy(&sigstore, &annotated);
-    assert!(
-        signature
-            .payload
-            .ends_with(br#""optional":{"run_id":"1"}}"#)
-    );
-    assert!(
-        !signature
-            .annotations
-            .contains_key("dev.sigstore.cosign/chain")
-    );
+    assert!(signature.payload.ends_with(br#""optional":{"run_id":"1"}}"#));
+    assert!(!signature.annotations.contains_key("dev.sigstore.cosign/chain"));
 }
 
 #[test]
@@ -380,9 +278,7 @@ fn wide_digests_are_named_in_full() {
     let sigstore = VirtualSigstore::new();
     let digest = Digest::of(Algorithm::Sha512, b"an image");
     let options = Options::default();
-    let payload = sigstore
-        .sign_legacy(&Signer::chainguard(), REPOSITORY, &digest, &options)
-        .payload;
+    let payload = sigstore.sign_legacy(&Signer::chainguard(), REPOSITORY, &digest, &options).payload;
     assert!(String::from_utf8_lossy(&payload).contains(&digest.to_string()));
     let bundle = sigstore.sign_bundle(&Signer::chainguard(), &digest, &options);
     assert!(verify::statement(&bundle).contains(&format!(r#"{{"sha512":"{}"}}"#, digest.hex())));
@@ -395,15 +291,8 @@ fn the_list_of_flaws_is_complete_and_every_flaw_can_be_had() {
         assert!(seen.insert(flaw), "{flaw:?} is listed twice");
     }
     let had = |flaw: &Flaw| {
-        [Layout::Legacy, Layout::Bundle]
-            .into_iter()
-            .any(|layout| flaw.applies_to(layout, Means::Certificate))
+        [Layout::Legacy, Layout::Bundle].into_iter().any(|layout| flaw.applies_to(layout, Means::Certificate))
     };
     assert!(Flaw::ALL.iter().all(had));
-    assert_eq!(
-        flaws(Layout::Legacy, Means::Key)
-            .filter(|flaw| flaw.is_about_the_log())
-            .count(),
-        7
-    );
+    assert_eq!(flaws(Layout::Legacy, Means::Key).filter(|flaw| flaw.is_about_the_log()).count(), 7);
 }

@@ -7,12 +7,8 @@ use serde_json::{Value, json};
 use super::{Instance, ca::VALID_FROM, key::Key};
 
 pub(super) fn json(instance: &Instance) -> String {
-    let certificates: Vec<Value> = instance
-        .ca
-        .chain()
-        .into_iter()
-        .map(|der| json!({ "rawBytes": STANDARD.encode(der) }))
-        .collect();
+    let certificates: Vec<Value> =
+        instance.ca.chain().into_iter().map(|der| json!({ "rawBytes": STANDARD.encode(der) })).collect();
     let document = json!({
         "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
         "tlogs": [log("https://rekor.sigstore.test", &instance.log.key)],

@@ -152,3 +152,28 @@ async fn every_flawed_signature_is_refused_through_the_whole_path() {
     }
     assert!(refused > 30, "only {refused} flaws were tried");
 }
+
+#[tokio::test]
+async fn a_referrers_list_that_breaks_off_leaves_the_pieces_that_came_and_is_not_taken_for_all() {
+    use support::upstream::{Referrers, Registry};
+    let world = World::with(Registry::builder().referrers(Referrers::Paged(1))).await;
+    let (signer, options) = (Signer::chainguard(), Options::default());
+    let mut expected = Vec::new();
+    for (repository, good) in [("chainguard/good", true), ("chainguard/bad", false)] {
+        let image = sized(5, u64::from(good));
+        image.push(&world.registry, repository, Some("latest"));
+        for number in 0..3 {
+            let by = if good { &signer } else { &Signer::fork() };
+            let options = Options { signed_at: Options::SIGNED_AT + number, ..options.clone() };
+            let bundle = world.sigstore.sign_bundle(by, &image.digest, &options);
+            image::bundle_referrer(&image.descriptor(), &bundle).push(&world.registry, repository, None);
+        }
+        expected.push((repository, if good { 200 } else { 503 }));
+    }
+    world.registry.fault(|call| call.is_referrers() && !call.query.is_empty(), Fault::status(500));
+    let pratique = world.pratique(&Setup::default()).await;
+    for (repository, status) in expected {
+        let answer = get(&format!("{}/v2/{repository}/manifests/latest", pratique.url())).await;
+        assert_eq!(answer.status, status, "{repository}: {}", answer.text());
+    }
+}

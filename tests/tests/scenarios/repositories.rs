@@ -87,7 +87,7 @@ async fn all_matching_policies_must_pass_and_one_authority_suffices() {
 #[tokio::test]
 async fn every_layout_and_every_way_of_finding_it_admits() {
     let key = KeySigner::generate(KeyKind::P256);
-    let pem: String = key.public_pem().lines().map(|line| format!("          {line}\n")).collect();
+    let pem = key.public_pem().lines().fold(String::new(), |text, line| text + "          " + line + "\n");
     let acme = static_policy("acme", "cgr.dev/acme/**", "pass").replace("    static:\n      action: pass\n", &format!("    key:\n      data: |\n{pem}"));
     let policies = format!("{}---\n{acme}", chainguard_policy("chainguard-public", "cgr.dev/chainguard/**"));
     for referrers in [Referrers::Api, Referrers::Paged(1), Referrers::Missing] {

@@ -79,7 +79,7 @@ async fn collected(digest: &Digest, payload: Bytes, annotations: &BTreeMap<Strin
     let limits = Arc::new(loaded.settings.limits.clone());
     let store = storage::Store::open(&loaded.settings.storage.path, 1).unwrap();
     let upstream = Arc::new(Upstream::new(&loaded.settings.upstreams[0], &limits).unwrap());
-    let collector = Collector { upstream, limits, blobs: store.blobs().clone(), memory: Arc::new(Semaphore::new(100_000)) };
+    let collector = Collector { upstream, limits, blobs: store.blobs().clone(), memory: Arc::new(Semaphore::new(100_000)), held: std::sync::Mutex::default() };
     let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
     let evidence = collector.signatures(&repository, digest).await.evidence;
     assert_eq!((evidence.pieces.len(), evidence.unasked.len(), evidence.flawed.len()), (1, 0, 0));

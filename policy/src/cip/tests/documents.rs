@@ -6,49 +6,23 @@ use crate::identity::Pattern;
 #[test]
 fn the_built_in_policy_names_chainguards_public_identity() {
     let upstreams = ["cgr.dev".parse().unwrap()];
-    let context = LoadContext {
-        upstreams: &upstreams,
-        no_match: NoMatch::Deny,
-        custom_trust_root: false,
-    };
+    let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
     let loaded = PolicySet::built_in(&context).unwrap();
-    assert_eq!(
-        loaded.notes,
-        Vec::<String>::new(),
-        "nothing in it is weak or surprising"
-    );
-    let [policy] = loaded.set.policies() else {
-        panic!("one policy")
-    };
-    assert_eq!(
-        (policy.name(), policy.mode()),
-        ("chainguard-public", Mode::Enforce)
-    );
-    let [authority] = policy.authorities() else {
-        panic!("one authority")
-    };
-    let AuthorityKind::Keyless(keyless) = &authority.kind else {
-        panic!("keyless")
-    };
-    let [identity] = keyless.identities.as_slice() else {
-        panic!("one identity")
-    };
+    assert_eq!(loaded.notes, Vec::<String>::new(), "nothing in it is weak or surprising");
+    let [policy] = loaded.set.policies() else { panic!("one policy") };
+    assert_eq!((policy.name(), policy.mode()), ("chainguard-public", Mode::Enforce));
+    let [authority] = policy.authorities() else { panic!("one authority") };
+    let AuthorityKind::Keyless(keyless) = &authority.kind else { panic!("keyless") };
+    let [identity] = keyless.identities.as_slice() else { panic!("one identity") };
     assert!(!keyless.ignore_sct);
-    assert_eq!(
-        identity.issuer,
-        Pattern::Exact("https://token.actions.githubusercontent.com".to_owned())
-    );
+    assert_eq!(identity.issuer, Pattern::Exact("https://token.actions.githubusercontent.com".to_owned()));
     assert_eq!(
         identity.subject,
         Pattern::Exact(
             "https://github.com/chainguard-images/images/.github/workflows/release.yaml@refs/heads/main".to_owned()
         )
     );
-    let matches = |repository: &str| {
-        loaded
-            .set
-            .may_match_repository(&repository.parse().unwrap())
-    };
+    let matches = |repository: &str| loaded.set.may_match_repository(&repository.parse().unwrap());
     assert!(matches("cgr.dev/chainguard/nginx"));
     assert!(!matches("cgr.dev/chainguard-private/nginx"));
     assert!(!matches("docker.io/chainguard/nginx"));
@@ -102,71 +76,35 @@ spec:
   images: [glob: '**']
   authorities: [static: {{action: pass}}]
 ",
-        PUBLIC_KEY
-            .trim_end()
-            .replace('\n', "\n          ")
-            .replacen("-----", "          -----", 1)
+        PUBLIC_KEY.trim_end().replace('\n', "\n          ").replacen("-----", "          -----", 1)
     );
     let set = load(&text).unwrap_or_else(|errors| panic!("{errors}")).set;
-    let [first, second] = set.policies() else {
-        panic!("two policies")
-    };
+    let [first, second] = set.policies() else { panic!("two policies") };
     assert_eq!(
-        (
-            first.name(),
-            first.mode(),
-            first.place().to_string().as_str()
-        ),
+        (first.name(), first.mode(), first.place().to_string().as_str()),
         ("every-kind", Mode::Warn, "own.yaml:3")
     );
-    let names: Vec<_> = first
-        .authorities()
-        .iter()
-        .map(|authority| authority.name.as_str())
-        .collect();
+    let names: Vec<_> = first.authorities().iter().map(|authority| authority.name.as_str()).collect();
     assert_eq!(names, ["authority-0", "by-key", "last"]);
-    let [keyless, key, fail] = first.authorities() else {
-        panic!("three authorities")
-    };
-    let AuthorityKind::Keyless(keyless) = &keyless.kind else {
-        panic!("keyless")
-    };
+    let [keyless, key, fail] = first.authorities() else { panic!("three authorities") };
+    let AuthorityKind::Keyless(keyless) = &keyless.kind else { panic!("keyless") };
     assert!(keyless.ignore_sct);
     assert!(keyless.identities[0].matches("https://issuer.example", "https://github.com/org/x"));
-    assert!(
-        !keyless.identities[0].matches("https://issuer.example.evil", "https://github.com/org/x")
-    );
-    assert!(
-        !keyless.identities[0].matches("https://issuer.example", "dev@example.com"),
-        "halves of two identities"
-    );
+    assert!(!keyless.identities[0].matches("https://issuer.example.evil", "https://github.com/org/x"));
+    assert!(!keyless.identities[0].matches("https://issuer.example", "dev@example.com"), "halves of two identities");
     assert!(keyless.identities[1].matches("https://issuer.example", "dev@example.com"));
-    let AuthorityKind::Key(key) = &key.kind else {
-        panic!("key")
-    };
-    assert_eq!(
-        (key.pem.as_str(), key.hash, key.log),
-        (PUBLIC_KEY, HashAlgorithm::Sha512, false)
-    );
-    assert_eq!(
-        fail.kind,
-        AuthorityKind::Static(StaticAction::Fail {
-            message: Some("not here".to_owned())
-        })
-    );
+    let AuthorityKind::Key(key) = &key.kind else { panic!("key") };
+    assert_eq!((key.pem.as_str(), key.hash, key.log), (PUBLIC_KEY, HashAlgorithm::Sha512, false));
+    assert_eq!(fail.kind, AuthorityKind::Static(StaticAction::Fail { message: Some("not here".to_owned()) }));
     assert_eq!((second.name(), second.mode()), ("second", Mode::Enforce));
 }
 
 #[test]
 fn a_key_with_ctlog_asks_for_the_log() {
     let key = PUBLIC_KEY.trim_end().replace('\n', "\n    ");
-    let text = with_authority(&format!(
-        "key:\n  data: |\n    {key}\nctlog: {{url: 'https://rekor.sigstore.dev'}}"
-    ));
+    let text = with_authority(&format!("key:\n  data: |\n    {key}\nctlog: {{url: 'https://rekor.sigstore.dev'}}"));
     let set = load(&text).unwrap_or_else(|errors| panic!("{errors}")).set;
-    let AuthorityKind::Key(key) = &set.policies()[0].authorities()[0].kind else {
-        panic!("key")
-    };
+    let AuthorityKind::Key(key) = &set.policies()[0].authorities()[0].kind else { panic!("key") };
     assert!(key.log);
 }
 
@@ -187,10 +125,7 @@ fn matching_policies_are_found_by_the_canonical_name_and_digest() {
     let digest = oci::Digest::sha256(b"x");
     let names = |repository: &str| {
         let matching = set.matching(&repository.parse().unwrap(), &digest);
-        matching
-            .iter()
-            .map(|policy| policy.name().to_owned())
-            .collect::<Vec<_>>()
+        matching.iter().map(|policy| policy.name().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!(names("cgr.dev/chainguard/nginx"), ["own", "nginx"]);
     assert_eq!(names("cgr.dev/chainguard/go"), ["own"]);
@@ -211,14 +146,8 @@ fn anchors_and_aliases_are_read() {
 
 #[test]
 fn the_canonical_form_is_that_of_the_meaning() {
-    let form = |text: &str| {
-        load(text)
-            .unwrap_or_else(|errors| panic!("{errors}"))
-            .set
-            .policies()[0]
-            .canonical_form()
-            .to_vec()
-    };
+    let form =
+        |text: &str| load(text).unwrap_or_else(|errors| panic!("{errors}")).set.policies()[0].canonical_form().to_vec();
     let plain = with_identity("issuer: i\nsubject: s");
     let reordered = "# said otherwise
 kind: ClusterImagePolicy
@@ -242,42 +171,24 @@ metadata: {labels: {a: b}, name: own}
         plain.replace("spec:", "spec:\n  mode: warn"),
         plain.replace("chainguard/**", "chainguard/*"),
         plain.replace("keyless:", "name: a\n      keyless:"),
-        plain.replace(
-            "identities:",
-            "insecureIgnoreSCT: true\n        identities:",
-        ),
+        plain.replace("identities:", "insecureIgnoreSCT: true\n        identities:"),
         with_authority("static: {action: pass}"),
         with_authority("static: {action: fail}"),
         with_authority("static: {action: fail, message: no}"),
         with_authority(&format!("key: {{data: {PUBLIC_KEY:?}}}")),
-        with_authority(&format!(
-            "key: {{data: {PUBLIC_KEY:?}, hashAlgorithm: sha384}}"
-        )),
-        with_authority(&format!(
-            "key: {{data: {PUBLIC_KEY:?}}}\nctlog: {{url: https://rekor.sigstore.dev}}"
-        )),
+        with_authority(&format!("key: {{data: {PUBLIC_KEY:?}, hashAlgorithm: sha384}}")),
+        with_authority(&format!("key: {{data: {PUBLIC_KEY:?}}}\nctlog: {{url: https://rekor.sigstore.dev}}")),
     ];
-    let mut forms: Vec<_> = others
-        .iter()
-        .map(|text| form(text))
-        .chain([form(&plain)])
-        .collect();
+    let mut forms: Vec<_> = others.iter().map(|text| form(text)).chain([form(&plain)]).collect();
     forms.sort();
     forms.dedup();
-    assert_eq!(
-        forms.len(),
-        others.len() + 1,
-        "each difference of meaning shows"
-    );
+    assert_eq!(forms.len(), others.len() + 1, "each difference of meaning shows");
 }
 
 #[test]
 fn what_weakens_and_what_the_controller_reads_otherwise_is_noted() {
     let text = with_identity("issuer: i\nsubjectRegExp: https://github.com/org/")
-        .replace(
-            "identities:",
-            "insecureIgnoreSCT: true\n        identities:",
-        )
+        .replace("identities:", "insecureIgnoreSCT: true\n        identities:")
         .replace("spec:", "spec:\n  mode: warn")
         .replace("cgr.dev/chainguard/**", "cgr.dev**")
         + "    - static: {action: pass}\n";
@@ -293,27 +204,16 @@ weakened: own.yaml:15: spec.authorities[1].static.action: pass: images that this
 
 #[test]
 fn an_anchored_pattern_needs_no_note() {
-    assert_eq!(
-        notes(&with_identity(
-            "issuer: i\nsubjectRegExp: ^https://github.com/org/.*@refs/heads/main$"
-        )),
-        ""
-    );
+    assert_eq!(notes(&with_identity("issuer: i\nsubjectRegExp: ^https://github.com/org/.*@refs/heads/main$")), "");
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "no example may be forgotten, so they are looked up where they are"
-)]
+#[expect(clippy::disallowed_methods, reason = "no example may be forgotten, so they are looked up where they are")]
 fn every_documented_example_loads() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/policies");
     let files = std::fs::read_dir(folder).unwrap();
     let paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-    let texts: Vec<_> = paths
-        .iter()
-        .map(|path| std::fs::read_to_string(path).unwrap())
-        .collect();
+    let texts: Vec<_> = paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     assert!(texts.len() >= 6, "{paths:?}");
     for (path, text) in paths.iter().zip(&texts) {
         let loaded = load(text).unwrap_or_else(|errors| panic!("{}: {errors}", path.display()));
@@ -329,19 +229,8 @@ fn every_documented_example_loads() {
 #[test]
 fn the_documented_public_policy_is_the_built_in_one() {
     let upstreams = ["cgr.dev".parse().unwrap()];
-    let context = LoadContext {
-        upstreams: &upstreams,
-        no_match: NoMatch::Deny,
-        custom_trust_root: false,
-    };
+    let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
     let built_in = PolicySet::built_in(&context).unwrap().set;
-    let documented = load(include_str!(
-        "../../../../docs/examples/policies/chainguard-public.yaml"
-    ))
-    .unwrap()
-    .set;
-    assert_eq!(
-        built_in.policies()[0].canonical_form(),
-        documented.policies()[0].canonical_form()
-    );
+    let documented = load(include_str!("../../../../docs/examples/policies/chainguard-public.yaml")).unwrap().set;
+    assert_eq!(built_in.policies()[0].canonical_form(), documented.policies()[0].canonical_form());
 }

@@ -4,20 +4,8 @@ use super::*;
 
 #[test]
 fn files_without_a_policy_are_refused() {
-    for text in [
-        "",
-        "\n",
-        "# only a comment\n",
-        "---\n",
-        "---\n---\n",
-        "null\n",
-        "~",
-    ] {
-        assert!(
-            flaws(text).contains("holds no policy"),
-            "{text:?}: {}",
-            flaws(text)
-        );
+    for text in ["", "\n", "# only a comment\n", "---\n", "---\n---\n", "null\n", "~"] {
+        assert!(flaws(text).contains("holds no policy"), "{text:?}: {}", flaws(text));
     }
     insta::assert_snapshot!(flaws(""), @r"
 own.yaml: holds no policy; expected at least one ClusterImagePolicy document
@@ -78,8 +66,8 @@ hint: write apiVersion: policy.sigstore.dev/v1beta1
 "#
     );
     insta::assert_snapshot!(
-                        flaws("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n"),
-                        @r"
+                            flaws("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n"),
+                            @r"
 own.yaml:3: metadata.name: is missing
 hint: write a name, as it shall appear in refusals
 own.yaml:4: spec.images: is missing
@@ -87,7 +75,7 @@ hint: list at least one glob, as - glob: cgr.dev/chainguard/**
 own.yaml:4: spec.authorities: is missing
 hint: list at least one authority: key, keyless or static
 "
-                    );
+                        );
 }
 
 #[test]
@@ -136,24 +124,14 @@ fn yaml_that_is_too_deep_or_expands_without_end_is_refused() {
 own.yaml:1: is larger or deeper than a policy file may be: budget breached: Depth { depth: 25 }
 hint: spread the policies over several files, and write aliases out
 ");
-    let deep = (0..40).fold(String::new(), |text, depth| {
-        text + &" ".repeat(depth) + "a:\n"
-    });
-    assert!(
-        flaws(&deep).contains("larger or deeper"),
-        "{}",
-        flaws(&deep)
-    );
+    let deep = (0..40).fold(String::new(), |text, depth| text + &" ".repeat(depth) + "a:\n");
+    assert!(flaws(&deep).contains("larger or deeper"), "{}", flaws(&deep));
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..9 {
         let inner = format!("*a{},", level - 1).repeat(10);
         bomb = format!("{bomb}a{level}: &a{level} [{inner}]\n");
     }
-    assert!(
-        flaws(&bomb).contains("larger or deeper"),
-        "{}",
-        flaws(&bomb)
-    );
+    assert!(flaws(&bomb).contains("larger or deeper"), "{}", flaws(&bomb));
 }
 
 #[test]
@@ -164,11 +142,7 @@ own-2.yaml:1: metadata.name: "own" is the name of the policy at own.yaml:1 alrea
 hint: give each policy a name of its own
 "#);
     let both = format!("{text}---\n{text}");
-    assert!(
-        flaws(&both).starts_with("own.yaml:11: metadata.name:"),
-        "{}",
-        flaws(&both)
-    );
+    assert!(flaws(&both).starts_with("own.yaml:11: metadata.name:"), "{}", flaws(&both));
 }
 
 #[test]
@@ -204,24 +178,10 @@ hint: correct its name, or take it out: nothing is ignored in silence
 
 #[test]
 fn names_that_no_cluster_takes_are_refused() {
-    for name in [
-        "Own",
-        "-own",
-        "own-",
-        "own_policy",
-        "own/policy",
-        "'own policy'",
-        "\"own\\npolicy\"",
-        "12",
-        "''",
-        "~",
-    ] {
+    for name in ["Own", "-own", "own-", "own_policy", "own/policy", "'own policy'", "\"own\\npolicy\"", "12", "''", "~"]
+    {
         let text = with_glob("cgr.dev/**").replace("name: own", &format!("name: {name}"));
-        assert!(
-            flaws(&text).starts_with("own.yaml:4: metadata.name: is "),
-            "{name}: {}",
-            flaws(&text)
-        );
+        assert!(flaws(&text).starts_with("own.yaml:4: metadata.name: is "), "{name}: {}", flaws(&text));
     }
     insta::assert_snapshot!(flaws(&with_glob("cgr.dev/**").replace("name: own", "name: Own")), @r#"
 own.yaml:4: metadata.name: is "Own"; expected lower-case letters, digits, - and .

@@ -52,9 +52,7 @@ hint: write the block from -----BEGIN PUBLIC KEY----- to -----END PUBLIC KEY----
 #[test]
 fn a_private_key_is_never_repeated_in_a_message() {
     let secret = "c2VjcmV0IGtleSBtYXRlcmlhbA==";
-    let text = with_key(&format!(
-        "-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n"
-    ));
+    let text = with_key(&format!("-----BEGIN PRIVATE KEY-----\n{secret}\n-----END PRIVATE KEY-----\n"));
     assert!(!flaws(&text).contains(secret));
     let bare = with_key(secret);
     assert!(!flaws(&bare).contains(secret));
@@ -62,12 +60,9 @@ fn a_private_key_is_never_repeated_in_a_message() {
 
 #[test]
 fn layout_of_the_pem_text_does_not_matter() {
-    let key = |text: &str| match &load(text)
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .set
-        .policies()[0]
-        .authorities()[0]
-        .kind
+    let key = |text: &str| match &load(text).unwrap_or_else(|errors| panic!("{errors}")).set.policies()[0].authorities()
+        [0]
+    .kind
     {
         AuthorityKind::Key(key) => key.pem.clone(),
         other @ (AuthorityKind::Keyless(_) | AuthorityKind::Static(_)) => panic!("{other:?}"),
@@ -79,11 +74,7 @@ fn layout_of_the_pem_text_does_not_matter() {
 
 #[test]
 fn hash_algorithms_are_known_or_refused() {
-    let with_hash = |hash: &str| {
-        with_authority(&format!(
-            "key: {{data: {PUBLIC_KEY:?}, hashAlgorithm: {hash}}}"
-        ))
-    };
+    let with_hash = |hash: &str| with_authority(&format!("key: {{data: {PUBLIC_KEY:?}, hashAlgorithm: {hash}}}"));
     insta::assert_snapshot!(flaws(&with_hash("shaINVALID")), @r#"
 own.yaml:9: spec.authorities[0].key.hashAlgorithm: is "shaINVALID"; expected sha256, sha384 or sha512
 hint: leave it out for sha256; sha224 is not supported
@@ -100,9 +91,7 @@ hint: leave it out for sha256; sha224 is not supported
 fn a_key_that_the_verifier_cannot_use_is_a_flaw_of_its_file() {
     let set = load(&with_key(PUBLIC_KEY)).unwrap().set;
     assert!(set.check_keys(|_| Ok(())).is_ok());
-    let errors = set
-        .check_keys(|key| Err(format!("{} bytes are no point on P-256", key.pem.len())))
-        .unwrap_err();
+    let errors = set.check_keys(|key| Err(format!("{} bytes are no point on P-256", key.pem.len()))).unwrap_err();
     insta::assert_snapshot!(errors, @r"
 own.yaml:9: spec.authorities[0].key.data: holds a key that cannot be used: 178 bytes are no point on P-256
 hint: ECDSA keys on P-256 and P-384, Ed25519 and RSA keys can be used

@@ -4,10 +4,7 @@ use super::*;
 
 #[test]
 fn a_workload_match_is_refused() {
-    let text = with_glob("cgr.dev/**").replace(
-        "spec:",
-        "spec:\n  match:\n    - {version: v1, resource: pods}",
-    );
+    let text = with_glob("cgr.dev/**").replace("spec:", "spec:\n  match:\n    - {version: v1, resource: pods}");
     insta::assert_snapshot!(flaws(&text), @r"
 own.yaml:6: spec.match: is not supported: a registry does not know which workload an image is for
 hint: leave this policy to the cluster's controller, or take match out and let the globs decide
@@ -16,9 +13,8 @@ hint: leave this policy to the cluster's controller, or take match out and let t
 
 #[test]
 fn content_policies_are_refused() {
-    let with_policy = |policy: &str| {
-        flaws(&with_glob("cgr.dev/**").replace("spec:", &format!("spec:\n  policy: {policy}")))
-    };
+    let with_policy =
+        |policy: &str| flaws(&with_glob("cgr.dev/**").replace("spec:", &format!("spec:\n  policy: {policy}")));
     insta::assert_snapshot!(with_policy("{type: rego, data: package sigstore}"), @r"
 own.yaml:6: spec.policy: is not supported by this build
 hint: leave this policy to the cluster's controller: without its Rego it would ask for less than it says
@@ -28,8 +24,8 @@ own.yaml:6: spec.policy.type: is cue, which is not supported; expected rego
 hint: write it as Rego: package sigstore, with a rule isCompliant
 ");
     insta::assert_snapshot!(
-                        with_policy("{type: rego, remote: {url: 'https://x.example'}, configMapRef: {name: a}, includeSpec: true, includeObjectMeta: true, includeTypeMeta: true}"),
-                        @r"
+                            with_policy("{type: rego, remote: {url: 'https://x.example'}, configMapRef: {name: a}, includeSpec: true, includeObjectMeta: true, includeTypeMeta: true}"),
+                            @r"
 own.yaml:6: spec.policy.remote: is not supported: policies are not fetched
 hint: write the policy's text into data
 own.yaml:6: spec.policy.configMapRef: is not supported: there is no cluster to ask
@@ -41,7 +37,7 @@ hint: a registry does not know the workload: leave this policy to the cluster's 
 own.yaml:6: spec.policy.includeTypeMeta: is not supported
 hint: a registry does not know the workload: leave this policy to the cluster's controller
 "
-                    );
+                        );
     assert!(with_policy("text").contains("spec.policy: is not supported"));
 }
 
@@ -84,12 +80,12 @@ hint: take it out: the log's own signed time is asked for
 #[test]
 fn a_ca_of_ones_own_is_refused() {
     insta::assert_snapshot!(
-                        flaws(&with_authority("keyless:\n  ca-cert: {data: x}\n  identities: [{issuer: i, subject: s}]")),
-                        @r"
+                            flaws(&with_authority("keyless:\n  ca-cert: {data: x}\n  identities: [{issuer: i, subject: s}]")),
+                            @r"
 own.yaml:10: spec.authorities[0].keyless.ca-cert: is not supported: the controller never uses it either, and such an authority always fails there
 hint: put the CA into a trusted_root.json, and that into policy.trust_root of the configuration
 "
-                    );
+                        );
 }
 
 #[test]
@@ -97,11 +93,7 @@ fn a_ca_of_ones_own_is_refused_beside_a_url_too() {
     let text = with_authority(
         "keyless:\n  url: https://fulcio.sigstore.dev\n  ca-cert: {secretRef: {name: a}}\n  identities: [{issuer: i, subject: s}]",
     );
-    assert!(
-        flaws(&text).contains("keyless.ca-cert: is not supported"),
-        "{}",
-        flaws(&text)
-    );
+    assert!(flaws(&text).contains("keyless.ca-cert: is not supported"), "{}", flaws(&text));
 }
 
 #[test]
@@ -114,18 +106,8 @@ hint: write the public key itself into data
 own.yaml:9: spec.authorities[0].key.kms: is not supported: no key service is asked
 hint: write the public key into data: cosign public-key --key <kms> prints it
 ");
-    assert!(
-        load(&with_authority(
-            "key: {kms: 'awskms:///alias/x', secretRef: {name: a}}"
-        ))
-        .is_err()
-    );
-    assert!(
-        load(&with_authority(&format!(
-            "key: {{kms: 'awskms:///alias/x', data: {PUBLIC_KEY:?}}}"
-        )))
-        .is_err()
-    );
+    assert!(load(&with_authority("key: {kms: 'awskms:///alias/x', secretRef: {name: a}}")).is_err());
+    assert!(load(&with_authority(&format!("key: {{kms: 'awskms:///alias/x', data: {PUBLIC_KEY:?}}}"))).is_err());
 }
 
 #[test]
@@ -142,11 +124,7 @@ own.yaml:11: spec.authorities[0].ctlog.url: is missing
 hint: write url: https://rekor.sigstore.dev to ask for the log; leave ctlog out to not ask for it with a key
 ");
     let alpha = with_authority(&format!("{keyless}ctlog:")).replace("v1beta1", "v1alpha1");
-    assert!(
-        flaws(&alpha).contains("spec.authorities[0].ctlog: is empty"),
-        "{}",
-        flaws(&alpha)
-    );
+    assert!(flaws(&alpha).contains("spec.authorities[0].ctlog: is empty"), "{}", flaws(&alpha));
     assert!(load(&with_authority(&format!("{keyless}ctlog: {{url: ''}}"))).is_err());
     assert!(load(&with_authority(&format!("{keyless}ctlog: text"))).is_err());
 }
@@ -173,15 +151,11 @@ hint: set policy.trust_root in the configuration to the trusted_root.json of tha
         "file:///x",
         "7",
     ] {
-        let text = with_authority(&format!(
-            "keyless:\n  url: {url}\n  identities: [{{issuer: i, subject: s}}]"
-        ));
+        let text = with_authority(&format!("keyless:\n  url: {url}\n  identities: [{{issuer: i, subject: s}}]"));
         assert!(load(&text).is_err(), "{url} was taken");
     }
     assert!(
-        load(&with_authority(
-            "keyless:\n  url: https://fulcio.sigstore.dev/\n  identities: [{issuer: i, subject: s}]"
-        ))
-        .is_ok()
+        load(&with_authority("keyless:\n  url: https://fulcio.sigstore.dev/\n  identities: [{issuer: i, subject: s}]"))
+            .is_ok()
     );
 }

@@ -9,14 +9,8 @@ fn unknown_fields_are_refused_at_every_level() {
     let text = with_identity("issuer: i\nsubject: s\nsubjectRegex: x")
         .replace("kind:", "extra: 1\nkind:")
         .replace("  authorities:", "  image: x\n  authorities:")
-        .replace(
-            "glob: cgr.dev/chainguard/**",
-            "glob: cgr.dev/chainguard/**\n      tag: latest",
-        )
-        .replace(
-            "    - keyless:",
-            "    - authority: x\n      keyless:\n        rekor: x",
-        );
+        .replace("glob: cgr.dev/chainguard/**", "glob: cgr.dev/chainguard/**\n      tag: latest")
+        .replace("    - keyless:", "    - authority: x\n      keyless:\n        rekor: x");
     insta::assert_snapshot!(flaws(&text), @r"
 own.yaml:2: extra: is no known field; expected apiVersion, kind, metadata or spec
 hint: correct its name, or take it out: nothing is ignored in silence
@@ -69,12 +63,12 @@ own.yaml:9: spec.authorities[0]: has none of key, keyless or static; expected ex
 hint: write one of them
 ");
     insta::assert_snapshot!(
-                        flaws(&with_authority("key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}")),
-                        @r"
+                            flaws(&with_authority("key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}")),
+                            @r"
 own.yaml:9: spec.authorities[0]: has key and keyless and static; expected exactly one of key, keyless or static
 hint: several that shall each suffice are several entries of the list
 "
-                    );
+                        );
     insta::assert_snapshot!(flaws(&with_authority("key: {}")), @r"
 own.yaml:9: spec.authorities[0].key: is empty; expected a mapping with data or hashAlgorithm
 hint: write its fields below it, or leave it out where it may be
@@ -139,8 +133,7 @@ hint: write its fields below it, or leave it out where it may be
 
 #[test]
 fn the_mode_is_one_of_two() {
-    let with_mode =
-        |mode: &str| with_glob("cgr.dev/**").replace("spec:", &format!("spec:\n  mode: {mode}"));
+    let with_mode = |mode: &str| with_glob("cgr.dev/**").replace("spec:", &format!("spec:\n  mode: {mode}"));
     insta::assert_snapshot!(flaws(&with_mode("garbage")), @r#"
 own.yaml:6: spec.mode: is "garbage"; expected enforce or warn
 hint: leave it out for enforce
@@ -171,12 +164,8 @@ own.yaml:9: spec.authorities[0].keyless.insecureIgnoreSCT: is "true"; expected t
 hint: write true or false without quotes, or leave the field out
 "#);
     let warned = with_identity("subject: s").replace("spec:", "spec:\n  mode: warn");
-    assert!(
-        load(&warned).is_err(),
-        "mode warn helps no policy that is incomplete"
-    );
-    let warned = with_authority("keyless: {url: https://fulcio.sigstore.dev}")
-        .replace("spec:", "spec:\n  mode: warn");
+    assert!(load(&warned).is_err(), "mode warn helps no policy that is incomplete");
+    let warned = with_authority("keyless: {url: https://fulcio.sigstore.dev}").replace("spec:", "spec:\n  mode: warn");
     assert!(load(&warned).is_err(), "nor one without identities");
     for identity in [
         "issuer: ''\nsubject: s",
@@ -185,10 +174,7 @@ hint: write true or false without quotes, or leave the field out
         "issuer: 1\nsubject: s",
         "issuer: i\nsubject: true",
     ] {
-        assert!(
-            load(&with_identity(identity)).is_err(),
-            "{identity} was taken"
-        );
+        assert!(load(&with_identity(identity)).is_err(), "{identity} was taken");
     }
 }
 
@@ -204,12 +190,7 @@ hint: it is read as RE2, as the controller does
 own.yaml:12: spec.authorities[0].keyless.identities[0].subjectRegExp: "\pL" does not mean the same to the controller (RE2), in "^\pL+@example.com$"
 hint: write the characters themselves, as [a-z]
 "#);
-    assert!(
-        flaws(&with_identity(
-            "issuer: i\nsubjectRegExp: '((a{1000}){1000}){1000}'"
-        ))
-        .contains("too large")
-    );
+    assert!(flaws(&with_identity("issuer: i\nsubjectRegExp: '((a{1000}){1000}){1000}'")).contains("too large"));
 }
 
 #[test]
@@ -238,8 +219,7 @@ hint: a glob reads like cgr.dev/chainguard/** or ghcr.io/org/app@*
 
 #[test]
 fn names_of_authorities_are_unique_in_a_policy() {
-    let text = with_authority("name: authority-1\nstatic: {action: fail}")
-        + "    - static: {action: fail}\n";
+    let text = with_authority("name: authority-1\nstatic: {action: fail}") + "    - static: {action: fail}\n";
     insta::assert_snapshot!(flaws(&text), @r#"
 own.yaml:11: spec.authorities[1]: is named "authority-1", as another of this policy
 hint: give each authority a name of its own: refusals name them
@@ -258,9 +238,7 @@ own.yaml:10: spec.authorities[0].signatureFormat: is "Bundle"; expected legacy o
 hint: leave it out: either layout satisfies any authority
 "#);
     for format in ["legacy", "bundle"] {
-        let text = with_authority(&format!(
-            "static: {{action: fail}}\nsignatureFormat: {format}"
-        ));
+        let text = with_authority(&format!("static: {{action: fail}}\nsignatureFormat: {format}"));
         assert!(load(&text).is_ok(), "{format} was refused");
     }
 }
@@ -277,18 +255,8 @@ hint: static asks nobody: take ctlog out
 own.yaml:9: spec.authorities[0].static.action: is "Pass"; expected pass or fail
 hint: upper and lower case matter
 "#);
-    assert!(
-        load(&with_authority(
-            "static: {action: fail}\nattestations: [{name: a, predicateType: b}]"
-        ))
-        .is_err()
-    );
-    assert!(
-        load(&with_authority(
-            "static: {action: fail}\nsource: [{oci: ghcr.io/a/b}]"
-        ))
-        .is_err()
-    );
+    assert!(load(&with_authority("static: {action: fail}\nattestations: [{name: a, predicateType: b}]")).is_err());
+    assert!(load(&with_authority("static: {action: fail}\nsource: [{oci: ghcr.io/a/b}]")).is_err());
 }
 
 #[test]
@@ -304,12 +272,7 @@ fn flaws_of_several_files_are_told_together_and_in_order() {
 fn fuzz_policy(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let forms = |loaded: &Loaded| -> Vec<Vec<u8>> {
-        loaded
-            .set
-            .policies()
-            .iter()
-            .map(|policy| policy.canonical_form().to_vec())
-            .collect()
+        loaded.set.policies().iter().map(|policy| policy.canonical_form().to_vec()).collect()
     };
     if let Ok(loaded) = load(&text) {
         assert!(!loaded.set.policies().is_empty());

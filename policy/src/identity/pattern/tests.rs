@@ -9,10 +9,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 #[test]
 fn the_whole_string_must_match() {
     let pattern = "https://github.com/org/.*@refs/heads/main";
-    assert!(matches(
-        pattern,
-        "https://github.com/org/repo/.github/workflows/a.yaml@refs/heads/main"
-    ));
+    assert!(matches(pattern, "https://github.com/org/repo/.github/workflows/a.yaml@refs/heads/main"));
     for near in [
         "https://github.com/org/repo@refs/heads/main-2",
         "https://evil.example/https://github.com/org/repo@refs/heads/main",
@@ -89,15 +86,11 @@ fn what_the_controller_reads_differently_is_refused() {
 
 #[test]
 fn what_does_not_parse_is_refused() {
-    for pattern in [
-        "****", "(a", "a)", "a)|(b", "[", r"\Qa\E", r"\C", r"a\", "(?=a)", r"(a)\1", "a{2,1}",
-        "a{,3}", r"\Z",
-    ] {
+    for pattern in
+        ["****", "(a", "a)", "a)|(b", "[", r"\Qa\E", r"\C", r"a\", "(?=a)", r"(a)\1", "a{2,1}", "a{,3}", r"\Z"]
+    {
         let error = WholeMatch::parse(pattern).unwrap_err();
-        assert!(
-            matches!(error, PatternError::DoesNotParse { .. }),
-            "{pattern}: {error:?}"
-        );
+        assert!(matches!(error, PatternError::DoesNotParse { .. }), "{pattern}: {error:?}");
     }
 }
 
@@ -127,11 +120,7 @@ fn patterns_that_the_controller_matches_more_loosely_are_known() {
         ("^a[^/]*", true),
         ("^https://github.com/org/", true),
     ] {
-        assert_eq!(
-            WholeMatch::parse(pattern).unwrap().is_looser_in_cluster(),
-            looser,
-            "{pattern}"
-        );
+        assert_eq!(WholeMatch::parse(pattern).unwrap().is_looser_in_cluster(), looser, "{pattern}");
     }
 }
 

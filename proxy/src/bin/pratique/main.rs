@@ -14,7 +14,8 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 the configuration, a policy or the store cannot be used; 2 the command line cannot be read.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done; 1 the configuration, a policy or the store cannot be used; 2 the command line cannot be read.";
 
 #[derive(Subcommand)]
 enum Command {

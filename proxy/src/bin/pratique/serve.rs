@@ -3,13 +3,7 @@
 use std::{error::Error, process::ExitCode};
 
 use config::{ConfigError, Loaded, Overrides};
-use proxy::{
-    app,
-    clock::Clock,
-    error::chain,
-    server::Server,
-    telemetry,
-};
+use proxy::{app, clock::Clock, error::chain, server::Server, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves until SIGTERM or SIGINT.
@@ -101,7 +95,10 @@ fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     ExitCode::FAILURE
 }
 
-#[expect(clippy::print_stderr, reason = "the command line speaks to the person who typed it; the log may not be set up yet")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the command line speaks to the person who typed it; the log may not be set up yet"
+)]
 fn say(text: &str) {
     eprintln!("pratique: {text}");
 }

@@ -4,11 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Algorithm;
 
-const LIMITS: ManifestLimits = ManifestLimits {
-    layers_max: 3,
-    manifests_max: 3,
-    json_depth_max: 16,
-};
+const LIMITS: ManifestLimits = ManifestLimits { layers_max: 3, manifests_max: 3, json_depth_max: 16 };
 
 fn parse(text: &str, content_type: Option<&str>) -> Result<UntrustedManifest, ManifestError> {
     let addressed = Addressed::hash(Algorithm::Sha256, Bytes::copy_from_slice(text.as_bytes()));
@@ -94,16 +90,13 @@ fn counts_are_bounded() {
 #[test]
 fn unknown_types_are_named() {
     let error = parse(&image(""), Some("text/html")).unwrap_err();
-    assert_eq!(
-        error.to_string().split(": ").last(),
-        Some("\"text/html\""),
-        "{error}"
-    );
+    assert_eq!(error.to_string().split(": ").last(), Some("\"text/html\""), "{error}");
 }
 
 #[test]
 fn subject_and_artifact_type_are_read() {
-    let text = image(&format!(r#","subject":{},"artifactType":"a/b","annotations":{{"Size":"free text"}}"#, pointer("")));
+    let text =
+        image(&format!(r#","subject":{},"artifactType":"a/b","annotations":{{"Size":"free text"}}"#, pointer("")));
     let manifest = parse(&text, None).unwrap();
     assert_eq!(manifest.subject().unwrap().digest, Digest::sha256(b"{}"));
     assert_eq!(manifest.artifact_type().unwrap().as_str(), "a/b");

@@ -6,9 +6,7 @@ use serde_json::{Value, json};
 use sigstore_crypto::{CertificateInfo, SubjectAltName, VerificationKey};
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{Bundle, DerPublicKey, Sha256Hash, SignatureBytes};
-use sigstore_verify::{
-    PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier,
-};
+use sigstore_verify::{PublicKeyVerificationPolicy, VerificationPolicy, VerificationResult, Verifier};
 use x509_cert::{
     Certificate,
     der::DecodePem as _,
@@ -47,38 +45,20 @@ impl Trust {
 
     /// A simple signing payload by a certificate. Says nothing about what the payload names.
     pub(super) fn legacy(&self, signature: &LegacySignature) -> Result<Verified, String> {
-        let pem = signature
-            .annotations
-            .get(CERTIFICATE)
-            .ok_or("no certificate")?;
+        let pem = signature.annotations.get(CERTIFICATE).ok_or("no certificate")?;
         let bundle = convert(signature, &certified(pem), &message(signature))?;
         self.certified(&signature.payload[..], &bundle)
     }
 
     /// An envelope on a `.att` layer that speaks about `subject`.
-    pub(super) fn legacy_about(
-        &self,
-        attestation: &LegacySignature,
-        subject: &Digest,
-    ) -> Result<Verified, String> {
-        let pem = attestation
-            .annotations
-            .get(CERTIFICATE)
-            .ok_or("no certificate")?;
+    pub(super) fn legacy_about(&self, attestation: &LegacySignature, subject: &Digest) -> Result<Verified, String> {
+        let pem = attestation.annotations.get(CERTIFICATE).ok_or("no certificate")?;
         let envelope: Value = serde_json::from_slice(&attestation.payload).unwrap();
-        let bundle = convert(
-            attestation,
-            &certified(pem),
-            &json!({ "dsseEnvelope": envelope }),
-        )?;
+        let bundle = convert(attestation, &certified(pem), &json!({ "dsseEnvelope": envelope }))?;
         self.certified(hash(subject), &bundle)
     }
 
-    pub(super) fn legacy_by_key(
-        &self,
-        signature: &LegacySignature,
-        pem: &str,
-    ) -> Result<Verified, String> {
+    pub(super) fn legacy_by_key(&self, signature: &LegacySignature, pem: &str) -> Result<Verified, String> {
         let material = json!({ "publicKey": { "hint": "" } });
         let bundle = convert(signature, &material, &message(signature))?;
         self.keyed(&signature.payload[..], &bundle, pem)
@@ -89,12 +69,7 @@ impl Trust {
         self.certified(hash(subject), &bundle)
     }
 
-    pub(super) fn bundle_by_key(
-        &self,
-        json: &str,
-        subject: &Digest,
-        pem: &str,
-    ) -> Result<Verified, String> {
+    pub(super) fn bundle_by_key(&self, json: &str, subject: &Digest, pem: &str) -> Result<Verified, String> {
         let bundle = Bundle::from_json(json).map_err(|error| error.to_string())?;
         self.keyed(hash(subject), &bundle, pem)
     }
@@ -104,9 +79,7 @@ impl Trust {
         artifact: impl Into<sigstore_types::Artifact<'a>>,
         bundle: &Bundle,
     ) -> Result<Verified, String> {
-        let result = self
-            .0
-            .verify(artifact, bundle, &VerificationPolicy::any_identity());
+        let result = self.0.verify(artifact, bundle, &VerificationPolicy::any_identity());
         let result = result.map_err(|error| error.to_string())?;
         assert!(result.certificate_verified() && result.sct_verified() && result.tlog_verified());
         Ok(verified(&result))
@@ -119,39 +92,28 @@ impl Trust {
         pem: &str,
     ) -> Result<Verified, String> {
         let policy = PublicKeyVerificationPolicy::new(DerPublicKey::from_pem(pem).unwrap());
-        let result = self
-            .0
-            .verify(artifact, bundle, &policy)
-            .map_err(|error| error.to_string())?;
+        let result = self.0.verify(artifact, bundle, &policy).map_err(|error| error.to_string())?;
         assert!(result.tlog_verified());
         Ok(verified(&result))
     }
 }
 
 fn verified(result: &VerificationResult) -> Verified {
-    let seconds = result
-        .integrated_time()
-        .map(|time| u64::try_from(time.as_second()).unwrap());
-    Verified {
-        certificate: result.certificate().cloned(),
-        integrated_time: seconds.unwrap_or_default(),
-    }
+    let seconds = result.integrated_time().map(|time| u64::try_from(time.as_second()).unwrap());
+    Verified { certificate: result.certificate().cloned(), integrated_time: seconds.unwrap_or_default() }
 }
 
 /// The signature alone, with the hash that is usual for the key.
 pub(super) fn plain(signature: &LegacySignature, pem: &str) -> Result<(), String> {
     let key = VerificationKey::from_spki(&DerPublicKey::from_pem(pem).unwrap()).unwrap();
     let bytes = STANDARD.decode(&signature.annotations[SIGNATURE]).unwrap();
-    key.verify(&signature.payload, &SignatureBytes::new(bytes))
-        .map_err(|error| error.to_string())
+    key.verify(&signature.payload, &SignatureBytes::new(bytes)).map_err(|error| error.to_string())
 }
 
 /// The statement in a bundle, as text.
 pub(super) fn statement(bundle: &str) -> String {
     let bundle: Value = serde_json::from_str(bundle).unwrap();
-    let payload = STANDARD
-        .decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap())
-        .unwrap();
+    let payload = STANDARD.decode(bundle["dsseEnvelope"]["payload"].as_str().unwrap()).unwrap();
     String::from_utf8(payload).unwrap()
 }
 
@@ -160,9 +122,7 @@ pub(super) fn subjects(signature: &LegacySignature) -> Vec<String> {
     let certificate = Certificate::from_pem(&signature.annotations[CERTIFICATE]).unwrap();
     let names: Option<(bool, pkix::SubjectAltName)> = certificate.tbs_certificate.get().unwrap();
     let uri = |name: &GeneralName| {
-        let GeneralName::UniformResourceIdentifier(uri) = name else {
-            panic!("{name:?} is no URI")
-        };
+        let GeneralName::UniformResourceIdentifier(uri) = name else { panic!("{name:?} is no URI") };
         uri.to_string()
     };
     names.unwrap().1.0.iter().map(uri).collect()
@@ -186,20 +146,11 @@ fn message(signature: &LegacySignature) -> Value {
 }
 
 /// A bundle v0.1: the one version that a SET suffices for.
-fn convert(
-    signature: &LegacySignature,
-    material: &Value,
-    content: &Value,
-) -> Result<Bundle, String> {
-    let text = signature
-        .annotations
-        .get(BUNDLE)
-        .ok_or(format!("no annotation {BUNDLE}"))?;
+fn convert(signature: &LegacySignature, material: &Value, content: &Value) -> Result<Bundle, String> {
+    let text = signature.annotations.get(BUNDLE).ok_or(format!("no annotation {BUNDLE}"))?;
     let answer: Value = serde_json::from_str(text).unwrap();
     let payload = &answer["Payload"];
-    let body: Value =
-        serde_json::from_slice(&STANDARD.decode(payload["body"].as_str().unwrap()).unwrap())
-            .unwrap();
+    let body: Value = serde_json::from_slice(&STANDARD.decode(payload["body"].as_str().unwrap()).unwrap()).unwrap();
     let mut document = json!({
         "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
         "verificationMaterial": { "tlogEntries": [{
