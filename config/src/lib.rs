@@ -117,6 +117,15 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     load_from(overrides, &Environment::of_process()?)
 }
 
+/// [`load`] by a program that has an environment of its own: what `PRATIQUE_*` says there is not looked at.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_without_environment(overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    load_from(overrides, &Environment::default())
+}
+
 fn load_from(overrides: &Overrides, environment: &Environment) -> Result<Loaded, ConfigError> {
     let sources = Sources::gather::<Written>(overrides, environment)?;
     let mut notes = Notes::default();

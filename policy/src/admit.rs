@@ -36,7 +36,7 @@ use crate::{
 };
 use admitted::Grounds;
 use case::Case;
-use verdict::{Terms, Verdict};
+use verdict::{Terms, Verdict, stands};
 
 /// Everything that is judged by: policies, trust root, lifetimes. Immutable; a reload makes another.
 pub struct Judge {
@@ -89,7 +89,7 @@ impl Judge {
         now: UnixTime,
     ) -> Judgement {
         let assessment = self.assess(repository, manifest.digest(), evidence, now);
-        conclude(manifest, None, assessment) // 7.
+        self.conclude(manifest, None, assessment) // 7.
     }
 
     /// Judges a digest by its evidence without admitting anything: what `verify` and `explain` tell.
@@ -127,7 +127,8 @@ impl Judge {
     /// 2. it is about this repository and this digest;
     /// 3. it was made under what is in force now: policies, `no_match`, trust root, judge;
     /// 4. it was not made in the future and has not ended;
-    /// 5. the trust root is still young enough to be used.
+    /// 5. the trust root is young enough to be used, where what was found rests on it. The record's own end does not suffice: a reload
+    ///    may have limited the root's age since.
     #[must_use]
     pub fn readmit(
         &self,
@@ -195,7 +196,7 @@ impl Judge {
 
     fn stand(&self, grounds: &Grounds, now: UnixTime) -> bool {
         grounds.ends.is_none_or(|ends| now < ends)
-            && self.root_usable(now)
+            && all_stand(grounds, self.root_usable(now))
             && self.fingerprint_through(&grounds.repository, &grounds.path, &grounds.digest) == grounds.fingerprint
     }
 
@@ -230,61 +231,77 @@ impl Judge {
             && &record.digest == manifest.digest()
             && record.fingerprint == fingerprint // 3.
             && record.holds_at(now) // 4.
-            && self.root_usable(now); // 5.
+            && stands(&record.policies, self.root_usable(now)); // 5.
         if !counts {
             return Readmission::Ended;
         }
-        match realize(manifest, index, record) {
+        match self.realize(manifest, index, record) {
             Outcome::Admitted(admitted) => Readmission::Admitted(admitted),
             Outcome::Refused(refusal) | Outcome::Absent(refusal) => Readmission::Refused(refusal),
             Outcome::Undecided(_) => Readmission::Ended,
         }
     }
-}
 
-/// From assessment to outcome.
-fn conclude(manifest: UntrustedManifest, index: Option<&Admitted<Manifest>>, assessment: Assessment) -> Judgement {
-    match assessment {
-        Assessment::Complete(record) => {
-            let outcome = realize(manifest, index, &record);
-            Judgement { record: Some(record), in_memory: None, outcome }
+    /// From assessment to outcome.
+    fn conclude(
+        &self,
+        manifest: UntrustedManifest,
+        index: Option<&Admitted<Manifest>>,
+        assessment: Assessment,
+    ) -> Judgement {
+        match assessment {
+            Assessment::Complete(record) => {
+                let outcome = self.realize(manifest, index, &record);
+                Judgement { record: Some(record), in_memory: None, outcome }
+            }
+            Assessment::Partial(record) => {
+                let outcome = self.realize(manifest, index, &record);
+                Judgement { record: None, in_memory: Some(record), outcome }
+            }
+            Assessment::Undecided(undecided) => {
+                Judgement { record: None, in_memory: None, outcome: Outcome::Undecided(undecided) }
+            }
         }
-        Assessment::Partial(record) => {
-            let outcome = realize(manifest, index, &record);
-            Judgement { record: None, in_memory: Some(record), outcome }
+    }
+
+    /// What a verdict that counts leads to. The only place where a manifest is asserted to be admitted.
+    ///
+    /// A child is served with its index's warning as it is now, and no longer than its index. What rests on the trust root ends with it.
+    fn realize(&self, manifest: UntrustedManifest, index: Option<&Admitted<Manifest>>, record: &Record) -> Outcome {
+        if manifest.digest() != &record.digest {
+            // Callers compare before they come here; an assertion about another digest is the one thing that must not happen.
+            let why = "the verdict is about another digest".to_owned();
+            return Outcome::Undecided(Undecided { policy: String::new(), why });
         }
-        Assessment::Undecided(undecided) => {
-            Judgement { record: None, in_memory: None, outcome: Outcome::Undecided(undecided) }
+        let own = match &record.effect {
+            Effect::Serve => None,
+            Effect::Warn(warning) => Some(warning.as_str()),
+            Effect::Refuse(refusal) => return Outcome::Refused(refusal.clone()),
+            Effect::Absent(refusal) => return Outcome::Absent(refusal.clone()),
+        };
+        let warnings: Vec<_> = index.and_then(Admitted::warning).into_iter().chain(own).collect();
+        let mut grounds = Grounds {
+            repository: record.repository.clone(),
+            digest: record.digest.clone(),
+            path: index.map(child::path_through).unwrap_or_default(),
+            index: index.map(|index| Arc::clone(index.grounds())),
+            fingerprint: record.fingerprint,
+            ends: index.and_then(Admitted::ends).into_iter().chain(record.ends_at).min(),
+            warning: (!warnings.is_empty()).then(|| bounded(warnings.join("; "))),
+            findings: record.policies.clone(),
+        };
+        if !all_stand(&grounds, false) {
+            // Also where the record, or the index, is from before the root's age was limited.
+            grounds.ends = grounds.ends.into_iter().chain(self.lifetimes.trust_root_ends).min();
         }
+        Outcome::Admitted(Admitted::assertion(Manifest(manifest), Arc::new(grounds)))
     }
 }
 
-/// What a verdict that counts leads to. The only place where a manifest is asserted to be admitted.
-///
-/// A child is served with its index's warning as it is now, and no longer than its index.
-fn realize(manifest: UntrustedManifest, index: Option<&Admitted<Manifest>>, record: &Record) -> Outcome {
-    if manifest.digest() != &record.digest {
-        // Callers compare before they come here; an assertion about another digest is the one thing that must not happen.
-        let why = "the verdict is about another digest".to_owned();
-        return Outcome::Undecided(Undecided { policy: String::new(), why });
-    }
-    let own = match &record.effect {
-        Effect::Serve => None,
-        Effect::Warn(warning) => Some(warning.as_str()),
-        Effect::Refuse(refusal) => return Outcome::Refused(refusal.clone()),
-        Effect::Absent(refusal) => return Outcome::Absent(refusal.clone()),
-    };
-    let warnings: Vec<_> = index.and_then(Admitted::warning).into_iter().chain(own).collect();
-    let grounds = Grounds {
-        repository: record.repository.clone(),
-        digest: record.digest.clone(),
-        path: index.map(child::path_through).unwrap_or_default(),
-        fingerprint: record.fingerprint,
-        ends: index.and_then(Admitted::ends).into_iter().chain(record.ends_at).min(),
-        warning: (!warnings.is_empty()).then(|| bounded(warnings.join("; "))),
-        findings: record.policies.clone(),
-    };
-    Outcome::Admitted(Admitted::assertion(Manifest(manifest), Arc::new(grounds)))
+/// Whether the trust root's age leaves all findings as they are, those on the indexes that a child was reached through included.
+fn all_stand(grounds: &Grounds, root_usable: bool) -> bool {
+    std::iter::successors(Some(grounds), |grounds| grounds.index.as_deref())
+        .all(|grounds| stands(&grounds.findings, root_usable))
 }
 
 /// The only place where a permit is asserted.

@@ -53,6 +53,8 @@ pub struct Admission {
     limits: Arc<Limits>,
     /// One judgement per (repository, digest, fingerprint): two repositories may rightly judge one digest differently.
     judging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    /// One collection per (repository, subject), which goes on when who asked has left.
+    collecting: Flight<(Repository, Digest), ()>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
 }
@@ -81,6 +83,7 @@ impl Admission {
             clock,
             limits,
             judging: Flight::default(),
+            collecting: Flight::default(),
             in_memory: Mutex::default(),
         })
     }
@@ -118,6 +121,7 @@ impl Admission {
         })
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only a refusal stands; whatever else was met is looked into")]
     async fn entry(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -128,14 +132,19 @@ impl Admission {
             Ok(admitted) => return Ok(Entry::Image(admitted)),
             Err(error) => error,
         };
-        if let Some(evidence) = self.as_evidence(in_force, repository, digest).await? {
-            return Ok(Entry::Evidence(evidence));
-        }
+        let subject = match self.as_evidence(in_force, repository, digest, Effort::Upstream).await {
+            Ok(Some(evidence)) => return Ok(Entry::Evidence(evidence)),
+            Ok(None) => None,
+            Err(error @ (ApiError::Unknown { .. } | ApiError::Wrong { .. } | ApiError::Fault { .. })) => return Err(error),
+            Err(error) => Some(error),
+        };
         // A stored refusal that holds stands; everything else is looked into.
-        if let ApiError::Refused(_) = own {
-            return Err(own);
-        }
-        self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image)
+        let own = match own {
+            refused @ ApiError::Refused(_) => Err(refused),
+            _ => self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image),
+        };
+        // Whose subject could not be decided is not refused for want of a signature of its own.
+        own.map_err(|error| subject.map_or(error.clone(), |subject| error.or_worse(subject)))
     }
 
     /// Judges `manifest` by `evidence` and remembers the verdict.
@@ -172,6 +181,16 @@ impl Admission {
             bytes: record.to_bytes(),
         };
         Ok(self.store.facts().apply(vec![change]).await?)
+    }
+
+    /// Whether a verdict that has ended must not be made again from the same evidence: it found something wanting, and only new
+    /// evidence can change that.
+    fn wants_new_evidence(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<bool, ApiError> {
+        let wanting = |finding: &policy::PolicyFinding| {
+            matches!(finding.finding, policy::Finding::Failed { .. } | policy::Finding::Undecided { .. })
+        };
+        let ended = self.remembered(repository, digest, fingerprint)?;
+        Ok(ended.is_some_and(|record| record.refusal().is_some() || record.findings().iter().any(wanting)))
     }
 
     /// The verdict that is remembered under `fingerprint`, whether it still holds or not.

@@ -3,10 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -57,7 +54,7 @@ impl InForce {
 /// Everything a handler may reach.
 pub struct App {
     in_force: watch::Sender<Arc<InForce>>,
-    generations: AtomicU64,
+    reloading: Mutex<()>,
     /// Reference to digest, digest to manifest.
     pub resolver: Arc<Resolver>,
     /// Whether it may be served.
@@ -147,7 +144,7 @@ impl App {
             Admission::new(watched, Arc::clone(&resolver), evidence, store.clone(), clock.clone(), Arc::clone(&limits));
         let app = Self {
             in_force,
-            generations: AtomicU64::new(0),
+            reloading: Mutex::new(()),
             resolver,
             admission,
             fills: Fills::new(store.blobs().clone(), limits),
@@ -169,7 +166,9 @@ impl App {
     /// # Errors
     /// When any of them cannot be used; what was in force stays.
     pub fn reload(&self, settings: Settings) -> Result<Vec<String>, StartError> {
-        let generation = self.generations.fetch_add(1, Ordering::SeqCst) + 1;
+        // One at a time: who began to read later is in force later.
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.in_force().generation + 1;
         let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now())?;
         self.in_force.send_replace(Arc::new(value));
         Ok(notes)

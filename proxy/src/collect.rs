@@ -16,9 +16,9 @@ use storage::Blobs;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    error::ApiError,
+    error::{ApiError, chain},
     limits::manifest_limits,
-    upstream::{Upstream, UpstreamError},
+    upstream::{Flaw, Upstream, UpstreamError},
 };
 
 /// What was found about one digest.
@@ -46,7 +46,7 @@ pub struct Collector {
 }
 
 /// How long a piece waits for room in memory. Collections that wait for each other end here, and are asked again.
-const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The config of a manifest of evidence is small; a larger one is left where it is.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
@@ -225,22 +225,17 @@ impl Collector {
         Ok((Some(UntrustedPiece::Bundle { bytes, source }), manifest))
     }
 
-    /// The digests of all that upstream lists about `subject`, by API and by tag.
+    /// The digests of all that upstream lists about `subject`, by API and by tag, and whether that is all.
     ///
     /// # Errors
     /// When one of the two cannot be asked.
-    pub async fn referrers_of(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Digest>, ApiError> {
+    pub async fn referrers_of(&self, repository: &Repository, subject: &Digest) -> Result<(Vec<Digest>, bool), ApiError> {
         let what = format!("referrers of {subject}");
-        let mut digests: BTreeSet<_> = self
-            .upstream
-            .referrers(repository.path(), subject)
-            .await
-            .map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?
-            .map(|listed| listed.descriptors)
-            .unwrap_or_default()
-            .into_iter()
-            .map(|descriptor| descriptor.digest)
-            .collect();
+        let listed = self.upstream.referrers(repository.path(), subject).await;
+        let listed = listed.map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
+        let whole = listed.as_ref().is_none_or(|listed| listed.cut.is_none() && listed.skipped == 0);
+        let descriptors = listed.map(|listed| listed.descriptors).unwrap_or_default();
+        let mut digests: BTreeSet<_> = descriptors.into_iter().map(|descriptor| descriptor.digest).collect();
         if let Some(tag) = evidence_tag(subject, "") {
             match self.manifest(repository, &Reference::Tag(tag)).await {
                 Ok(index) if index.media_type().is_index() => {
@@ -250,7 +245,8 @@ impl Collector {
                 Ok(_) | Err(Nothing::Empty | Nothing::Flawed(_)) => {}
             }
         }
-        Ok(digests.into_iter().take(self.limits.referrers_count_max).collect())
+        let whole = whole && digests.len() <= self.limits.referrers_count_max;
+        Ok((digests.into_iter().take(self.limits.referrers_count_max).collect(), whole))
     }
 
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<UntrustedManifest, Nothing> {
@@ -266,8 +262,11 @@ impl Collector {
 
     /// A blob of evidence: from the store where it is, else from upstream; never more than its descriptor says.
     async fn small_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Addressed, Nothing> {
-        if let Ok(Some(addressed)) = self.blobs.read(&blob.digest, blob.size).await {
-            return Ok(addressed);
+        match self.blobs.read(&blob.digest, blob.size).await {
+            Ok(Some(addressed)) => return Ok(addressed),
+            // Damage was set aside; what it should be is fetched again.
+            Ok(None) | Err(storage::StoreError::Corrupt { .. }) => {}
+            Err(error) => return Err(Nothing::Unasked(format!("store: {}", chain(&error)))),
         }
         let fetched = self.upstream.small_blob(repository.path(), &blob.digest, blob.size).await;
         let bytes = fetched.map_err(|error| match unasked(&error) {
@@ -326,6 +325,8 @@ impl Collector {
 fn unasked(error: &UpstreamError) -> Nothing {
     match error {
         UpstreamError::NotFound { .. } => Nothing::Empty,
+        // A status that means nothing here says nothing about what is there.
+        UpstreamError::Malformed { why: Flaw::Status(_), .. } => Nothing::Unasked(error.to_string()),
         UpstreamError::Malformed { .. } => Nothing::Flawed(error.to_string()),
         _ => Nothing::Unasked(error.to_string()),
     }

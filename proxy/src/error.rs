@@ -191,10 +191,40 @@ impl ApiError {
         }
     }
 
+    /// The one of two that says more, where several ways were tried: what could not be decided must not pass for no, and a no not for
+    /// unknown.
+    #[must_use]
+    pub fn or_worse(self, other: Self) -> Self {
+        if other.weight() > self.weight() { other } else { self }
+    }
+
+    fn weight(&self) -> u8 {
+        match self {
+            Self::Fault { .. } => 4,
+            Self::Undecided { .. } | Self::RateLimited { .. } | Self::Overloaded { .. } => 3,
+            Self::Wrong { .. } => 2,
+            Self::Refused(_) | Self::RepositoryRefused { .. } => 1,
+            Self::Malformed(..)
+            | Self::Unknown { .. }
+            | Self::Unsupported { .. }
+            | Self::NoSuchEndpoint
+            | Self::Range { .. } => 0,
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "everything else is written for clients")]
+    /// What the client is told: paths and causes of our own faults stay in the log.
+    fn public(&self) -> String {
+        match self {
+            Self::Fault { .. } => "internal error, see pratique's log; nothing served".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// The error document of the distribution specification, as docker, podman and crane print it.
     #[must_use]
     pub fn document(&self) -> Vec<u8> {
-        let mut error = json!({ "code": self.code(), "message": self.to_string() });
+        let mut error = json!({ "code": self.code(), "message": self.public() });
         if let Self::Refused(refusal) = self
             && let Some(fields) = error.as_object_mut()
         {

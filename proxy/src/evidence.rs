@@ -7,14 +7,15 @@ use std::{
 
 use config::Limits;
 use oci::{Digest, Repository, Tag, UnixTime, UntrustedManifest};
-use policy::{Source, UntrustedEvidence, UntrustedPiece};
+use policy::{Source, Unasked, UntrustedEvidence, UntrustedPiece};
 use serde::{Deserialize, Serialize};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    collect::{Collected, Collector},
+    collect::{Collected, Collector, ROOM_TIMEOUT},
     error::ApiError,
+    resolve::edges,
     upstream::Upstream,
 };
 
@@ -23,6 +24,7 @@ pub struct EvidenceStore {
     store: Store,
     limits: Arc<Limits>,
     memory: Arc<Semaphore>,
+    room_kib: u32,
 }
 
 /// Evidence that was just collected, with the room it takes in memory.
@@ -32,12 +34,19 @@ pub struct Fresh {
     _room: Collector,
 }
 
-/// Evidence from the store.
+/// Evidence from the store, with the room it takes in memory.
 pub struct Stored {
-    /// For the judge. Nothing in it is unasked: what was not asked is missing from `asked`.
+    /// For the judge. Places that could not be asked when it was collected are unasked in it.
     pub evidence: UntrustedEvidence,
-    /// When it was collected.
-    pub collected_at: UnixTime,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Stored {
+    /// Whether every place had answered.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.evidence.unasked.is_empty()
+    }
 }
 
 /// What was collected about a digest, and from where: bytes lie in the blob store, the rest here.
@@ -67,9 +76,9 @@ impl EvidenceStore {
     /// Over `store`.
     #[must_use]
     pub fn new(store: Store, limits: Arc<Limits>) -> Self {
-        let kib = usize::try_from(limits.evidence_memory_bytes_max / 1024).unwrap_or(Semaphore::MAX_PERMITS);
-        let memory = Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS)));
-        Self { store, limits, memory }
+        let room_kib = u32::try_from(limits.evidence_memory_bytes_max / 1024).unwrap_or(u32::MAX);
+        let permits = usize::try_from(room_kib).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        Self { store, limits, memory: Arc::new(Semaphore::new(permits)), room_kib }
     }
 
     /// A collector for `upstream` within the limits shared by all collections.
@@ -135,27 +144,41 @@ impl EvidenceStore {
         Ok(self.store.facts().apply(changes).await?)
     }
 
-    /// What is kept about `subject`, where it is complete: every place was asked and every byte is still there.
+    /// What is kept about `subject`, where every byte of it is still there.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or there is no room for it in memory.
     pub async fn stored(&self, repository: &Repository, subject: &Digest) -> Result<Option<Stored>, ApiError> {
         let Some(bytes) = self.store.facts().read()?.evidence(repository, subject)? else {
             return Ok(None);
         };
         // A note of another form is one that was never made.
         let Ok(note) = serde_json::from_slice::<Note>(&bytes) else { return Ok(None) };
-        if note.format != FORMAT || !SIGNATURE_SOURCES.iter().all(|source| note.asked.contains(source)) {
+        if note.format != FORMAT {
             return Ok(None);
         }
-        let mut evidence = UntrustedEvidence { asked: note.asked, flawed: note.flawed, ..UntrustedEvidence::default() };
+        let room = self.room(&note).await?;
+        let missing = SIGNATURE_SOURCES.into_iter().filter(|source| !note.asked.contains(source));
+        let why = "could not be asked when the evidence was collected";
+        let unasked = missing.map(|source| Unasked { source, why: why.to_owned() }).collect();
+        let mut evidence = UntrustedEvidence { pieces: Vec::new(), asked: note.asked, unasked, flawed: note.flawed };
         for piece in note.pieces {
             match self.piece(piece).await? {
                 Some(piece) => evidence.pieces.push(piece),
                 None => return Ok(None),
             }
         }
-        Ok(Some(Stored { evidence, collected_at: note.collected_at }))
+        Ok(Some(Stored { evidence, _room: room }))
+    }
+
+    async fn room(&self, note: &Note) -> Result<OwnedSemaphorePermit, ApiError> {
+        let bytes = note.pieces.iter().map(PieceNote::size).fold(0, u64::saturating_add);
+        // What was let in under a larger limit takes all the room there is.
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.room_kib);
+        let room = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
+        room.ok().and_then(Result::ok).ok_or_else(|| {
+            ApiError::undecided("too much evidence in memory (limits.evidence_memory_bytes_max)")
+        })
     }
 
     async fn piece(&self, note: PieceNote) -> Result<Option<UntrustedPiece>, ApiError> {
@@ -174,6 +197,14 @@ impl EvidenceStore {
             }
             PieceNote::Bundle { source, .. } => UntrustedPiece::Bundle { bytes: addressed, source },
         }))
+    }
+}
+
+impl PieceNote {
+    fn size(&self) -> u64 {
+        match self {
+            Self::CosignSignature { size, .. } | Self::Bundle { size, .. } => *size,
+        }
     }
 }
 
@@ -222,6 +253,8 @@ pub(crate) fn found(
             },
         },
     ];
+    // What it points at permits nothing until it is admitted itself, or served as evidence.
+    changes.extend(edges(manifest).map(|edge| Change::Edge { repository: repository.clone(), edge }));
     changes.extend(tag.map(|tag| Change::Tag {
         repository: repository.clone(),
         tag: tag.clone(),

@@ -99,8 +99,8 @@ fn told(error: &ApiError) {
 }
 
 impl Asked<'_> {
-    /// Refuses to tell lists of a repository that no policy matches, where that means deny.
-    fn may_list(&self, named: &Named) -> Result<(), ApiError> {
+    /// Refuses a repository that no policy matches, lists and all, where that means deny.
+    fn may_serve(&self, named: &Named) -> Result<(), ApiError> {
         let policies = self.in_force.judge.policies();
         let denied = policies.no_match() == policy::NoMatch::Deny && !policies.may_match_repository(&named.repository);
         if denied {

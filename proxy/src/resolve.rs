@@ -248,7 +248,7 @@ impl Resolver {
 }
 
 /// What a manifest points at, as typed edges.
-fn edges(manifest: &UntrustedManifest) -> impl Iterator<Item = Edge> {
+pub(crate) fn edges(manifest: &UntrustedManifest) -> impl Iterator<Item = Edge> {
     let is_index = matches!(manifest.kind(), ManifestKind::Index { .. });
     manifest.points_at().enumerate().map(move |(position, pointed)| Edge {
         kind: match (is_index, position) {

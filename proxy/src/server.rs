@@ -24,7 +24,14 @@ pub struct Server {
     pub app: Arc<App>,
     tls: Option<Arc<TlsFiles>>,
     drain: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    serving: JoinHandle<()>,
+    admin: Option<Admin>,
+}
+
+/// The second listener, which outlives the first: while bodies are drained, `/readyz` says so and `/metrics` still counts.
+struct Admin {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 impl Server {
@@ -44,13 +51,16 @@ impl Server {
         let (drain, draining) = watch::channel(false);
         let listener = Listener::bind(settings.listen, tls.clone(), Arc::clone(&limits)).await?;
         let address = listener.address()?;
-        let mut tasks = vec![tokio::spawn(listener.run(stack::stack(&app), draining.clone()))];
-        let mut admin_address = None;
+        let serving = tokio::spawn(listener.run(stack::stack(&app), draining.clone()));
+        let (mut admin_address, mut admin) = (None, None);
         if let Some(address) = settings.admin_listen {
             let listener = Listener::bind(address, None, limits).await?;
-            admin_address = Some(listener.address()?);
+            let address = listener.address()?;
+            tracing::info!(%address, "admin listener");
+            admin_address = Some(address);
+            let (stop, stopping) = watch::channel(false);
             let service = admin::service(&app, metrics, draining.clone());
-            tasks.push(tokio::spawn(listener.run(service, draining.clone())));
+            admin = Some(Admin { stop, task: tokio::spawn(listener.run(service, stopping)) });
         }
         tokio::spawn(scrub::run(Arc::clone(&app), draining));
         for note in loaded.notes.iter().chain(&notes) {
@@ -59,7 +69,7 @@ impl Server {
         let policies = u32::try_from(app.in_force().judge.policies().policies().len()).unwrap_or(u32::MAX);
         gauge!("pratique_policies").set(policies);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
-        Ok(Self { address, admin_address, app, tls, drain, tasks })
+        Ok(Self { address, admin_address, app, tls, drain, serving, admin })
     }
 
     /// Takes a configuration that was read again into force: policies, trust root, credentials, upstreams, certificates. Addresses,
@@ -68,15 +78,17 @@ impl Server {
     /// # Errors
     /// When it cannot be used as a whole; everything stays as it was.
     pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
-        let app = Arc::clone(&self.app);
-        let reloaded = tokio::task::spawn_blocking(move || app.reload(settings))
-            .await
-            .map_err(|error| StartError::Store(error.to_string()))
-            .and_then(|outcome| outcome);
-        let outcome = reloaded.and_then(|notes| {
-            self.tls.as_ref().map_or(Ok(()), |tls| tls.reload())?;
+        let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+        // All is read before anything is taken into force: a reload holds as a whole or not at all.
+        let outcome = tokio::task::spawn_blocking(move || {
+            let fresh = tls.as_ref().map(|tls| tls.read_again()).transpose()?;
+            let notes = app.reload(settings)?;
+            if let (Some(tls), Some(fresh)) = (tls, fresh) {
+                tls.install(fresh);
+            }
             Ok(notes)
         });
+        let outcome = outcome.await.unwrap_or_else(|error| Err(StartError::Store(error.to_string())));
         let label = if outcome.is_ok() { "ok" } else { "failed" };
         counter!("pratique_reloads_total", "outcome" => label).increment(1);
         for note in outcome? {
@@ -93,8 +105,10 @@ impl Server {
     pub async fn shutdown(self) {
         tracing::info!("draining");
         self.drain.send_replace(true);
-        for task in self.tasks {
-            let _ = task.await;
+        let _ = self.serving.await;
+        if let Some(admin) = self.admin {
+            admin.stop.send_replace(true);
+            let _ = admin.task.await;
         }
         tracing::info!("stopped");
     }

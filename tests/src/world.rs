@@ -133,7 +133,7 @@ impl World {
     /// When it cannot be loaded: a test that expects that loads it itself.
     pub fn load(&self, setup: &Setup) -> Loaded {
         let overrides = Overrides { config: Some(self.write(setup)), ..Overrides::default() };
-        config::load(&overrides).unwrap_or_else(|error| panic!("the configuration does not load: {error}"))
+        config::load_without_environment(&overrides).unwrap_or_else(|error| panic!("the configuration does not load: {error}"))
     }
 
     /// pratique in front of this world, in this process.

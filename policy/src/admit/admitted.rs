@@ -28,6 +28,8 @@ pub(super) struct Grounds {
     pub digest: Digest,
     /// The indexes, outermost first, through which it was reached; empty where it was judged by its own evidence.
     pub path: Vec<Digest>,
+    /// What the index it was reached through rests on: this rests on it too.
+    pub index: Option<Arc<Grounds>>,
     pub fingerprint: Fingerprint,
     pub ends: Option<UnixTime>,
     pub warning: Option<String>,

@@ -3,7 +3,7 @@
 use oci::{Digest, ManifestKind, UnixTime, UntrustedManifest};
 
 use super::{
-    Admitted, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, conclude, needs_evidence,
+    Admitted, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, needs_evidence,
     verdict::{Decision, Terms, Verdict},
 };
 use crate::{
@@ -89,7 +89,7 @@ impl Judge {
         };
         // 4.
         let assessment = verdict.assessment(self.child_fingerprint(index, &digest), &terms);
-        ChildJudgement::from(conclude(child, Some(index), assessment), recorded)
+        ChildJudgement::from(self.conclude(child, Some(index), assessment), recorded)
     }
 
     /// Looks at a stored verdict on a child instead of judging, as [`Judge::readmit`] does; the index must count now and list it.

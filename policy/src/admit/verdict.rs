@@ -5,7 +5,6 @@ use oci::{Digest, Repository, UnixTime};
 use super::{
     Assessment, Undecided, VerdictLifetimes,
     case::{Case, Failure, PolicyOutcome, failure_ends},
-    needs_evidence,
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -34,6 +33,51 @@ pub(super) struct Verdict {
 pub(super) enum Decision {
     Effect(Effect),
     Undecided(Undecided),
+}
+
+/// Whether all of these would be found again, as far as the trust root's age goes.
+///
+/// The fingerprint does not cover that age: a reload may set another, and what was found before must follow.
+pub(super) fn stands(findings: &[PolicyFinding], root_usable: bool) -> bool {
+    findings.iter().all(|finding| match Rests::of(&finding.finding) {
+        Rests::Nowhere => true,
+        Rests::Usable => root_usable,
+        Rests::TooOld => !root_usable,
+    })
+}
+
+/// What a finding takes for granted about the trust root's age.
+enum Rests {
+    /// Nothing: the root was not asked.
+    Nowhere,
+    /// That the root may be used. Signatures by a key are counted in, with or without log: no evidence is looked at under an old root.
+    Usable,
+    /// That it may not.
+    TooOld,
+}
+
+impl Rests {
+    fn of(finding: &Finding) -> Self {
+        match finding {
+            Finding::Unverified { .. } => Self::Nowhere,
+            Finding::Verified { .. } | Finding::Undecided { .. } => Self::Usable,
+            Finding::Failed { reason, .. } => match reason {
+                Reason::NoMatchingPolicy | Reason::Sha512Unsupported | Reason::StaticFail => Self::Nowhere,
+                Reason::TrustRootExpired => Self::TooOld,
+                Reason::SignatureMissing
+                | Reason::NotASignature
+                | Reason::EvidenceUnreadable
+                | Reason::DigestMismatch
+                | Reason::SignerUnsuitable
+                | Reason::SignatureInvalid
+                | Reason::CertificateUntrusted
+                | Reason::LogMissing
+                | Reason::LogInvalid
+                | Reason::TimeMissing
+                | Reason::IdentityMismatch => Self::Usable,
+            },
+        }
+    }
 }
 
 /// What is gathered while the policies are gone through.
@@ -76,10 +120,6 @@ impl Verdict {
     /// What these policies, at least one, decide together: all must pass, each is levelled by its own mode.
     pub(super) fn of(policies: &[&Policy], case: &Case<'_>, terms: &Terms<'_>) -> Self {
         let mut tally = Tally { complete: true, ..Tally::default() };
-        if needs_evidence(policies, terms.digest) {
-            // What rests on the trust root ends with it.
-            tally.ends = terms.lifetimes.trust_root_ends;
-        }
         for policy in policies {
             tally.add(policy, case.policy(policy), terms);
         }
@@ -108,6 +148,10 @@ impl<'a> Tally<'a> {
             PolicyOutcome::Failed(failure) => self.failed(policy, failure, terms),
             PolicyOutcome::Undecided(why) => self.not_decided(policy, why, terms),
         };
+        // What rests on the trust root ends with it.
+        if let (Rests::Usable, Some(ends)) = (Rests::of(&finding), terms.lifetimes.trust_root_ends) {
+            self.end(ends);
+        }
         self.findings.push(PolicyFinding { policy: Some(policy.name().to_owned()), mode: policy.mode(), finding });
     }
 

@@ -7,7 +7,7 @@ use policy::{Admitted, ChildOutcome, Fingerprint, Manifest, UntrustedEvidence};
 use storage::EdgeKind;
 
 use super::{Admission, Effort, readmitted};
-use crate::{app::InForce, error::ApiError};
+use crate::{app::InForce, error::ApiError, evidence::Stored};
 
 /// A look that may lead to another, through an index around this one.
 pub(super) type Look<'a> = Pin<Box<dyn Future<Output = Result<Arc<Admitted<Manifest>>, ApiError>> + Send + 'a>>;
@@ -53,13 +53,17 @@ impl Admission {
                 return self.judged_from_store(in_force, repository, manifest).await;
             }
             let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
-            self.judging
-                .join(key, || {
-                    let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
-                    let (repository, digest) = (repository.clone(), digest.clone());
-                    async move { this.anew(&in_force, &repository, &digest).await }
-                })
-                .await
+            let joined = self.judging.join(key, || {
+                let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
+                let (repository, digest) = (repository.clone(), digest.clone());
+                async move { this.anew(&in_force, &repository, &digest).await }
+            });
+            let admitted = joined.await?;
+            // The work may have been begun under another generation with the same policies and other lifetimes.
+            if in_force.judge.in_force(&admitted, self.clock.now()) {
+                return Ok(admitted);
+            }
+            self.anew(in_force, repository, digest).await
         })
     }
 
@@ -104,14 +108,14 @@ impl Admission {
             return Ok(Some(self.judge(in_force, repository, manifest, &UntrustedEvidence::default()).await));
         }
         let fingerprint = in_force.judge.fingerprint(repository, digest);
-        let ended = self.remembered(repository, digest, fingerprint)?;
-        if ended.is_some_and(|record| record.refusal().is_some()) {
+        if self.wants_new_evidence(repository, digest, fingerprint)? {
             return Ok(None);
         }
-        match self.evidence.stored(repository, digest).await? {
-            Some(stored) => Ok(Some(self.judge(in_force, repository, manifest, &stored.evidence).await)),
-            None => Ok(None),
-        }
+        let Some(stored) = self.evidence.stored(repository, digest).await? else { return Ok(None) };
+        let judged = self.judge(in_force, repository, manifest, &stored.evidence).await;
+        // What was not asked then may be asked now.
+        let open = matches!(judged, Err(ApiError::Undecided { .. })) && !stored.is_complete();
+        Ok((!open).then_some(judged))
     }
 
     /// Fetches what is missing, judges, remembers.
@@ -168,7 +172,7 @@ impl Admission {
         reason = "an outcome that is not an admission, refusal or doubt says nothing about the child"
     )]
     async fn child(
-        &self,
+        self: &Arc<Self>,
         in_force: &InForce,
         index: &Admitted<Manifest>,
         digest: &Digest,
@@ -194,11 +198,11 @@ impl Admission {
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence => {
-                let Some(evidence) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await?
+                let Some(stored) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await?
                 else {
                     return Ok(None);
                 };
-                in_force.judge.admit_child(index, child, Some(&evidence), self.clock.now())
+                in_force.judge.admit_child(index, child, Some(&stored.evidence), self.clock.now())
             }
             _ => judged,
         };
@@ -212,22 +216,31 @@ impl Admission {
     }
 
     async fn evidence_of_child(
-        &self,
+        self: &Arc<Self>,
         in_force: &InForce,
         repository: &Repository,
         digest: &Digest,
         fingerprint: Fingerprint,
         effort: Effort,
-    ) -> Result<Option<UntrustedEvidence>, ApiError> {
-        // A refusal that has ended wants new evidence.
-        let ended = self.remembered(repository, digest, fingerprint)?.is_some_and(|record| record.refusal().is_some());
-        if !ended && let Some(stored) = self.evidence.stored(repository, digest).await? {
-            return Ok(Some(stored.evidence));
+    ) -> Result<Option<Stored>, ApiError> {
+        if !self.wants_new_evidence(repository, digest, fingerprint)?
+            && let Some(stored) = self.evidence.stored(repository, digest).await?
+            && (stored.is_complete() || effort == Effort::Stored)
+        {
+            return Ok(Some(stored));
         }
         if effort == Effort::Stored {
             return Ok(None);
         }
         let upstream = in_force.upstream(repository.upstream())?;
-        self.evidence.collect(upstream, repository, digest, self.clock.now()).await.map(|fresh| Some(fresh.evidence))
+        let work = || {
+            let (this, repository, digest) = (Arc::clone(self), repository.clone(), digest.clone());
+            async move {
+                let now = this.clock.now();
+                this.evidence.collect(upstream, &repository, &digest, now).await.map(drop)
+            }
+        };
+        self.collecting.join((repository.clone(), digest.clone()), work).await?;
+        self.evidence.stored(repository, digest).await
     }
 }

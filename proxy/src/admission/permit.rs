@@ -41,17 +41,22 @@ impl Admission {
         repository: &Repository,
         blob: &Digest,
     ) -> Result<(Permit, u64), ApiError> {
-        let mut answer = ApiError::Unknown { code: "BLOB_UNKNOWN", what: format!("blob {blob} in {repository}") };
+        let mut answer = unknown(repository, blob);
         // What the store alone can say is asked of every parent before upstream is asked about a few.
         for (effort, pages) in [(Effort::Stored, usize::MAX), (Effort::Upstream, 1)] {
+            // What the store could not say is said by the second pass, or not at all.
+            answer = unknown(repository, blob);
             let mut after = None;
             for _ in 0..pages {
                 let page = self.store.facts().read()?.parents(repository, blob, after.as_ref(), PARENTS_PAGE)?;
                 for edge in page.found.iter().filter(|edge| permits_blob(edge.kind)) {
                     match self.permit_from(in_force, repository, blob, edge, effort).await {
-                        Ok(Some(permit)) => return Ok((permit, edge.size)),
+                        Ok(Some(permit)) => {
+                            let size = permit.size();
+                            return Ok((permit, size));
+                        }
                         Ok(None) => {}
-                        Err(error) => answer = error,
+                        Err(error) => answer = answer.or_worse(error),
                     }
                 }
                 after = page.found.into_iter().last();
@@ -75,7 +80,7 @@ impl Admission {
             let parent = self.admitted(in_force, repository, &edge.parent, 0, effort).await?;
             return Ok(in_force.judge.permit(&parent, blob));
         }
-        match self.as_evidence(in_force, repository, &edge.parent).await? {
+        match self.as_evidence(in_force, repository, &edge.parent, effort).await? {
             Some(evidence) => Ok(in_force.judge.evidence_permit(&evidence, blob)),
             None => Ok(None),
         }
@@ -110,6 +115,10 @@ impl Entry {
             Self::Evidence(admitted) => admitted.digest(),
         }
     }
+}
+
+fn unknown(repository: &Repository, blob: &Digest) -> ApiError {
+    ApiError::Unknown { code: "BLOB_UNKNOWN", what: format!("blob {blob} in {repository}") }
 }
 
 /// The edges that can permit a blob. A subject's referrers and an index's children never do.

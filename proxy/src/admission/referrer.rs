@@ -1,6 +1,6 @@
 //! Signatures and attestations as content: served for the sake of a subject that is admitted.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use oci::{Addressed, Descriptor, Digest, ManifestKind, Repository, Tag, UntrustedManifest};
 use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest};
@@ -22,31 +22,34 @@ impl Admission {
         in_force: &Arc<InForce>,
         repository: &Repository,
         digest: &Digest,
+        effort: Effort,
     ) -> Result<Option<Arc<Admitted<EvidenceManifest>>>, ApiError> {
-        let mut subjects: Vec<Digest> = self
-            .parents(repository, digest, |kind| kind == EdgeKind::Referrer)?
-            .into_iter()
-            .map(|edge| edge.parent)
-            .collect();
-        let stored = self.resolver.stored(repository, digest).await?;
+        let referrers = self.parents(repository, digest, |kind| kind == EdgeKind::Referrer)?;
+        let mut subjects: Vec<Digest> = referrers.into_iter().map(|edge| edge.parent).collect();
         // Where nothing is known of it, whether it names a subject is only known when it is here.
-        let manifest = match stored {
+        let manifest = match self.resolver.stored(repository, digest).await? {
             Some(manifest) => manifest,
+            None if effort == Effort::Stored => return Ok(None),
             None => self.fetch(in_force, repository, digest).await?,
         };
         let named = manifest.subject().map(|subject| subject.digest.clone());
         subjects.extend(named.filter(|subject| !subjects.contains(subject)));
+        let mut worst: Option<ApiError> = None;
         for subject in subjects {
-            let Ok(admitted) = self.admitted(in_force, repository, &subject, 0, Effort::Upstream).await else {
-                continue;
+            let outcome = match self.admitted(in_force, repository, &subject, 0, effort).await {
+                Ok(admitted) => {
+                    let links = links(&manifest, &subject);
+                    self.evidence_of(in_force, &admitted, &manifest, &links).await
+                }
+                Err(error) => Err(error),
             };
-            if let Some(evidence) =
-                self.evidence_of(in_force, &admitted, &manifest, &links(&manifest, &subject)).await?
-            {
-                return Ok(Some(Arc::new(evidence)));
+            match outcome {
+                Ok(Some(evidence)) => return Ok(Some(Arc::new(evidence))),
+                Ok(None) => {}
+                Err(error) => worst = Some(worst.map_or(error.clone(), |worst| worst.or_worse(error))),
             }
         }
-        Ok(None)
+        worst.map_or(Ok(None), Err)
     }
 
     async fn fetch(
@@ -78,13 +81,7 @@ impl Admission {
             .settled(|in_force| async move {
                 let admitted = self.admitted(&in_force, repository, subject, 0, Effort::Upstream).await?;
                 let manifest = self.fetch(&in_force, repository, digest).await?;
-                let evidence =
-                    self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await?;
-                if evidence.is_some() {
-                    let now = self.clock.now();
-                    self.store.facts().apply(found(repository, subject, &manifest, Some(tag), now)).await?;
-                }
-                Ok(evidence)
+                self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await
             })
             .await?;
         match evidence {
@@ -105,7 +102,9 @@ impl Admission {
         if !could_be_evidence(manifest, media_types) {
             return Ok(None);
         }
-        let blobs = self.collector(in_force, subject.repository())?.blobs_of(subject.repository(), manifest).await?;
+        // Holds the room in memory for as long as the blobs are looked at.
+        let collector = self.collector(in_force, subject.repository())?;
+        let blobs = collector.blobs_of(subject.repository(), manifest).await?;
         let Some(blobs) = blobs else { return Ok(None) };
         for link in links {
             let now = self.clock.now();
@@ -205,8 +204,12 @@ impl Admission {
         };
         let mut referrers = Referrers::default();
         let listed = match self.collector(in_force, repository)?.referrers_of(repository, subject).await {
-            Ok(listed) => listed,
-            Err(error) => {
+            Ok((listed, true)) => listed,
+            Ok((listed, false)) => {
+                referrers.warning = Some(NOT_ALL.to_owned());
+                listed
+            }
+            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) => {
                 let known =
                     self.store.facts().read()?.children(repository, subject, None, self.limits.referrers_count_max)?;
                 let known = known.found.into_iter().filter(|edge| edge.kind == EdgeKind::Referrer);
@@ -217,22 +220,44 @@ impl Admission {
                 referrers.warning = Some("referrers as last seen: upstream does not answer".to_owned());
                 known
             }
+            Err(error) => return Err(error),
         };
         for digest in listed {
-            let Ok(manifest) = self.fetch(in_force, repository, &digest).await else { continue };
-            if manifest.subject().is_none_or(|named| &named.digest != subject) {
-                continue;
-            }
-            let servable = self.evidence_of(in_force, &admitted, &manifest, &[EvidenceLink::Subject]).await;
-            let servable = matches!(servable, Ok(Some(_)))
-                || self.admitted(in_force, repository, &digest, 0, Effort::Upstream).await.is_ok();
-            if servable {
-                referrers.descriptors.push(described(&manifest));
+            match self.listed(in_force, &admitted, &digest).await {
+                Ok(descriptor) => referrers.descriptors.extend(descriptor),
+                Err(ApiError::Refused(_) | ApiError::Unknown { .. } | ApiError::Wrong { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(%repository, %digest, "referrer not listed: {error}");
+                    referrers.warning.get_or_insert_with(|| NOT_ALL.to_owned());
+                }
             }
         }
         Ok(referrers)
     }
+
+    /// What is told of one referrer of `subject`, where it may be served.
+    async fn listed(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        subject: &Admitted<Manifest>,
+        digest: &Digest,
+    ) -> Result<Option<Descriptor>, ApiError> {
+        let repository = subject.repository();
+        let manifest = self.fetch(in_force, repository, digest).await?;
+        if manifest.subject().is_none_or(|named| &named.digest != subject.digest()) {
+            return Ok(None);
+        }
+        if self.evidence_of(in_force, subject, &manifest, &[EvidenceLink::Subject]).await?.is_none() {
+            self.admitted(in_force, repository, digest, 0, Effort::Upstream).await?;
+        }
+        Ok(Some(described(&manifest)))
+    }
 }
+
+/// Told with a list that may be longer than it looks.
+const NOT_ALL: &str = "not all referrers could be looked at: upstream does not answer";
+/// More annotations than this, in bytes, are left out of a list; the manifest itself has them.
+const ANNOTATION_BYTES_MAX: usize = 8 * 1024;
 
 /// A descriptor of a manifest that is here.
 fn described(manifest: &UntrustedManifest) -> Descriptor {
@@ -240,13 +265,14 @@ fn described(manifest: &UntrustedManifest) -> Descriptor {
         ManifestKind::Image { config, .. } => Some(config.media_type.clone()),
         ManifestKind::Index { .. } => None,
     };
+    let bytes: usize = manifest.annotations().iter().map(|(key, value)| key.len() + value.len()).sum();
     Descriptor {
         media_type: manifest.media_type().clone(),
         digest: manifest.digest().clone(),
         size: manifest.addressed().bytes().len() as u64,
         // The specification: the config's type where the manifest names none.
         artifact_type: manifest.artifact_type().cloned().or(config_type),
-        annotations: manifest.annotations().clone(),
+        annotations: if bytes <= ANNOTATION_BYTES_MAX { manifest.annotations().clone() } else { BTreeMap::new() },
         platform: None,
     }
 }

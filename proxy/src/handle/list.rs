@@ -23,7 +23,7 @@ pub(super) async fn tags(
     n: Option<u64>,
     last: Option<&str>,
 ) -> Result<Answer, ApiError> {
-    asked.may_list(named)?;
+    asked.may_serve(named)?;
     let n = n.map(|n| n.min(TAGS_MAX));
     let mut tags = Vec::new();
     let mut more = false;
@@ -36,12 +36,11 @@ pub(super) async fn tags(
             .map_err(|error| ApiError::from_upstream(&error, "NAME_UNKNOWN", &what))?;
         (tags, more) = (page.tags, page.more);
     }
-    let next = match (n, tags.last()) {
-        (Some(n), Some(last)) if more => {
-            Some((header::LINK, format!("</v2/{}/tags/list?n={n}&last={last}>; rel=\"next\"", named.typed)))
-        }
-        _ => None,
-    };
+    let ns = named.ns.as_ref().map(|ns| format!("&ns={ns}")).unwrap_or_default();
+    let next = tags.last().filter(|_| more).map(|last| {
+        let n = n.unwrap_or(tags.len() as u64);
+        (header::LINK, format!("</v2/{}/tags/list?n={n}&last={last}{ns}>; rel=\"next\"", named.typed))
+    });
     let document = json!({ "name": named.typed, "tags": tags }).to_string().into_bytes();
     let told = Told { head: asked.head, warnings: Vec::new() };
     Ok(respond::list(document, "application/json", named, &told, next.as_slice()))
@@ -54,7 +53,7 @@ pub(super) async fn referrers(
     subject: &Digest,
     artifact_type: Option<&str>,
 ) -> Result<Answer, ApiError> {
-    asked.may_list(named)?;
+    asked.may_serve(named)?;
     let listed = match asked.app.admission.referrers(&named.repository, subject).await {
         Ok(listed) => listed,
         // The specification wants an empty list for what is not there.

@@ -13,6 +13,8 @@ use crate::{
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) -> Result<Answer, ApiError> {
+    // Nothing is fetched for a repository that no policy can let in.
+    asked.may_serve(named)?;
     let (entry, warning) = match reference {
         Reference::Digest(digest) => (asked.app.admission.manifest(&named.repository, &digest).await?, None),
         Reference::Tag(tag) => {

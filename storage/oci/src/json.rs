@@ -10,7 +10,50 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 /// Why a document was not read.
 #[derive(Debug, thiserror::Error)]
 #[error("not unambiguous JSON")]
-pub struct JsonError(#[from] serde_json::Error);
+pub struct JsonError(#[source] JsonFault);
+
+impl From<serde_json::Error> for JsonError {
+    fn from(error: serde_json::Error) -> Self {
+        Self(JsonFault::of(&error))
+    }
+}
+
+/// What is wrong with a document, and where. The parser's words repeat the document's, whose author may be anybody: they are kept
+/// shortened and escaped.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonFault(String);
+
+impl JsonFault {
+    pub(crate) fn of(error: &serde_json::Error) -> Self {
+        let said = error.to_string();
+        let place = match error.line() {
+            0 => String::new(),
+            line => format!(" at line {line} column {}", error.column()),
+        };
+        // The place comes last, and must not be what is cut off.
+        let words = said.strip_suffix(&place).unwrap_or(&said);
+        let printable = |c: char| matches!(c, ' '..='~');
+        let escaped = |c: char| if printable(c) { c.to_string() } else { c.escape_default().to_string() };
+        Self(shortened(words, escaped) + &place)
+    }
+}
+
+/// How much of a foreign text is repeated in an error, in characters.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// Foreign text as it may stand between quotes in an error: escaped, and cut where it grows long.
+pub(crate) fn shown(text: &str) -> String {
+    shortened(text, |c| c.escape_default().to_string())
+}
+
+fn shortened(text: &str, escaped: impl Fn(char) -> String) -> String {
+    let mut shown: String = text.chars().take(SHOWN_CHARS_MAX).map(escaped).collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
 
 /// Checks that `bytes` are one JSON document in UTF-8 without a byte order mark, nothing after it, nested `depth_max` deep at most,
 /// no key twice in one object.
@@ -147,6 +190,41 @@ mod tests {
         assert!(check(nested(8).as_bytes(), 8).is_ok());
         assert!(check(nested(10).as_bytes(), 8).is_err());
         assert!(check(nested(100_000).as_bytes(), 1_000_000).is_err());
+    }
+
+    /// What a person would be shown: the error and its cause.
+    fn text(error: &JsonError) -> String {
+        format!("{error}: {}", std::error::Error::source(error).unwrap())
+    }
+
+    #[test]
+    fn an_error_repeats_little_of_the_document_and_says_where_it_is_wrong() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Document {
+            #[serde(rename = "a")]
+            _a: u32,
+        }
+        let long = "\u{1b}[31m\u{202e}é\n".repeat(100_000);
+        let quoted = serde_json::to_string(&long).unwrap();
+        for document in [
+            format!("{{\"a\":{quoted}}}"),
+            format!("{{{quoted}:1}}"),
+            format!("{{\"a\":1,{quoted}:1,{quoted}:1}}"),
+            format!("[{quoted}]"),
+        ] {
+            let error = parse::<Document>(document.as_bytes(), 8).unwrap_err();
+            let text = text(&error);
+            assert!(text.len() < 4096 && format!("{error:?}").len() < 4096, "{} bytes", text.len());
+            assert!(text.chars().all(|c| matches!(c, ' '..='~' | '…')), "{text}");
+            assert!(text.contains(" at line 1 column "), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_short_fault_is_told_in_full() {
+        let error = parse::<u32>(b"\"2\"", 8).unwrap_err();
+        assert_eq!(text(&error), "not unambiguous JSON: invalid type: string \"2\", expected u32 at line 1 column 3");
     }
 
     proptest! {

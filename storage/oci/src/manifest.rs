@@ -68,23 +68,23 @@ pub enum ManifestError {
         media_type: MediaType,
         /// What is wrong, and where.
         #[source]
-        source: serde_json::Error,
+        source: json::JsonFault,
     },
     /// The document could be taken for two things.
     #[error("manifest {digest} is ambiguous: {what}")]
     Ambiguous {
         /// Of the bytes.
         digest: Digest,
-        /// Which two things.
+        /// Which two things; foreign text in it is shortened and escaped.
         what: String,
     },
     /// A media type that is not understood.
-    #[error("manifest {digest} has a media type that is not understood: \"{}\"", media_type.as_str().escape_default())]
+    #[error("manifest {digest} has a media type that is not understood: \"{media_type}\"")]
     Unsupported {
         /// Of the bytes.
         digest: Digest,
-        /// What it claims to be.
-        media_type: MediaType,
+        /// What it claims to be, shortened and escaped.
+        media_type: String,
     },
     /// A digest within it cannot be checked.
     #[error("manifest {digest} points at content by a malformed digest")]
@@ -127,7 +127,7 @@ impl UntrustedManifest {
         check_keys(&document).map_err(ambiguous)?;
         let media_type = media_type_of(&document, content_type).map_err(ambiguous)?;
         if !media_type.is_index() && !media_type.is_image() {
-            return Err(ManifestError::Unsupported { digest, media_type });
+            return Err(ManifestError::Unsupported { digest, media_type: json::shown(media_type.as_str()) });
         }
         check_shape(&document, &media_type).map_err(ambiguous)?;
         if media_type.is_index() {
@@ -147,7 +147,7 @@ impl UntrustedManifest {
         let spec: ImageManifest = serde_json::from_value(document).map_err(|source| ManifestError::Shape {
             digest: digest.clone(),
             media_type: media_type.clone(),
-            source,
+            source: json::JsonFault::of(&source),
         })?;
         at_most(&digest, "layers", spec.layers().len(), limits.layers_max)?;
         let pointer = |source| ManifestError::Pointer { digest: digest.clone(), source };
@@ -178,7 +178,7 @@ impl UntrustedManifest {
         let spec: ImageIndex = serde_json::from_value(document).map_err(|source| ManifestError::Shape {
             digest: digest.clone(),
             media_type: media_type.clone(),
-            source,
+            source: json::JsonFault::of(&source),
         })?;
         at_most(&digest, "manifests", spec.manifests().len(), limits.manifests_max)?;
         let pointer = |source| ManifestError::Pointer { digest: digest.clone(), source };
@@ -284,7 +284,7 @@ fn check_keys(document: &Value) -> Result<(), String> {
         if let Some(meant) = STRUCTURAL_KEYS.iter().find(|known| known.to_ascii_lowercase() == folded)
             && meant != key
         {
-            return Err(format!("key \"{}\" may be read as \"{meant}\"", key.escape_default()));
+            return Err(format!("key \"{}\" may be read as \"{meant}\"", json::shown(key)));
         }
     }
     Ok(())
@@ -301,8 +301,8 @@ fn media_type_of(document: &Value, content_type: Option<&str>) -> Result<MediaTy
     match (inside, outside) {
         (Some(inside), Some(outside)) if inside != outside => Err(format!(
             "it calls itself \"{}\", the registry calls it \"{}\"",
-            inside.as_str().escape_default(),
-            outside.as_str().escape_default()
+            json::shown(inside.as_str()),
+            json::shown(outside.as_str())
         )),
         (Some(media_type), _) | (None, Some(media_type)) => Ok(media_type),
         (None, None) if document.get("manifests").is_some() => Ok(MediaType::new(MediaType::OCI_INDEX)),

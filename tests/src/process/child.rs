@@ -85,6 +85,12 @@ impl Child {
         found(&said).ok_or_else(|| Silent { wanted: wanted.to_owned(), said: said.lines.clone() })
     }
 
+    /// Its process id, until its end has been waited for.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Sends it a signal. Does nothing once it has been waited for: its id may belong to somebody else by then.
     ///
     /// # Errors

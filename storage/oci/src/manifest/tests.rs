@@ -93,6 +93,36 @@ fn unknown_types_are_named() {
     assert_eq!(error.to_string().split(": ").last(), Some("\"text/html\""), "{error}");
 }
 
+/// An error with its causes, as a person would be shown it.
+fn told(error: &ManifestError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[test]
+fn an_error_repeats_little_of_the_document() {
+    let long = r"\u001b[31m\u202e\n".repeat(100_000);
+    let (p, raw) = (pointer(""), "x\u{202e}".repeat(100_000));
+    let documents = [
+        (format!(r#"{{"schemaVersion":"{long}","config":{p},"layers":[]}}"#), None),
+        (format!(r#"{{"schemaVersion":"{long}","manifests":[]}}"#), None),
+        (image(&format!(r#","mediaType":"{long}""#)), None),
+        (image(&format!(r#","mediaType":"{long}""#)), Some(MediaType::OCI_MANIFEST)),
+        (image(""), Some(raw.as_str())),
+        (image(&format!(r#","{long}":1,"{long}":2"#)), None),
+        (image("").replace("octet-stream", &long).replace(":2}", ":\"2\"}"), None),
+        (image("").replace("sha256:", &format!("sha256:{long}")), None),
+        (image("").replace("sha256:", &long), None),
+        (image(&format!(r#","annotations":"{long}""#)), None),
+    ];
+    for (number, (document, content_type)) in documents.iter().enumerate() {
+        let error = parse(document, *content_type).unwrap_err();
+        let told = told(&error);
+        assert!(told.len() < 6000 && format!("{error:?}").len() < 6000, "{number}: {} bytes", told.len());
+        assert!(told.chars().all(|c| matches!(c, ' '..='~' | '…')), "{number}: {told}");
+    }
+}
+
 #[test]
 fn subject_and_artifact_type_are_read() {
     let text =

@@ -1,0 +1,94 @@
+//! The real binary as an operator meets it: starts that are refused, reloads, drains, restarts with and without warning, the admin
+//! listener; and a slice of each campaign that `soak` runs for long.
+
+mod admin;
+mod drain;
+mod reload;
+mod restart;
+mod slices;
+mod start;
+
+use std::path::Path;
+
+use support::{
+    client::{Answer, Client},
+    image::{self, Image},
+    process,
+    sigstore::Signer,
+    upstream::noise,
+    world::{Setup, World},
+};
+use tokio::process::Command;
+
+const REPOSITORY: &str = "chainguard/nginx";
+
+/// A signed index of two images, the first with a layer of that size.
+async fn signed(layer_bytes: usize) -> (World, Image) {
+    let world = World::new().await;
+    let index = image::index([
+        image::single("linux/amd64", [noise(layer_bytes, 1)]),
+        image::single("linux/arm64", [noise(6, 2)]),
+    ]);
+    world.push_signed(REPOSITORY, "latest", &index);
+    (world, index)
+}
+
+/// How a pratique ended that was not meant to serve.
+struct Refused {
+    code: Option<i32>,
+    said: String,
+}
+
+/// `pratique serve --config <config> <flags>`, with nothing in its environment, to its end.
+async fn serve_in_vain(config: &Path, flags: &[&str]) -> Refused {
+    let binary = process::binary().await.unwrap();
+    let mut command = Command::new(binary);
+    command.arg("serve").arg("--config").arg(config).args(flags).env_clear().kill_on_drop(true);
+    let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
+    let output = output.await.expect("it ends by itself").unwrap();
+    let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat();
+    Refused { code: output.status.code(), said }
+}
+
+async fn get(url: &str) -> Answer {
+    Client::plain().get(url, &[]).await.expect("an answer")
+}
+
+/// A policy under which this signer's images pass.
+fn policy_for(name: &str, signer: &Signer) -> String {
+    format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: {name}
+spec:
+  images:
+  - glob: cgr.dev/chainguard/**
+  authorities:
+  - name: release
+    keyless:
+      identities:
+      - issuer: {}
+        subject: {}
+",
+        signer.issuer, signer.subject
+    )
+}
+
+/// The usual policy with a regular expression on its last line, line 13, that nobody can read.
+fn unreadable_policy() -> String {
+    policy_for("broken", &Signer::new("https://issuer.example", "x")).replace("subject: x", "subjectRegExp: \"^(unclosed$\"")
+}
+
+/// The same world with an admin listener.
+fn administered() -> Setup {
+    let setup = Setup::default();
+    Setup { top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", setup.top), ..setup }
+}
+
+/// Where the admin listener is; it is told before pratique says that it serves.
+fn admin_url(process: &process::Process) -> String {
+    let log = process.log();
+    let line = log.iter().find(|entry| entry["message"] == "admin listener").expect("a line about the admin listener");
+    format!("http://{}", line["address"].as_str().expect("its address"))
+}

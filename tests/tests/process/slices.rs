@@ -1,0 +1,36 @@
+//! A slice of each campaign of `soak`. The figures that count are those of the release profile: `soak memory`, `soak corrupt`.
+
+use support::soak::{Bounds, Tally, corrupt, kills, load, memory};
+
+/// Shown by `--nocapture`.
+fn say(line: &str) {
+    println!("{line}");
+}
+
+#[track_caller]
+fn is_good(tally: &Tally) {
+    assert!(tally.is_good(), "{tally}: {:#?}", tally.failures());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_twenty_points_of_a_pull_it_serves_nothing_half_written_and_the_next_pull_succeeds() {
+    let tally = kills::run(Bounds::rounds(20), say).await;
+    is_good(&tally);
+    assert_eq!(tally.passed(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_two_clients_of_one_cold_blob_cost_one_upstream_get_and_little_more_memory_than_one() {
+    let size = memory::Size { blob_bytes: 64 << 20, clients: 32 };
+    is_good(&memory::run(Bounds::rounds(1), size, say).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_stored() {
+    is_good(&corrupt::run(Bounds::rounds(2), 64 << 20, say).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_load_with_reloads_and_faults_nothing_wrong_is_served_and_nothing_right_refused() {
+    is_good(&load::run(Bounds::rounds(2), say).await);
+}
