@@ -25,7 +25,7 @@ use policy::{
     Admitted, EvidenceManifest, Fingerprint, Judgement, Manifest, Outcome, Readmission, Record, UntrustedEvidence,
 };
 use storage::{Change, Store};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
@@ -53,6 +53,10 @@ pub struct Admission {
     limits: Arc<Limits>,
     /// One judgement per (repository, digest, fingerprint): two repositories may rightly judge one digest differently.
     judging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    /// The same by stored evidence alone.
+    rejudging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    /// Judgements at the same time.
+    judges: Semaphore,
     /// One collection per (repository, subject), which goes on when who asked has left.
     collecting: Flight<(Repository, Digest), ()>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
@@ -83,6 +87,8 @@ impl Admission {
             clock,
             limits,
             judging: Flight::default(),
+            rejudging: Flight::default(),
+            judges: Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
             collecting: Flight::default(),
             in_memory: Mutex::default(),
         })
@@ -155,8 +161,14 @@ impl Admission {
         manifest: &UntrustedManifest,
         evidence: &UntrustedEvidence,
     ) -> Result<Admitted<Manifest>, ApiError> {
-        let judgement = in_force.judge.admit(repository, manifest.clone(), evidence, self.clock.now());
-        let Judgement { record, in_memory, outcome } = judgement;
+        // Signatures and megabytes of JSON are no work for the threads that serve: they are looked at elsewhere, a few at a time.
+        let slot = self.judges.acquire().await;
+        let (judge, now) = (Arc::clone(&in_force.judge), self.clock.now());
+        let (repository, manifest, evidence) = (repository.clone(), manifest.clone(), evidence.clone());
+        let judged = tokio::task::spawn_blocking(move || judge.admit(&repository, manifest, &evidence, now)).await;
+        drop(slot);
+        let Judgement { record, in_memory, outcome } =
+            judged.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })?;
         self.remember(record, in_memory).await?;
         concluded(outcome)
     }

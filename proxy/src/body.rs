@@ -21,18 +21,20 @@ use http_body::{Frame, SizeHint};
 use metrics::counter;
 use oci::{Digest, Hasher};
 use storage::{Blob, Blobs, Progress};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     admission::PermitGuard,
     error::ApiError,
     fill::{Content, Fill},
+    listen::stream::{self, Revoked, Turn as Whose},
 };
 
-/// The body of every response.
-pub struct ServedBody(Inner);
+/// The body of every response, and what it keeps as long as it is under way.
+pub struct ServedBody(Inner, Option<OwnedSemaphorePermit>);
 
 enum Inner {
-    Whole(Option<Bytes>),
+    Whole(Bytes),
     /// A HEAD answer: tells the length, sends nothing.
     Length(u64),
     Stream(Stream),
@@ -49,21 +51,28 @@ pub struct BodyBroken {
 
 /// How much is read and sent at a time, in bytes.
 const CHUNK_BYTES: u64 = 256 * 1024;
+/// The same for HTTP/2, where many streams of one connection each hold a chunk or two.
+const SHARED_CHUNK_BYTES: u64 = 64 * 1024;
 /// How much a response keeps back until the whole blob is known to be right, in bytes; all of it where the response is shorter.
 const HOLDBACK_BYTES: u64 = 64 * 1024;
 
 impl ServedBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self(Inner::Whole(Some(bytes)))
+        Self(Inner::Whole(bytes), None)
     }
 
     pub(crate) fn length(bytes: u64) -> Self {
-        Self(Inner::Length(bytes))
+        Self(Inner::Length(bytes), None)
     }
 
     pub(crate) fn stream(reading: Reading) -> Self {
         let length = reading.range.end - reading.range.start;
-        Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }))
+        Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }), None)
+    }
+
+    /// Gives `slot` back when the body has ended or was given up.
+    pub(crate) fn keep(&mut self, slot: OwnedSemaphorePermit) {
+        self.1 = Some(slot);
     }
 }
 
@@ -76,9 +85,11 @@ impl http_body::Body for ServedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
         match &mut self.0 {
+            Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Whole(bytes) => {
-                let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
-                Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+                let length = usize::try_from(share(bytes.len() as u64)).unwrap_or(usize::MAX).min(bytes.len());
+                stream::tell(Whose::Clients(None));
+                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(length)))))
             }
             Inner::Length(_) => Poll::Ready(None),
             Inner::Stream(stream) => stream.poll(context),
@@ -87,7 +98,7 @@ impl http_body::Body for ServedBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Inner::Whole(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Inner::Whole(bytes) => bytes.is_empty(),
             // hyper asks this before it writes the length of a HEAD answer, and sends no body to HEAD whatever we say.
             Inner::Length(_) => false,
             Inner::Stream(stream) => stream.left == 0,
@@ -96,7 +107,7 @@ impl http_body::Body for ServedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(match &self.0 {
-            Inner::Whole(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Inner::Whole(bytes) => bytes.len() as u64,
             Inner::Length(length) => *length,
             Inner::Stream(stream) => stream.left,
         })
@@ -107,6 +118,14 @@ impl fmt::Debug for ServedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServedBody")
     }
+}
+
+/// How much of the `left` bytes of a body its next frame carries. The last byte always travels alone: a body is forgotten as soon as its
+/// last frame was accepted for sending, so that one must not hide how much the client has still to take, nor be more than the smallest
+/// window lets through at once.
+fn share(left: u64) -> u64 {
+    let chunk = if stream::is_shared() { SHARED_CHUNK_BYTES } else { CHUNK_BYTES };
+    left.saturating_sub(1).clamp(1, chunk)
 }
 
 struct Stream {
@@ -129,12 +148,16 @@ impl Stream {
             return Poll::Ready(None);
         }
         let mut step = match std::mem::replace(&mut self.turn, Turn::Over) {
-            Turn::Idle(mut reading) => Box::pin(async move {
-                let outcome = reading.next().await;
-                (reading, outcome)
-            }) as Pin<Box<dyn Future<Output = Step> + Send>>,
+            Turn::Idle(mut reading) => {
+                stream::tell(Whose::Ours);
+                Box::pin(async move {
+                    let outcome = reading.next().await;
+                    (reading, outcome)
+                }) as Pin<Box<dyn Future<Output = Step> + Send>>
+            }
             Turn::Busy(step) => step,
-            Turn::Over => return Poll::Ready(None),
+            // Nothing more comes, and that must not look like an end.
+            Turn::Over => return Poll::Ready(Some(Err(self.broken("it has broken before".to_owned())))),
         };
         match step.as_mut().poll(context) {
             Poll::Pending => {
@@ -143,17 +166,27 @@ impl Stream {
             }
             Poll::Ready((reading, Ok(bytes))) => {
                 self.left -= (bytes.len() as u64).min(self.left);
-                self.turn = Turn::Idle(reading);
+                let revoked = if self.left == 0 {
+                    Some(reading.revoked())
+                } else {
+                    self.turn = Turn::Idle(reading);
+                    None
+                };
+                stream::tell(Whose::Clients(revoked));
                 counter!("pratique_served_bytes_total").increment(bytes.len() as u64);
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Poll::Ready((reading, Err(why))) => {
-                let error = BodyBroken { sent: self.length - self.left, length: self.length, why };
+                let error = self.broken(why);
                 counter!("pratique_bodies_broken_total").increment(1);
                 tracing::warn!(repository = %reading.guard.repository(), digest = %reading.guard.digest(), "{error}");
                 Poll::Ready(Some(Err(error)))
             }
         }
+    }
+
+    fn broken(&self, why: String) -> BodyBroken {
+        BodyBroken { sent: self.length - self.left, length: self.length, why }
     }
 }
 
@@ -213,11 +246,24 @@ impl Reading {
             self.guard.check().await.map_err(|error| error.to_string())?;
             let Some(end) = self.sendable().await? else { continue };
             let start = self.range.start;
-            let length = usize::try_from((end - start).min(CHUNK_BYTES)).unwrap_or(0);
+            let length = usize::try_from(share(self.range.end - start).min(end - start)).unwrap_or(0);
             let bytes = self.read(start, length).await?;
             self.range.start += length as u64;
             return Ok(bytes);
         }
+    }
+
+    /// After the last byte was handed out: completes when it may not be sent any more.
+    fn revoked(self) -> Revoked {
+        let mut guard = self.guard;
+        Box::pin(async move {
+            loop {
+                guard.disturbed().await;
+                if guard.check().await.is_err() {
+                    return;
+                }
+            }
+        })
     }
 
     /// Up to where bytes may be sent now; `None` when the permit has to be looked at again first.

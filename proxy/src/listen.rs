@@ -1,6 +1,7 @@
 //! Sockets become connections, connections become requests: under limits, with TLS where it is configured, until told to drain.
 
 mod patience;
+pub(crate) mod stream;
 mod tls;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -9,7 +10,7 @@ use config::Limits;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -24,6 +25,7 @@ use tower::BoxError;
 
 use crate::{app::StartError, respond::Answer};
 use patience::Patient;
+use stream::Streams;
 pub use tls::TlsFiles;
 
 /// An open socket.
@@ -115,8 +117,11 @@ async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream,
     }
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// How much of one HTTP/2 stream's body waits in h2 for the client, in bytes.
+const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+
+fn builder(limits: &Limits) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(Streams { patience: limits.client_write_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -128,6 +133,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
+        .max_send_buf_size(STREAM_BUFFER_BYTES)
         .max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.client_idle_timeout)
         .keep_alive_timeout(limits.request_header_timeout);
@@ -137,7 +143,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 async fn converse<I, S>(
     stream: I,
     service: S,
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<Streams>,
     watcher: hyper_util::server::graceful::Watcher,
     limits: &Limits,
 ) where
@@ -145,7 +151,7 @@ async fn converse<I, S>(
     S: tower::Service<Request<Incoming>, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let io = TokioIo::new(Patient::new(stream, limits.client_write_timeout));
+    let io = TokioIo::new(Patient::new(stream, limits.request_header_timeout, limits.client_write_timeout));
     let connection = builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
     if let Err(error) = watcher.watch(connection).await {
         // Clients that leave are everyday; what the body broke on was told where it broke.

@@ -66,8 +66,7 @@ impl Server {
         for note in loaded.notes.iter().chain(&notes) {
             tracing::info!("{note}");
         }
-        let policies = u32::try_from(app.in_force().judge.policies().policies().len()).unwrap_or(u32::MAX);
-        gauge!("pratique_policies").set(policies);
+        show_policies(&app);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
         Ok(Self { address, admin_address, app, tls, drain, serving, admin })
     }
@@ -89,11 +88,11 @@ impl Server {
             Ok(notes)
         });
         let outcome = outcome.await.unwrap_or_else(|error| Err(StartError::Store(error.to_string())));
-        let label = if outcome.is_ok() { "ok" } else { "failed" };
-        counter!("pratique_reloads_total", "outcome" => label).increment(1);
+        count_reload(outcome.is_ok());
         for note in outcome? {
             tracing::info!("{note}");
         }
+        show_policies(&self.app);
         tracing::info!(
             generation = self.app.in_force().generation,
             "reloaded: policy, trust root and credentials are in force"
@@ -112,4 +111,15 @@ impl Server {
         }
         tracing::info!("stopped");
     }
+}
+
+/// Counts a reload; one that ended before [`Server::reload`], because the configuration could not be read, is counted by its caller.
+pub fn count_reload(is_ok: bool) {
+    let outcome = if is_ok { "ok" } else { "failed" };
+    counter!("pratique_reloads_total", "outcome" => outcome).increment(1);
+}
+
+fn show_policies(app: &App) {
+    let policies = u32::try_from(app.in_force().judge.policies().policies().len()).unwrap_or(u32::MAX);
+    gauge!("pratique_policies").set(policies);
 }

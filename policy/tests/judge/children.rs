@@ -5,8 +5,8 @@ use policy::{Admitted, ChildOutcome, Judge, Manifest, NoMatch, Readmission, Reas
 use serde_json::json;
 
 use super::{
-    INDEX, NOW, STATIC_FAIL, admitted, at, chainguard, cut_off, evidence, good, image, index, judge_of, judged,
-    keyless, parse, pointer, policy, sigstore::Signer,
+    INDEX, NOW, STATIC_FAIL, STATIC_PASS, admitted, at, chainguard, cut_off, evidence, good, image, index, judge_of,
+    judge_with, judged, keyless, lifetimes, parse, pointer, policy, sigstore::Signer,
 };
 
 fn signed_index(judge: &Judge, children: &[&UntrustedManifest]) -> Admitted<Manifest> {
@@ -155,6 +155,47 @@ fn a_childs_stored_verdict_takes_warning_and_end_from_its_index_as_it_is_now() {
     };
     assert!(unsigned.warning().is_some());
     assert_eq!((readmitted.warning(), readmitted.ends()), (unsigned.warning(), unsigned.ends()));
+}
+
+#[test]
+fn a_child_rests_on_the_trust_root_where_its_index_does() {
+    let child = image("child of an old root");
+    let layer = Digest::sha256(b"layer of child of an old root");
+    let release = |authorities: &str| {
+        let besides = policy("besides", "enforce", &format!("cgr.dev/**@{}", child.digest()), STATIC_PASS);
+        [policy("release", "enforce", "cgr.dev/**", authorities), besides]
+    };
+    let either = keyless(&Signer::chainguard()) + STATIC_PASS;
+    let own_index = index(&[&child]);
+    let signature = || evidence(vec![good(own_index.digest())]);
+    let cases = [
+        (&either, signature(), true),
+        (&either, evidence(Vec::new()), false),
+        (&STATIC_PASS.to_owned(), signature(), false),
+    ];
+    for (authorities, evidence, rests) in cases {
+        let before = judge_of(&release(authorities), NoMatch::Deny);
+        let lifetimes = policy::VerdictLifetimes { trust_root_ends: Some(at(1000)), ..lifetimes() };
+        let after = judge_with(&release(authorities), NoMatch::Deny, lifetimes);
+        let index = admitted(judged(&before, &own_index, &evidence));
+        let judgement = before.admit_child(&index, child.clone(), None, NOW);
+        let record = judgement.record.unwrap();
+        let ChildOutcome::Admitted(kept) = judgement.outcome else { panic!("refused") };
+        let permit = before.permit(&kept, &layer).unwrap();
+        assert!(after.in_force(&kept, at(999)) && after.holds(&permit, at(999)));
+        assert_eq!(after.in_force(&kept, at(1000)), !rests);
+        assert_eq!(after.holds(&permit, at(1000)), !rests);
+        let ends = rests.then_some(at(1000));
+        let ChildOutcome::Admitted(again) = after.admit_child(&index, child.clone(), None, at(999)).outcome else {
+            panic!("refused")
+        };
+        let Readmission::Admitted(readmitted) = after.readmit_child(&index, child.clone(), &record, at(999)) else {
+            panic!("ended")
+        };
+        assert_eq!((again.ends(), readmitted.ends()), (ends, ends), "though the index's own end was set before");
+        let late = after.readmit_child(&index, child.clone(), &record, at(1000));
+        assert_eq!(matches!(late, Readmission::Ended), rests);
+    }
 }
 
 #[test]

@@ -225,27 +225,123 @@ fn evidence_is_needed_exactly_where_it_can_make_a_difference() {
     assert!(!chainguard().needs_evidence(&"example.com/x/y".parse().unwrap(), &digest));
 }
 
+/// A judge whose trust root may be used until `ends`.
+fn aging(policies: &[String], no_match: NoMatch, ends: oci::UnixTime) -> Judge {
+    judge_with(policies, no_match, policy::VerdictLifetimes { trust_root_ends: Some(ends), ..lifetimes() })
+}
+
+fn signed_by_chainguard(mode: &str) -> Vec<String> {
+    vec![policy("release", mode, "cgr.dev/**", &keyless(&Signer::chainguard()))]
+}
+
 #[test]
 fn a_trust_root_that_grew_too_old_vouches_for_nothing() {
     let manifest = image("old root");
-    let aging = |ends| {
-        let lifetimes = policy::VerdictLifetimes { trust_root_ends: Some(ends), ..lifetimes() };
-        judge_with(
-            &[policy("release", "enforce", "cgr.dev/**", &keyless(&Signer::chainguard()))],
-            NoMatch::Deny,
-            lifetimes,
-        )
-    };
     let evidence = evidence(vec![good(manifest.digest())]);
-    let judge = aging(at(1000));
+    let judge = aging(&signed_by_chainguard("enforce"), NoMatch::Deny, at(1000));
     let judgement = judged(&judge, &manifest, &evidence);
     let record = judgement.record.clone().unwrap();
     assert_eq!(record.ends_at(), Some(at(1000)));
     let admitted = admitted(judgement);
     assert!(judge.in_force(&admitted, at(999)) && !judge.in_force(&admitted, at(1000)));
     assert!(matches!(judge.readmit(&repository(), manifest.clone(), &record, at(1000)), Readmission::Ended));
-    let (_, refusal) = refused(judged(&aging(NOW), &manifest, &evidence));
-    assert_eq!(refusal.reason, Reason::TrustRootExpired);
+}
+
+#[test]
+fn a_refusal_for_an_old_trust_root_is_kept_like_any_other_until_the_root_may_be_used_again() {
+    let manifest = image("stored");
+    let judge = aging(&signed_by_chainguard("enforce"), NoMatch::Deny, NOW);
+    let judgement = judged(&judge, &manifest, &evidence(vec![good(manifest.digest())]));
+    let record = judgement.record.clone().unwrap();
+    let (is_absent, refusal) = refused(judgement);
+    assert_eq!((is_absent, refusal.reason), (false, Reason::TrustRootExpired));
+    assert_eq!(record.ends_at(), Some(NOW.plus(REFUSED_TTL)));
+    assert_eq!(taken_back(&judge, &record, at(299_999)), "refused");
+    assert_eq!(taken_back(&judge, &record, at(300_000)), "ended");
+    assert_eq!(taken_back(&chainguard(), &record, NOW), "ended", "the age is not limited any more");
+    let later = aging(&signed_by_chainguard("enforce"), NoMatch::Deny, at(1000));
+    assert_eq!(taken_back(&later, &record, at(999)), "ended", "a greater age is allowed");
+    assert_eq!(taken_back(&later, &record, at(1000)), "refused");
+}
+
+#[test]
+fn a_trust_roots_age_that_a_reload_limits_ends_what_rests_on_it_and_was_decided_before() {
+    let manifest = image("stored");
+    for authorities in [keyless(&Signer::chainguard()), keyless(&Signer::chainguard()) + STATIC_PASS] {
+        let policies = [policy("release", "enforce", "cgr.dev/**", &authorities)];
+        let before = judge_of(&policies, NoMatch::Deny);
+        let judgement = judged(&before, &manifest, &evidence(vec![good(manifest.digest())]));
+        let record = judgement.record.clone().unwrap();
+        assert_eq!(record.ends_at(), None);
+        let admitted = admitted(judgement);
+        let permit = before.permit(&admitted, &oci::Digest::sha256(b"layer of stored")).unwrap();
+
+        let after = aging(&policies, NoMatch::Deny, at(1000));
+        assert!(after.in_force(&admitted, at(999)) && after.holds(&permit, at(999)));
+        assert!(!after.in_force(&admitted, at(1000)) && !after.holds(&permit, at(1000)));
+        let Readmission::Admitted(readmitted) = after.readmit(&repository(), manifest.clone(), &record, at(999)) else {
+            panic!("not admitted")
+        };
+        assert_eq!(readmitted.ends(), Some(at(1000)), "whoever keeps it knows when to ask again");
+        assert_eq!(taken_back(&after, &record, at(1000)), "ended");
+    }
+}
+
+#[test]
+fn an_old_trust_root_hits_nothing_that_did_not_use_it() {
+    let manifest = image("stored");
+    let none = evidence(Vec::new());
+    let static_pass = [policy("open", "enforce", "cgr.dev/**", STATIC_PASS)];
+    let either = [policy("either", "enforce", "cgr.dev/**", &(keyless(&Signer::chainguard()) + STATIC_PASS))];
+    let elsewhere = [policy("elsewhere", "enforce", "cgr.dev/other/**", STATIC_PASS)];
+    for (policies, no_match) in [
+        (&static_pass, NoMatch::Deny),
+        (&either, NoMatch::Deny),
+        (&elsewhere, NoMatch::Allow),
+        (&elsewhere, NoMatch::Warn),
+    ] {
+        for ends in [at(0), at(1000)] {
+            let judge = aging(policies, no_match, ends);
+            let judgement = judged(&judge, &manifest, &none);
+            let record = judgement.record.clone().unwrap();
+            assert_eq!(record.ends_at(), None, "{no_match:?}");
+            let admitted = admitted(judgement);
+            assert!(!admitted.is_verified());
+            let permit = judge.permit(&admitted, &oci::Digest::sha256(b"layer of stored")).unwrap();
+            assert!(judge.in_force(&admitted, at(1000)) && judge.holds(&permit, at(1000)), "{no_match:?}");
+            assert_eq!(taken_back(&judge, &record, at(1000)), "admitted", "{no_match:?}");
+        }
+    }
+    let shut = aging(&[policy("shut", "enforce", "cgr.dev/**", STATIC_FAIL)], NoMatch::Deny, NOW);
+    let record = judged(&shut, &manifest, &none).record.unwrap();
+    assert_eq!(taken_back(&shut, &record, at(299_999)), "refused");
+}
+
+#[test]
+fn one_policy_that_used_the_trust_root_ends_the_verdict_with_it() {
+    let manifest = image("stored");
+    let policies =
+        [signed_by_chainguard("enforce"), vec![policy("open", "enforce", "cgr.dev/**", STATIC_PASS)]].concat();
+    let judge = aging(&policies, NoMatch::Deny, at(1000));
+    let judgement = judged(&judge, &manifest, &evidence(vec![good(manifest.digest())]));
+    assert_eq!(judgement.record.as_ref().unwrap().ends_at(), Some(at(1000)));
+    let admitted = admitted(judgement);
+    assert!(judge.in_force(&admitted, at(999)) && !judge.in_force(&admitted, at(1000)));
+}
+
+#[test]
+fn under_warn_an_old_trust_root_is_told_and_the_warning_goes_with_it() {
+    let manifest = image("stored");
+    let judge = aging(&signed_by_chainguard("warn"), NoMatch::Deny, NOW);
+    let judgement = judged(&judge, &manifest, &evidence(vec![good(manifest.digest())]));
+    let record = judgement.record.clone().unwrap();
+    let admitted = admitted(judgement);
+    assert!(admitted.warning().is_some() && !admitted.is_verified());
+    assert!(judge.in_force(&admitted, at(299_999)) && !judge.in_force(&admitted, at(300_000)));
+    assert_eq!(taken_back(&judge, &record, NOW), "admitted");
+    let renewed = judge_of(&signed_by_chainguard("warn"), NoMatch::Deny);
+    assert!(!renewed.in_force(&admitted, NOW));
+    assert_eq!(taken_back(&renewed, &record, NOW), "ended");
 }
 
 fn taken_back(judge: &Judge, record: &Record, now: oci::UnixTime) -> &'static str {

@@ -50,6 +50,7 @@ impl Admission {
             }
             // 4. and 5.
             if effort == Effort::Stored {
+                let Some(manifest) = manifest else { return Err(not_judged()) };
                 return self.judged_from_store(in_force, repository, manifest).await;
             }
             let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
@@ -84,15 +85,22 @@ impl Admission {
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
     async fn judged_from_store(
-        &self,
-        in_force: &InForce,
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
         repository: &Repository,
-        manifest: Option<UntrustedManifest>,
+        manifest: UntrustedManifest,
     ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
-        let unknown = || ApiError::undecided("not judged yet");
-        let manifest = manifest.ok_or_else(unknown)?;
-        let judged = self.by_stored_evidence(in_force, repository, &manifest).await?;
-        judged.unwrap_or_else(|| Err(unknown())).map(Arc::new)
+        let digest = manifest.digest().clone();
+        let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, &digest));
+        let joined = self.rejudging.join(key, || {
+            let (this, in_force, repository) = (Arc::clone(self), Arc::clone(in_force), repository.clone());
+            async move {
+                let judged = this.by_stored_evidence(&in_force, &repository, &manifest).await?;
+                judged.unwrap_or_else(|| Err(not_judged())).map(Arc::new)
+            }
+        });
+        let admitted = joined.await?;
+        if in_force.judge.in_force(&admitted, self.clock.now()) { Ok(admitted) } else { Err(not_judged()) }
     }
 
     /// Judges by stored evidence, where that says something new: a refusal that has ended under the same fingerprint would only
@@ -243,4 +251,9 @@ impl Admission {
         self.collecting.join((repository.clone(), digest.clone()), work).await?;
         self.evidence.stored(repository, digest).await
     }
+}
+
+/// What the store alone cannot say.
+fn not_judged() -> ApiError {
+    ApiError::undecided("not judged yet")
 }

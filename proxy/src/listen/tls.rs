@@ -17,6 +17,9 @@ pub struct TlsFiles {
     current: RwLock<Arc<ServerConfig>>,
 }
 
+/// A certificate and key that were read and found good.
+pub struct FreshTls(Arc<ServerConfig>);
+
 /// A chain or a key is not larger.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -30,14 +33,17 @@ impl TlsFiles {
         Ok(Self { files, current })
     }
 
-    /// Reads both files again.
+    /// Reads both files again, and takes nothing into force yet.
     ///
     /// # Errors
-    /// As [`TlsFiles::new`]; the last good certificate stays.
-    pub fn reload(&self) -> Result<(), StartError> {
-        let fresh = Arc::new(read(&self.files)?);
+    /// As [`TlsFiles::new`].
+    pub fn read_again(&self) -> Result<FreshTls, StartError> {
+        read(&self.files).map(|config| FreshTls(Arc::new(config)))
+    }
+
+    /// Takes what was read into force for the next connection.
+    pub fn install(&self, FreshTls(fresh): FreshTls) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        Ok(())
     }
 
     /// An acceptor for the next connection.

@@ -58,7 +58,8 @@ impl Upstream {
         Ok(BlobStream { start, length, body: answer.body })
     }
 
-    /// A whole blob of `bytes_max` at most, in memory; unchecked like [`Self::blob`].
+    /// A whole blob of `bytes_max` at most, in memory; unchecked like [`Self::blob`]. It may take no longer than a manifest: whoever
+    /// waits for it holds room for evidence that others need.
     pub async fn small_blob(
         &self,
         repository: &RepositoryPath,
@@ -66,7 +67,7 @@ impl Upstream {
         bytes_max: u64,
     ) -> Result<Bytes, UpstreamError> {
         let stream = self.blob(repository, digest, 0).await?;
-        stream.body.read(bytes_max, self.limits.fill_timeout).await
+        stream.body.read(bytes_max, self.whole_within()).await
     }
 }
 

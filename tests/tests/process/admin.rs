@@ -71,7 +71,7 @@ async fn metrics_count_hits_misses_fills_bytes_verdicts_and_what_upstream_does()
     assert_eq!(verdicts("refused", "identity-mismatch"), 1.0);
     let upstream = |labels: &[&str]| metrics.sum("pratique_upstream_requests_total", &[&["upstream=\"cgr.dev\""], labels].concat());
     assert!(upstream(&["outcome=\"ok\""]) >= 5.0);
-    assert!(upstream(&["outcome=\"not-found\""]) >= 1.0);
+    assert!(upstream(&["outcome=\"not_found\""]) >= 1.0);
     assert!(upstream(&["outcome=\"unavailable\""]) >= 1.0);
     assert!(metrics.sum("pratique_upstream_seconds_count", &["upstream=\"cgr.dev\""]) >= 5.0);
     assert!(metrics.sum("pratique_requests_total", &["call=\"manifest\"", "status=\"403\""]) >= 2.0);

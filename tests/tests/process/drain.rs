@@ -31,7 +31,7 @@ async fn a_body_under_way_is_drained_to_its_end_and_then_it_exits_with_0() {
         let ready = get(&format!("{admin}/readyz")).await;
         assert_eq!((ready.status.as_u16(), ready.text().as_str()), (503, "not ready: draining\n"));
         assert_eq!(get(&format!("{admin}/healthz")).await.status, 200);
-        assert!(get(&format!("{admin}/metrics")).await.text().contains("pratique_connections 1"));
+        assert!(get(&format!("{admin}/metrics")).await.text().contains("pratique_served_bytes_total"));
         stalled.release();
         open.whole().await
     };

@@ -3,7 +3,7 @@
 use std::{error::Error, process::ExitCode};
 
 use config::{ConfigError, Loaded, Overrides};
-use proxy::{app, clock::Clock, error::chain, server::Server, telemetry};
+use proxy::{app, clock::Clock, error::chain, server::{Server, count_reload}, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves until SIGTERM or SIGINT.
@@ -45,8 +45,14 @@ async fn reload(server: &Server, overrides: &Overrides) {
     let loaded = tokio::task::spawn_blocking(move || config::load(&overrides)).await;
     let outcome = match loaded {
         Ok(Ok(loaded)) => server.reload(loaded.settings).await.map_err(|error| chain(&error)),
-        Ok(Err(error)) => Err(told(&error)),
-        Err(error) => Err(error.to_string()),
+        Ok(Err(error)) => {
+            count_reload(false);
+            Err(told(&error))
+        }
+        Err(error) => {
+            count_reload(false);
+            Err(error.to_string())
+        }
     };
     if let Err(error) = outcome {
         tracing::error!("reload failed, what was in force stays: {error}");
