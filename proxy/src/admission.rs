@@ -141,7 +141,9 @@ impl Admission {
         let subject = match self.as_evidence(in_force, repository, digest, Effort::Upstream).await {
             Ok(Some(evidence)) => return Ok(Entry::Evidence(evidence)),
             Ok(None) => None,
-            Err(error @ (ApiError::Unknown { .. } | ApiError::Wrong { .. } | ApiError::Fault { .. })) => return Err(error),
+            Err(error @ (ApiError::Unknown { .. } | ApiError::Wrong { .. } | ApiError::Fault { .. })) => {
+                return Err(error);
+            }
             Err(error) => Some(error),
         };
         // A stored refusal that holds stands; everything else is looked into.
@@ -197,7 +199,12 @@ impl Admission {
 
     /// Whether a verdict that has ended must not be made again from the same evidence: it found something wanting, and only new
     /// evidence can change that.
-    fn wants_new_evidence(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<bool, ApiError> {
+    fn wants_new_evidence(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        fingerprint: Fingerprint,
+    ) -> Result<bool, ApiError> {
         let wanting = |finding: &policy::PolicyFinding| {
             matches!(finding.finding, policy::Finding::Failed { .. } | policy::Finding::Undecided { .. })
         };

@@ -51,7 +51,7 @@ pub struct BodyBroken {
 
 /// How much is read and sent at a time, in bytes.
 const CHUNK_BYTES: u64 = 256 * 1024;
-/// The same for HTTP/2, where many streams of one connection each hold a chunk or two.
+/// The same where many hold a chunk or two at one time: the streams of an HTTP/2 connection, the followers of a download.
 const SHARED_CHUNK_BYTES: u64 = 64 * 1024;
 /// How much a response keeps back until the whole blob is known to be right, in bytes; all of it where the response is shorter.
 const HOLDBACK_BYTES: u64 = 64 * 1024;
@@ -246,7 +246,8 @@ impl Reading {
             self.guard.check().await.map_err(|error| error.to_string())?;
             let Some(end) = self.sendable().await? else { continue };
             let start = self.range.start;
-            let length = usize::try_from(share(self.range.end - start).min(end - start)).unwrap_or(0);
+            let most = if matches!(self.source, Source::Filling(_)) { SHARED_CHUNK_BYTES } else { CHUNK_BYTES };
+            let length = usize::try_from(share(self.range.end - start).min(end - start).min(most)).unwrap_or(0);
             let bytes = self.read(start, length).await?;
             self.range.start += length as u64;
             return Ok(bytes);
@@ -327,4 +328,37 @@ async fn digest_of_range(blob: &Blob, blobs: &Blobs, range: &Range<u64>) -> Resu
     }
     blobs.verify(blob.digest()).await?;
     Err(ApiError::Fault { message: format!("stored blob {} is damaged and was set aside", blob.digest()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_byte_of_a_body_travels_alone() {
+        for length in [0, 1, 2, 3, 4096, 300_000, 600_001] {
+            let bytes: Bytes = (0..length).map(|n: u32| n.to_le_bytes()[0]).collect();
+            let mut body = ServedBody::whole(bytes.clone());
+            let mut frames = Vec::new();
+            while let Some(frame) = body.frame().await {
+                frames.push(frame.unwrap().into_data().unwrap());
+            }
+            assert!(http_body::Body::is_end_stream(&body));
+            assert_eq!(frames.concat(), bytes, "{length}");
+            assert_eq!(frames.last().map(Bytes::len), (length > 0).then_some(1), "{length}");
+            assert!(frames.iter().all(|frame| (1..=256 * 1024).contains(&frame.len())), "{length}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_body_never_looks_like_a_whole_one() {
+        let mut body = ServedBody(Inner::Stream(Stream { left: 3, length: 10, turn: Turn::Over }), None);
+        for _ in 0..2 {
+            let error = body.frame().await.expect("no end").unwrap_err();
+            assert_eq!(error.to_string(), "body broken off after 7 of 10 bytes: it has broken before");
+            assert!(!http_body::Body::is_end_stream(&body));
+        }
+    }
 }

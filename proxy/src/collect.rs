@@ -229,7 +229,11 @@ impl Collector {
     ///
     /// # Errors
     /// When one of the two cannot be asked.
-    pub async fn referrers_of(&self, repository: &Repository, subject: &Digest) -> Result<(Vec<Digest>, bool), ApiError> {
+    pub async fn referrers_of(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+    ) -> Result<(Vec<Digest>, bool), ApiError> {
         let what = format!("referrers of {subject}");
         let listed = self.upstream.referrers(repository.path(), subject).await;
         let listed = listed.map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;

@@ -176,9 +176,9 @@ impl EvidenceStore {
         // What was let in under a larger limit takes all the room there is.
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.room_kib);
         let room = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
-        room.ok().and_then(Result::ok).ok_or_else(|| {
-            ApiError::undecided("too much evidence in memory (limits.evidence_memory_bytes_max)")
-        })
+        room.ok()
+            .and_then(Result::ok)
+            .ok_or_else(|| ApiError::undecided("too much evidence in memory (limits.evidence_memory_bytes_max)"))
     }
 
     async fn piece(&self, note: PieceNote) -> Result<Option<UntrustedPiece>, ApiError> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oci::{Addressed, Digest, DigestMismatch};
 
 pub use self::blob::Blob;
-pub(crate) use self::blob::read_at;
+pub(crate) use self::blob::{read_at, read_cached};
 use self::page::Page;
 use crate::{
     Ingest, StoreError,

@@ -128,9 +128,7 @@ impl Client {
             .with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(config)
-            .https_or_http();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http();
         let connector = if http2 {
             connector.enable_all_versions().wrap_connector(tcp)
         } else {
@@ -175,34 +173,19 @@ impl Client {
     /// # Errors
     ///
     /// When no head comes.
-    pub async fn open(
-        &self,
-        method: Method,
-        url: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Open, NoAnswer> {
+    pub async fn open(&self, method: Method, url: &str, headers: &[(&str, &str)]) -> Result<Open, NoAnswer> {
         let mut request = Request::new(Empty::new());
         *request.method_mut() = method;
         *request.uri_mut() = url.parse::<Uri>().map_err(|error| NoAnswer::new(&error))?;
         for (name, value) in headers {
             let name: HeaderName = name.parse().map_err(|error| NoAnswer::new(&error))?;
-            let value =
-                HeaderValue::from_bytes(value.as_bytes()).map_err(|error| NoAnswer::new(&error))?;
+            let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|error| NoAnswer::new(&error))?;
             // several lines of one name are sent as several lines, as docker does with Accept
             request.headers_mut().append(name, value);
         }
-        let answer = self
-            .pool
-            .request(request)
-            .await
-            .map_err(|error| NoAnswer::new(&error))?;
+        let answer = self.pool.request(request).await.map_err(|error| NoAnswer::new(&error))?;
         let (head, body) = answer.into_parts();
-        Ok(Open {
-            status: head.status,
-            version: head.version,
-            headers: head.headers,
-            body,
-        })
+        Ok(Open { status: head.status, version: head.version, headers: head.headers, body })
     }
 }
 
@@ -250,10 +233,7 @@ impl Open {
                 // trailers: nobody sends them
                 Ok(Err(_)) => {}
                 Err(error) => {
-                    return Err(BrokenBody {
-                        received: Bytes::new(),
-                        why: chain(&error),
-                    });
+                    return Err(BrokenBody { received: Bytes::new(), why: chain(&error) });
                 }
             }
         }
@@ -283,12 +263,7 @@ impl Open {
     /// Reads the rest and keeps it.
     pub async fn whole(mut self) -> Answer {
         let body = self.at_least(usize::MAX).await;
-        Answer {
-            status: self.status,
-            version: self.version,
-            headers: self.headers,
-            body,
-        }
+        Answer { status: self.status, version: self.version, headers: self.headers, body }
     }
 
     /// Reads the rest and keeps only its length and digest.
@@ -305,11 +280,7 @@ impl Open {
                 Err(_) => break false,
             }
         };
-        Drained {
-            length,
-            digest: hasher.finish(),
-            complete,
-        }
+        Drained { length, digest: hasher.finish(), complete }
     }
 }
 
@@ -317,9 +288,7 @@ fn roots(ca_pem: &str) -> Result<RootCertStore, NoAnswer> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
         let certificate = certificate.map_err(|error| NoAnswer::new(&error))?;
-        roots
-            .add(certificate)
-            .map_err(|error| NoAnswer::new(&error))?;
+        roots.add(certificate).map_err(|error| NoAnswer::new(&error))?;
     }
     if roots.is_empty() {
         return Err(NoAnswer("no certificate in the PEM text".to_owned()));

@@ -18,8 +18,8 @@ use crate::upstream::Registry;
 
 pub use build::{Builder, Flavor, IndexBuilder, index, index_builder, runnable, single};
 pub use evidence::{
-    attestation_manifest, bundle_referrer, bundle_referrer_as_seen, cosign_tag, referrers_tag,
-    referrers_tag_index, referrers_tag_index_of_old, signature_manifest,
+    attestation_manifest, bundle_referrer, bundle_referrer_as_seen, cosign_tag, referrers_tag, referrers_tag_index,
+    referrers_tag_index_of_old, signature_manifest,
 };
 pub use layer::{Entry, filler, tar};
 
@@ -91,12 +91,7 @@ impl Image {
         for (digest, bytes) in &self.blobs {
             registry.put_blob_as(repository, digest, bytes.clone());
         }
-        registry.put_manifest_as(
-            repository,
-            &self.digest,
-            self.media_type.as_str(),
-            self.manifest.clone(),
-        );
+        registry.put_manifest_as(repository, &self.digest, self.media_type.as_str(), self.manifest.clone());
         if let Some(tag) = tag {
             registry.put_tag(repository, tag, &self.digest);
         }

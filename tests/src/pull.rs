@@ -77,7 +77,9 @@ pub async fn pull(client: &Client, url: &str, repository: &str, reference: &str)
             return Err(PullFailure::Answered { status: head.status.as_u16(), message: message(&answer) });
         }
         let digest: Digest = header(&head, "docker-content-digest")?.parse().map_err(broken)?;
-        pulled.warnings.extend(head.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok()).map(str::to_owned));
+        pulled
+            .warnings
+            .extend(head.headers.get_all("warning").iter().filter_map(|value| value.to_str().ok()).map(str::to_owned));
         let body = get(client, &format!("{url}/v2/{repository}/manifests/{digest}")).await?;
         if header(&head, "content-length")? != body.len().to_string() {
             return Err(PullFailure::Broken("HEAD and GET do not tell the same length".to_owned()));
@@ -98,7 +100,12 @@ pub async fn pull(client: &Client, url: &str, repository: &str, reference: &str)
     Ok(pulled)
 }
 
-async fn fetch(client: &Client, url: &str, repository: &str, blob: &Descriptor) -> Result<(Digest, Bytes), PullFailure> {
+async fn fetch(
+    client: &Client,
+    url: &str,
+    repository: &str,
+    blob: &Descriptor,
+) -> Result<(Digest, Bytes), PullFailure> {
     let body = get(client, &format!("{url}/v2/{repository}/blobs/{}", blob.digest)).await?;
     let addressed = Addressed::check(&blob.digest, body).map_err(broken)?;
     Ok((blob.digest.clone(), addressed.into_bytes()))

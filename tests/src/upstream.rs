@@ -173,13 +173,7 @@ impl Registry {
     }
 
     /// Stores a manifest under any digest: one of another algorithm, or one that is not true.
-    pub fn put_manifest_as(
-        &self,
-        repository: &str,
-        digest: &Digest,
-        media_type: &str,
-        bytes: impl Into<Bytes>,
-    ) {
+    pub fn put_manifest_as(&self, repository: &str, digest: &Digest, media_type: &str, bytes: impl Into<Bytes>) {
         self.contents(|contents| {
             contents.put_manifest(repository, digest, media_type, bytes.into());
         });
@@ -206,8 +200,7 @@ impl Registry {
     /// Writes the referrers tag schema's index of every manifest of `repository` whose `subject` is `subject`, under the tag
     /// `<algorithm>-<hex>`, as clients do where the referrers API is missing.
     pub fn put_referrers_tag(&self, repository: &str, subject: &Digest) {
-        let index = self
-            .contents(|contents| referrers::index(&referrers::of(contents, repository, subject)));
+        let index = self.contents(|contents| referrers::index(&referrers::of(contents, repository, subject)));
         let tag = format!("{}-{}", subject.algorithm().as_str(), subject.hex());
         self.put_manifest(repository, Some(&tag), referrers::INDEX, index);
     }
@@ -271,11 +264,7 @@ impl Registry {
     /// # Errors
     ///
     /// When they have not within a minute; the error lists the calls that came.
-    pub async fn called(
-        &self,
-        wanted: usize,
-        such: impl Fn(&Call) -> bool,
-    ) -> Result<(), NeverReached> {
+    pub async fn called(&self, wanted: usize, such: impl Fn(&Call) -> bool) -> Result<(), NeverReached> {
         self.shared.calls.reached(wanted, such).await
     }
 
@@ -283,11 +272,7 @@ impl Registry {
 
     /// From now on, answers every call that is `such` with this fault; several faults on one call apply in the order of their
     /// injection. The handle limits, counts, releases and ends it.
-    pub fn fault(
-        &self,
-        such: impl Fn(&Call) -> bool + Send + Sync + 'static,
-        fault: Fault,
-    ) -> Injected {
+    pub fn fault(&self, such: impl Fn(&Call) -> bool + Send + Sync + 'static, fault: Fault) -> Injected {
         self.shared.faults.inject(Box::new(such), fault)
     }
 
@@ -302,12 +287,6 @@ impl Registry {
     }
 
     fn contents<T>(&self, work: impl FnOnce(&mut contents::Contents) -> T) -> T {
-        work(
-            &mut self
-                .shared
-                .contents
-                .write()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        work(&mut self.shared.contents.write().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -103,9 +103,12 @@ impl World {
     /// When the temporary directory cannot be written.
     pub fn write(&self, setup: &Setup) -> PathBuf {
         let directory = self.directory.path();
-        let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).expect("a file in a temporary directory");
+        let write = |name: &str, text: &str| {
+            std::fs::write(directory.join(name), text).expect("a file in a temporary directory")
+        };
         write("trusted_root.json", &self.sigstore.trusted_root_json());
-        let mut policy = format!("trust_root = \"trusted_root.json\"\ntrust_root_warn_age = \"3650d\"\n{}\n", setup.policy);
+        let mut policy =
+            format!("trust_root = \"trusted_root.json\"\ntrust_root_warn_age = \"3650d\"\n{}\n", setup.policy);
         if !setup.policies.is_empty() {
             let names: Vec<_> = setup.policies.iter().map(|(name, _)| format!("\"{name}\"")).collect();
             let _ = writeln!(policy, "files = [{}]", names.join(", "));
@@ -133,7 +136,8 @@ impl World {
     /// When it cannot be loaded: a test that expects that loads it itself.
     pub fn load(&self, setup: &Setup) -> Loaded {
         let overrides = Overrides { config: Some(self.write(setup)), ..Overrides::default() };
-        config::load_without_environment(&overrides).unwrap_or_else(|error| panic!("the configuration does not load: {error}"))
+        config::load_without_environment(&overrides)
+            .unwrap_or_else(|error| panic!("the configuration does not load: {error}"))
     }
 
     /// pratique in front of this world, in this process.
@@ -141,7 +145,9 @@ impl World {
     /// # Panics
     /// When it does not start.
     pub async fn pratique(&self, setup: &Setup) -> Pratique {
-        self.try_pratique(setup, Clock::system()).await.unwrap_or_else(|error| panic!("pratique does not start: {error}"))
+        self.try_pratique(setup, Clock::system())
+            .await
+            .unwrap_or_else(|error| panic!("pratique does not start: {error}"))
     }
 
     /// pratique in front of this world, by `clock`.

@@ -1,10 +1,6 @@
 //! The rules about who may know whom, executable. Dependencies are read from Cargo, names from the source text without comments,
 //! literals and test modules.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::unwrap_used,
-    reason = "a rule that cannot be read is a rule that failed"
-)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "a rule that cannot be read is a rule that failed")]
 
 #[path = "architecture/packages.rs"]
 mod packages;
@@ -28,47 +24,15 @@ const DIRECTIONS: [(&str, &[&str]); 7] = [
     ("policy", &["oci", "config"]),
     ("proxy", &["oci", "config", "storage", "policy"]),
     ("tests", &["oci", "config", "storage", "policy", "proxy"]),
-    (
-        "benches",
-        &["oci", "config", "storage", "policy", "proxy", "tests"],
-    ),
+    ("benches", &["oci", "config", "storage", "policy", "proxy", "tests"]),
 ];
 
 /// What each crate never depends on outside its tests. A name that ends in `*` stands for all that begin so.
 const NEVER: [(&str, &[&str]); 4] = [
-    (
-        "oci",
-        &[
-            "tokio*",
-            "hyper*",
-            "http*",
-            "rustls*",
-            "figment",
-            "redb",
-            "sigstore-*",
-        ],
-    ),
-    (
-        "config",
-        &["tokio*", "hyper*", "http*", "rustls*", "redb", "sigstore-*"],
-    ),
-    (
-        "storage",
-        &[
-            "hyper*",
-            "http*",
-            "rustls*",
-            "figment",
-            "sigstore-*",
-            "tower*",
-        ],
-    ),
-    (
-        "policy",
-        &[
-            "tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "tower*", "tracing*",
-        ],
-    ),
+    ("oci", &["tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "sigstore-*"]),
+    ("config", &["tokio*", "hyper*", "http*", "rustls*", "redb", "sigstore-*"]),
+    ("storage", &["hyper*", "http*", "rustls*", "figment", "sigstore-*", "tower*"]),
+    ("policy", &["tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "tower*", "tracing*"]),
 ];
 
 /// Crates that only one of ours may know, so that they can be replaced; `tests` makes its own signatures.
@@ -84,10 +48,7 @@ const OWNERS: [(&str, &[&str]); 6] = [
 /// Names that only these files (or folders) of the product's sources may contain.
 const NAMED_IN: [(&str, &[&str]); 5] = [
     ("redb", &["storage/src/facts.rs", "storage/src/facts/"]),
-    (
-        "sigstore_*",
-        &["policy/src/sigstore.rs", "policy/src/sigstore/"],
-    ),
+    ("sigstore_*", &["policy/src/sigstore.rs", "policy/src/sigstore/"]),
     ("figment", &["config/src/"]),
     ("SystemTime", &["proxy/src/clock.rs"]),
     ("vars_os", &["config/src/environment.rs"]),
@@ -101,24 +62,13 @@ const PERMIT_ASSERTIONS: usize = 1;
 fn crates_depend_on_each_other_in_one_direction_only() {
     let packages = packages();
     let allowed: BTreeMap<_, _> = DIRECTIONS.into();
-    let members: BTreeSet<_> = packages
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
-    assert_eq!(
-        members,
-        allowed.keys().copied().collect(),
-        "every member has its place in DIRECTIONS"
-    );
+    let members: BTreeSet<_> = packages.iter().map(|package| package.name.as_str()).collect();
+    assert_eq!(members, allowed.keys().copied().collect(), "every member has its place in DIRECTIONS");
     for package in &packages {
         for (dependency, _) in &package.dependencies {
             let is_ours = members.contains(dependency.as_str());
             let is_allowed = allowed[package.name.as_str()].contains(&dependency.as_str());
-            assert!(
-                !is_ours || is_allowed,
-                "{} must not depend on {dependency}",
-                package.name
-            );
+            assert!(!is_ours || is_allowed, "{} must not depend on {dependency}", package.name);
         }
     }
 }
@@ -127,10 +77,7 @@ fn crates_depend_on_each_other_in_one_direction_only() {
 fn no_crate_depends_on_what_it_must_not_know() {
     let packages = packages();
     for (name, never) in NEVER {
-        let package = packages
-            .iter()
-            .find(|package| package.name == name)
-            .unwrap();
+        let package = packages.iter().find(|package| package.name == name).unwrap();
         for dependency in package.shipped() {
             let broken = never.iter().find(|pattern| is_meant(pattern, dependency));
             assert_eq!(broken, None, "{name} must not depend on {dependency}");
@@ -158,45 +105,25 @@ fn replaceable_crates_are_known_to_their_owners_only() {
 #[test]
 fn features_do_not_exist_so_none_can_weaken_the_product() {
     for package in packages() {
-        assert!(
-            package.features.is_empty(),
-            "{} has features: {:?}",
-            package.name,
-            package.features
-        );
+        assert!(package.features.is_empty(), "{} has features: {:?}", package.name, package.features);
     }
 }
 
 #[test]
 fn every_member_inherits_the_lints_and_no_code_is_unsafe() {
-    let read = |path: PathBuf| -> Vec<String> {
-        fs::read_to_string(path)
-            .unwrap()
-            .lines()
-            .map(str::to_owned)
-            .collect()
-    };
+    let read =
+        |path: PathBuf| -> Vec<String> { fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect() };
     let has = |lines: &[String], section: &str, line: &str| {
-        lines
-            .windows(2)
-            .any(|pair| pair[0].trim() == section && pair[1].trim() == line)
+        lines.windows(2).any(|pair| pair[0].trim() == section && pair[1].trim() == line)
     };
     for package in packages() {
         assert!(
-            has(
-                &read(package.manifest.clone()),
-                "[lints]",
-                "workspace = true"
-            ),
+            has(&read(package.manifest.clone()), "[lints]", "workspace = true"),
             "{} has lints of its own",
             package.name
         );
     }
-    assert!(has(
-        &read(root().join("Cargo.toml")),
-        "[workspace.lints.rust]",
-        "unsafe_code = \"forbid\""
-    ));
+    assert!(has(&read(root().join("Cargo.toml")), "[workspace.lints.rust]", "unsafe_code = \"forbid\""));
 }
 
 #[test]
@@ -208,15 +135,9 @@ fn names_stay_in_the_files_that_own_them() {
             .filter(|(_, code)| names(code).any(|name| is_meant(pattern, name)))
             .map(|(path, _)| path)
             .collect();
-        assert!(
-            !naming.is_empty(),
-            "{pattern} is named nowhere: this rule guards nothing"
-        );
+        assert!(!naming.is_empty(), "{pattern} is named nowhere: this rule guards nothing");
         for path in naming {
-            assert!(
-                owners.iter().any(|owner| path.starts_with(owner)),
-                "{path} names {pattern}"
-            );
+            assert!(owners.iter().any(|owner| path.starts_with(owner)), "{path} names {pattern}");
         }
     }
 }
@@ -249,16 +170,9 @@ fn deciding_and_parsing_touch_no_file_socket_clock_or_task() {
 fn handlers_reach_the_world_through_resolve_and_admission_only() {
     for (path, code) in product_sources() {
         if path.starts_with("proxy/src/handle") {
-            for door in [
-                "upstream::",
-                "storage::",
-                "hyper::",
-                "hyper_util::",
-                "tokio::net",
-                "tokio::fs",
-                "std::fs",
-                "std::net",
-            ] {
+            for door in
+                ["upstream::", "storage::", "hyper::", "hyper_util::", "tokio::net", "tokio::fs", "std::fs", "std::net"]
+            {
                 assert!(!code.contains(door), "{path} names {door}");
             }
         }
@@ -268,22 +182,13 @@ fn handlers_reach_the_world_through_resolve_and_admission_only() {
 #[test]
 fn only_respond_makes_bodies() {
     let mut makers = BTreeSet::new();
-    for (path, code) in product_sources()
-        .into_iter()
-        .filter(|(path, _)| path.starts_with("proxy/src/"))
-    {
-        if code.contains("ServedBody::")
-            || code.contains("ServedBody(") && !code.contains("pub struct ServedBody(")
-        {
+    for (path, code) in product_sources().into_iter().filter(|(path, _)| path.starts_with("proxy/src/")) {
+        if code.contains("ServedBody::") || code.contains("ServedBody(") && !code.contains("pub struct ServedBody(") {
             makers.insert(path.clone());
         }
-        for conversion in [
-            "From<Bytes> for ServedBody",
-            "Into<ServedBody>",
-            "Default for ServedBody",
-            "for Admitted",
-            "for Permit",
-        ] {
+        for conversion in
+            ["From<Bytes> for ServedBody", "Into<ServedBody>", "Default for ServedBody", "for Admitted", "for Permit"]
+        {
             assert!(!code.contains(conversion), "{path} has {conversion}");
         }
     }
@@ -311,35 +216,16 @@ fn admissions_are_asserted_at_known_places_only() {
 
 #[test]
 fn an_admission_has_one_constructor_and_no_conversion() {
-    let (_, code) = product_sources()
-        .into_iter()
-        .find(|(path, _)| path == "policy/src/admit/admitted.rs")
-        .unwrap();
+    let (_, code) = product_sources().into_iter().find(|(path, _)| path == "policy/src/admit/admitted.rs").unwrap();
     for name in names(&code) {
         let makes_one = matches!(
             name,
-            "Deserialize"
-                | "Default"
-                | "From"
-                | "TryFrom"
-                | "Into"
-                | "DerefMut"
-                | "AsMut"
-                | "map"
-                | "new"
+            "Deserialize" | "Default" | "From" | "TryFrom" | "Into" | "DerefMut" | "AsMut" | "map" | "new"
         );
         assert!(!makes_one, "admitted.rs names {name}");
     }
-    assert_eq!(
-        code.matches("fn assertion").count(),
-        2,
-        "one for Admitted, one for Permit"
-    );
-    assert_eq!(
-        code.matches("pub(super) fn assertion").count(),
-        2,
-        "visible to admit.rs alone"
-    );
+    assert_eq!(code.matches("fn assertion").count(), 2, "one for Admitted, one for Permit");
+    assert_eq!(code.matches("pub(super) fn assertion").count(), 2, "visible to admit.rs alone");
 }
 
 #[test]
@@ -348,10 +234,5 @@ fn comments_literals_and_test_modules_are_not_code() {
                 #[cfg(test)]\nmod tests { use redb; }";
     let code = code_of(text);
     assert!(!code.contains("redb"), "{code}");
-    assert_eq!(
-        names(&code)
-            .filter(|name| name.len() == 1)
-            .collect::<String>(),
-        "abcdefx"
-    );
+    assert_eq!(names(&code).filter(|name| name.len() == 1).collect::<String>(), "abcdefx");
 }

@@ -70,7 +70,9 @@ fn deps() -> PathBuf {
 
 fn newest(deps: &Path, name: &str) -> PathBuf {
     let prefix = format!("lib{name}-");
-    let built = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let built = |path: &PathBuf| {
+        std::fs::metadata(path).and_then(|metadata| metadata.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+    };
     std::fs::read_dir(deps)
         .unwrap()
         .map(|entry| entry.unwrap().path())

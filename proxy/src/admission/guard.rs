@@ -57,7 +57,9 @@ impl PermitGuard {
         if self.seen == Some(in_force.generation) && !ended {
             return Ok(());
         }
-        if !in_force.judge.holds(&self.permit, now) {
+        // After a reload the permit is made anew: what it rests on may end at an instant that was not set before.
+        let reloaded = self.seen.is_some_and(|seen| seen != in_force.generation);
+        if reloaded || !in_force.judge.holds(&self.permit, now) {
             let (repository, digest) = (self.permit.repository().clone(), self.permit.digest().clone());
             (self.permit, _) = self.admission.permit_now(&repository, &digest).await?;
         }

@@ -1,9 +1,15 @@
 //! One stored blob, open.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    os::unix::fs::FileExt as _,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use oci::{Digest, Hasher};
+use rustix::io::{ReadWriteFlags, preadv2};
 
 use super::blocking;
 use crate::StoreError;
@@ -38,6 +44,9 @@ impl Blob {
 
     /// Reads `length` bytes from `offset` on, fewer where the blob ends; that much memory is used at once.
     pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
+        if let Some(bytes) = read_cached(&self.file, offset, length.min(self.rest(offset))) {
+            return Ok(bytes);
+        }
         let blob = self.clone();
         blocking("read a blob", move || blob.read_now(offset, length)).await
     }
@@ -75,9 +84,13 @@ impl Blob {
         Ok((hasher.finish(), offset))
     }
 
+    /// How many bytes there are from `offset` on.
+    fn rest(&self, offset: u64) -> usize {
+        usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX)
+    }
+
     pub(super) fn read_now(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
-        let rest = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let want = length.min(rest);
+        let want = length.min(self.rest(offset));
         let bytes = read_at(&self.file, offset, want).map_err(StoreError::io("read", self.digest.to_string()))?;
         if bytes.len() < want {
             return Err(StoreError::Truncated {
@@ -88,6 +101,14 @@ impl Blob {
         }
         Ok(bytes)
     }
+}
+
+/// What the system has in memory anyway, read here and now: no thread waits, and none keeps memory of its own for it. `None` where
+/// the disk would have to be asked, or where the file system cannot tell.
+pub(crate) fn read_cached(file: &File, offset: u64, length: usize) -> Option<Bytes> {
+    let mut buffer = vec![0; length];
+    let read = preadv2(file, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT).ok()?;
+    (read == length).then(|| buffer.into())
 }
 
 /// Reads until `length` bytes are there or the file ends.

@@ -8,7 +8,7 @@ use oci::Digest;
 use super::lane::Lane;
 use crate::{
     StoreError,
-    blobs::{blocking, read_at},
+    blobs::{blocking, read_at, read_cached},
 };
 
 /// A follower's handle on content that is being written. Nothing read through it is known to be right before
@@ -65,6 +65,9 @@ impl Growing {
         let want = length.min(there);
         if want == 0 {
             return Ok(Bytes::new());
+        }
+        if let Some(bytes) = read_cached(self.lane.file(), offset, want) {
+            return Ok(bytes);
         }
         let (lane, digest) = (Arc::clone(&self.lane), self.digest.clone());
         blocking("read an ingest", move || {

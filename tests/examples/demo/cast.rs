@@ -81,7 +81,8 @@ impl Stage<'_> {
         );
         self.attach("chainguard/borrowed", &image, &image::signature_manifest(&[signature]));
 
-        let image = self.push("tampered-layer", "signed, but a byte of its layer was changed upstream", Expected::BrokenOff);
+        let image =
+            self.push("tampered-layer", "signed, but a byte of its layer was changed upstream", Expected::BrokenOff);
         self.sign(&image, "tampered-layer", &Signer::chainguard());
         let layer = image.layers()[0].0.to_string();
         self.world.registry.fault(move |call| call.path.ends_with(&layer), Fault::Corrupt(7));

@@ -61,13 +61,8 @@ pub fn single(platform: &str, layers: impl IntoIterator<Item = Bytes>) -> Image 
 /// An image from scratch that runs `binary`, which must be static, as `/run`; `argument` is what it is started with.
 #[must_use]
 pub fn runnable(platform: &str, binary: &[u8], argument: &[&str]) -> Image {
-    let command: Vec<&str> = std::iter::once("/run")
-        .chain(argument.iter().copied())
-        .collect();
-    Builder::new(platform)
-        .layer(tar(&[Entry::executable("run", binary)]))
-        .config("Entrypoint", json!(command))
-        .build()
+    let command: Vec<&str> = std::iter::once("/run").chain(argument.iter().copied()).collect();
+    Builder::new(platform).layer(tar(&[Entry::executable("run", binary)])).config("Entrypoint", json!(command)).build()
 }
 
 /// An index of these images, in OCI's media types.
@@ -137,11 +132,7 @@ impl Builder {
     #[must_use]
     pub fn layer(mut self, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        self.layers.push(Layer {
-            media_type: None,
-            bytes,
-            annotations: BTreeMap::new(),
-        });
+        self.layers.push(Layer { media_type: None, bytes, annotations: BTreeMap::new() });
         self
     }
 
@@ -154,11 +145,7 @@ impl Builder {
         annotations: BTreeMap<String, String>,
     ) -> Self {
         let media_type = Some(media_type.to_owned());
-        self.layers.push(Layer {
-            media_type,
-            bytes: bytes.into(),
-            annotations,
-        });
+        self.layers.push(Layer { media_type, bytes: bytes.into(), annotations });
         self
     }
 
@@ -216,25 +203,14 @@ impl Builder {
     /// Writes it.
     #[must_use]
     pub fn build(self) -> Image {
-        let (config_type, config) = self
-            .raw_config
-            .clone()
-            .unwrap_or_else(|| self.image_config());
+        let (config_type, config) = self.raw_config.clone().unwrap_or_else(|| self.image_config());
         let config_digest = Digest::of(self.algorithm, &config);
         let mut blobs = vec![(config_digest.clone(), config.clone())];
         let mut layers = Vec::new();
-        for Layer {
-            media_type,
-            bytes,
-            annotations,
-        } in self.layers
-        {
+        for Layer { media_type, bytes, annotations } in self.layers {
             let digest = Digest::of(self.algorithm, &bytes);
             let media_type = media_type.as_deref().unwrap_or(self.flavor.layer());
-            layers.push(Pointer {
-                annotations,
-                ..Pointer::to(media_type, &digest, &bytes)
-            });
+            layers.push(Pointer { annotations, ..Pointer::to(media_type, &digest, &bytes) });
             blobs.push((digest, bytes));
         }
         let document = Document {
@@ -249,9 +225,7 @@ impl Builder {
         };
         let (manifest, digest) = document.write(self.algorithm);
         // Without one of its own, a referrer's kind is that of its config (OCI distribution, listing referrers).
-        let artifact_type = self
-            .artifact_type
-            .or(self.subject.is_some().then_some(config_type));
+        let artifact_type = self.artifact_type.or(self.subject.is_some().then_some(config_type));
         Image {
             manifest,
             media_type: MediaType::new(self.flavor.manifest()),
@@ -368,10 +342,5 @@ impl IndexBuilder {
 
 /// A descriptor with what a `subject` holds: type, digest and size.
 fn bare(descriptor: &Descriptor) -> Descriptor {
-    Descriptor {
-        artifact_type: None,
-        annotations: BTreeMap::new(),
-        platform: None,
-        ..descriptor.clone()
-    }
+    Descriptor { artifact_type: None, annotations: BTreeMap::new(), platform: None, ..descriptor.clone() }
 }

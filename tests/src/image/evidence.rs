@@ -32,11 +32,7 @@ pub fn referrers_tag(subject: &Digest) -> String {
 pub fn signature_manifest(signatures: &[LegacySignature]) -> Image {
     let builder = Builder::new("").config_as(MediaType::OCI_CONFIG, config(signatures));
     let add = |builder: Builder, signature: &LegacySignature| {
-        let LegacySignature {
-            media_type,
-            payload,
-            annotations,
-        } = signature.clone();
+        let LegacySignature { media_type, payload, annotations } = signature.clone();
         builder.layer_as(media_type, payload, annotations)
     };
     signatures.iter().fold(builder, add).build()
@@ -84,22 +80,15 @@ pub fn referrers_tag_index_of_old(referrers: &[Image]) -> Image {
         annotations: BTreeMap::new(),
         ..referrer.descriptor()
     });
-    index_builder(referrers.to_vec())
-        .listing(listed.collect())
-        .build()
+    index_builder(referrers.to_vec()).listing(listed.collect()).build()
 }
 
 /// Cosign's signatures are images to everybody who looks at their config alone.
 fn config(layers: &[LegacySignature]) -> String {
     let beginning = "0001-01-01T00:00:00Z";
-    let history = layers
-        .iter()
-        .map(|_| format!(r#"{{"created":"{beginning}"}}"#));
+    let history = layers.iter().map(|_| format!(r#"{{"created":"{beginning}"}}"#));
     let history = history.collect::<Vec<_>>().join(",");
-    let diff_ids: Vec<_> = layers
-        .iter()
-        .map(|layer| Digest::sha256(&layer.payload))
-        .collect();
+    let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::sha256(&layer.payload)).collect();
     let diff_ids = json!(diff_ids);
     format!(
         r#"{{"architecture":"","created":"{beginning}","history":[{history}],"os":"","rootfs":{{"type":"layers","diff_ids":{diff_ids}}},"config":{{}}}}"#
@@ -109,9 +98,7 @@ fn config(layers: &[LegacySignature]) -> String {
 /// What the statement in a bundle calls itself.
 fn predicate_type(bundle: &str) -> Option<String> {
     let bundle: Value = serde_json::from_str(bundle).ok()?;
-    let payload = STANDARD
-        .decode(bundle.pointer("/dsseEnvelope/payload")?.as_str()?)
-        .ok()?;
+    let payload = STANDARD.decode(bundle.pointer("/dsseEnvelope/payload")?.as_str()?).ok()?;
     let statement: Value = serde_json::from_slice(&payload).ok()?;
     statement.get("predicateType")?.as_str().map(str::to_owned)
 }

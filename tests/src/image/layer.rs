@@ -21,21 +21,13 @@ impl<'a> Entry<'a> {
     /// A file that everybody may read.
     #[must_use]
     pub fn file(path: &'a str, bytes: &'a [u8]) -> Self {
-        Self {
-            path,
-            mode: 0o644,
-            bytes,
-        }
+        Self { path, mode: 0o644, bytes }
     }
 
     /// A file that everybody may run.
     #[must_use]
     pub fn executable(path: &'a str, bytes: &'a [u8]) -> Self {
-        Self {
-            path,
-            mode: 0o755,
-            bytes,
-        }
+        Self { path, mode: 0o755, bytes }
     }
 }
 

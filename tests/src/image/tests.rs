@@ -7,11 +7,7 @@ use super::*;
 use crate::sigstore::{COSIGN_SIGN, Options, Signer, VirtualSigstore};
 
 fn parsed(image: &Image) -> UntrustedManifest {
-    let limits = ManifestLimits {
-        layers_max: 100,
-        manifests_max: 100,
-        json_depth_max: 16,
-    };
+    let limits = ManifestLimits { layers_max: 100, manifests_max: 100, json_depth_max: 16 };
     UntrustedManifest::parse(image.addressed(), Some(image.media_type.as_str()), &limits).unwrap()
 }
 
@@ -28,24 +24,13 @@ fn json(bytes: &[u8]) -> Value {
 
 #[test]
 fn manifests_point_at_their_blobs() {
-    let oci = Builder::new("linux/arm64/v8")
-        .layer(filler(4096, 1))
-        .layer(filler(8192, 2));
-    for image in [
-        oci.clone().build(),
-        oci.clone().flavor(Flavor::Docker).build(),
-        oci.algorithm(Algorithm::Sha512).build(),
-    ] {
+    let oci = Builder::new("linux/arm64/v8").layer(filler(4096, 1)).layer(filler(8192, 2));
+    for image in
+        [oci.clone().build(), oci.clone().flavor(Flavor::Docker).build(), oci.algorithm(Algorithm::Sha512).build()]
+    {
         let (config, layers) = parts(&image);
-        let pointed: Vec<_> = std::iter::once(config)
-            .chain(layers)
-            .map(|one| (one.digest, one.size))
-            .collect();
-        let held: Vec<_> = image
-            .blobs
-            .iter()
-            .map(|(digest, bytes)| (digest.clone(), bytes.len() as u64))
-            .collect();
+        let pointed: Vec<_> = std::iter::once(config).chain(layers).map(|one| (one.digest, one.size)).collect();
+        let held: Vec<_> = image.blobs.iter().map(|(digest, bytes)| (digest.clone(), bytes.len() as u64)).collect();
         assert_eq!(pointed, held);
         for (digest, bytes) in &image.blobs {
             assert!(Addressed::check(digest, bytes.clone()).is_ok());
@@ -53,18 +38,9 @@ fn manifests_point_at_their_blobs() {
         let config = json(&image.config().unwrap().1);
         assert_eq!(config["architecture"], "arm64");
         assert_eq!(config["variant"], "v8");
-        let plain = image
-            .layers()
-            .iter()
-            .map(|(_, bytes)| Digest::sha256(bytes).to_string());
-        assert_eq!(
-            config["rootfs"]["diff_ids"],
-            json!(plain.collect::<Vec<_>>())
-        );
-        let names: Vec<_> = pointed
-            .iter()
-            .map(|(digest, _)| digest.algorithm())
-            .collect();
+        let plain = image.layers().iter().map(|(_, bytes)| Digest::sha256(bytes).to_string());
+        assert_eq!(config["rootfs"]["diff_ids"], json!(plain.collect::<Vec<_>>()));
+        let names: Vec<_> = pointed.iter().map(|(digest, _)| digest.algorithm()).collect();
         assert_eq!(names, [image.digest.algorithm(); 3]);
     }
 }
@@ -72,21 +48,15 @@ fn manifests_point_at_their_blobs() {
 #[test]
 fn images_differ_by_platform_alone_and_an_index_tells_them_apart() {
     let layer = filler(2048, 0);
-    let [amd64, arm64] =
-        ["linux/amd64", "linux/arm64"].map(|platform| single(platform, [layer.clone()]));
+    let [amd64, arm64] = ["linux/amd64", "linux/arm64"].map(|platform| single(platform, [layer.clone()]));
     assert_ne!(amd64.digest, arm64.digest);
     for flavor in [Flavor::Oci, Flavor::Docker] {
-        let index = index_builder([amd64.clone(), arm64.clone()])
-            .flavor(flavor)
-            .build();
+        let index = index_builder([amd64.clone(), arm64.clone()]).flavor(flavor).build();
         let ManifestKind::Index { manifests } = parsed(&index).kind().clone() else {
             panic!("an index is not an image")
         };
         assert_eq!(manifests, [amd64.descriptor(), arm64.descriptor()]);
-        assert_eq!(
-            manifests[1].platform.as_ref().unwrap().architecture,
-            "arm64"
-        );
+        assert_eq!(manifests[1].platform.as_ref().unwrap().architecture, "arm64");
         assert_eq!(index.digests().len(), 3);
         assert!(index.blobs.is_empty());
     }
@@ -94,10 +64,7 @@ fn images_differ_by_platform_alone_and_an_index_tells_them_apart() {
 
 #[test]
 fn layers_are_archives_in_whole_blocks_with_a_true_checksum() {
-    let archive = tar(&[
-        Entry::file("etc/motd", b"hello\n"),
-        Entry::executable("run", &[7; 513]),
-    ]);
+    let archive = tar(&[Entry::file("etc/motd", b"hello\n"), Entry::executable("run", &[7; 513])]);
     assert_eq!(archive.len(), 512 * (2 + 3 + 2));
     assert!(archive.starts_with(b"etc/motd\0"));
     assert_eq!(archive[100..108], *b"0000644\0");
@@ -110,16 +77,9 @@ fn layers_are_archives_in_whole_blocks_with_a_true_checksum() {
         let mut header = archive[start..start + 512].to_vec();
         let told = u32::from_str_radix(str::from_utf8(&header[148..154]).unwrap(), 8).unwrap();
         header[148..156].fill(b' ');
-        assert_eq!(
-            header.iter().map(|byte| u32::from(*byte)).sum::<u32>(),
-            told
-        );
+        assert_eq!(header.iter().map(|byte| u32::from(*byte)).sum::<u32>(), told);
     }
-    assert!(
-        archive[archive.len() - 1024..]
-            .iter()
-            .all(|byte| *byte == 0)
-    );
+    assert!(archive[archive.len() - 1024..].iter().all(|byte| *byte == 0));
 }
 
 #[test]
@@ -142,9 +102,7 @@ fn runnable_images_start_their_binary() {
 #[test]
 fn signature_manifests_are_written_as_cosign_writes_them() {
     let (sigstore, image) = (VirtualSigstore::new(), single("linux/amd64", []));
-    let sign = |signer: &Signer| {
-        sigstore.sign_legacy(signer, "cgr.dev/a", &image.digest, &Options::default())
-    };
+    let sign = |signer: &Signer| sigstore.sign_legacy(signer, "cgr.dev/a", &image.digest, &Options::default());
     let signatures = [sign(&Signer::chainguard()), sign(&Signer::person())];
     let manifest = signature_manifest(&signatures);
 
@@ -163,10 +121,7 @@ fn signature_manifests_are_written_as_cosign_writes_them() {
         assert_eq!(layer.annotations, signature.annotations);
         assert_eq!(layer.digest, Digest::sha256(&signature.payload));
     }
-    assert_eq!(
-        cosign_tag(&image.digest, "sig"),
-        format!("sha256-{}.sig", image.digest.hex())
-    );
+    assert_eq!(cosign_tag(&image.digest, "sig"), format!("sha256-{}.sig", image.digest.hex()));
 }
 
 #[test]
@@ -174,10 +129,7 @@ fn one_signature_has_a_config_of_as_many_bytes_as_the_real_ones() {
     let sigstore = VirtualSigstore::new();
     let digest = Digest::sha256(b"");
     let signature = sigstore.sign_legacy(&Signer::person(), "a", &digest, &Options::default());
-    assert_eq!(
-        signature_manifest(&[signature]).config().unwrap().1.len(),
-        233
-    );
+    assert_eq!(signature_manifest(&[signature]).config().unwrap().1.len(), 233);
 }
 
 #[test]
@@ -187,40 +139,22 @@ fn bundles_refer_to_their_subject() {
     let referrer = bundle_referrer(&image.descriptor(), &bundle);
     let manifest = parsed(&referrer);
     let subject = manifest.subject().unwrap();
-    assert_eq!(
-        (&subject.digest, subject.size),
-        (&image.digest, image.manifest.len() as u64)
-    );
+    assert_eq!((&subject.digest, subject.size), (&image.digest, image.manifest.len() as u64));
     assert_eq!(subject.platform, None);
     let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
     assert_eq!(manifest.artifact_type().unwrap().as_str(), kind);
-    assert_eq!(
-        manifest.annotations()["dev.sigstore.bundle.predicateType"],
-        COSIGN_SIGN
-    );
+    assert_eq!(manifest.annotations()["dev.sigstore.bundle.predicateType"], COSIGN_SIGN);
     let (config, layers) = parts(&referrer);
-    assert_eq!(
-        (config.media_type.as_str(), config.size),
-        (MediaType::EMPTY_JSON, 2)
-    );
+    assert_eq!((config.media_type.as_str(), config.size), (MediaType::EMPTY_JSON, 2));
     assert_eq!(layers.len(), 1);
     assert_eq!(layers[0].media_type.as_str(), kind);
     assert_eq!(referrer.layers()[0].1, bundle);
 
     let spdx = "https://spdx.dev/Document";
     let signer = Signer::chainguard();
-    let attestation = sigstore.attest_bundle(
-        &signer,
-        &image.digest,
-        spdx,
-        &json!({}),
-        &Options::default(),
-    );
+    let attestation = sigstore.attest_bundle(&signer, &image.digest, spdx, &json!({}), &Options::default());
     let referrer = bundle_referrer(&image.descriptor(), &attestation);
-    assert_eq!(
-        referrer.annotations["dev.sigstore.bundle.predicateType"],
-        spdx
-    );
+    assert_eq!(referrer.annotations["dev.sigstore.bundle.predicateType"], spdx);
 }
 
 #[test]
@@ -237,10 +171,7 @@ fn fallback_indexes_list_referrers_as_new_and_old_tools_do() {
     });
     assert_eq!(new, [referrer.descriptor()]);
     assert_eq!(old[0].digest, referrer.digest);
-    assert_eq!(
-        old[0].artifact_type.as_ref().unwrap().as_str(),
-        MediaType::EMPTY_JSON
-    );
+    assert_eq!(old[0].artifact_type.as_ref().unwrap().as_str(), MediaType::EMPTY_JSON);
     assert_eq!(old[0].annotations, BTreeMap::new());
 }
 
@@ -253,39 +184,19 @@ fn anything_can_be_dressed_up_as_evidence() {
         .artifact_type("application/vnd.example")
         .subject(&subject)
         .build();
-    assert_eq!(
-        parsed(&dressed).subject(),
-        Some(&Descriptor {
-            platform: None,
-            ..subject
-        })
-    );
-    assert_eq!(
-        parts(&dressed).1[0].media_type.as_str(),
-        MediaType::SIMPLE_SIGNING
-    );
+    assert_eq!(parsed(&dressed).subject(), Some(&Descriptor { platform: None, ..subject }));
+    assert_eq!(parts(&dressed).1[0].media_type.as_str(), MediaType::SIMPLE_SIGNING);
     assert_eq!(dressed.layers()[0].1, payload);
 }
 
 #[tokio::test]
 async fn everything_below_an_index_is_pushed() {
     let registry = Registry::builder().start().await.unwrap();
-    let index = index([
-        single("linux/amd64", [filler(2048, 1)]),
-        single("linux/arm64", [filler(2048, 2)]),
-    ]);
+    let index = index([single("linux/amd64", [filler(2048, 1)]), single("linux/arm64", [filler(2048, 2)])]);
     index.push(&registry, "chainguard/nginx", Some("latest"));
-    assert_eq!(
-        registry.manifest("chainguard/nginx", "latest").unwrap(),
-        index.manifest
-    );
+    assert_eq!(registry.manifest("chainguard/nginx", "latest").unwrap(), index.manifest);
     for child in &index.children {
-        assert_eq!(
-            registry
-                .manifest("chainguard/nginx", &child.digest.to_string())
-                .unwrap(),
-            child.manifest
-        );
+        assert_eq!(registry.manifest("chainguard/nginx", &child.digest.to_string()).unwrap(), child.manifest);
         for (digest, bytes) in &child.blobs {
             assert_eq!(&registry.blob("chainguard/nginx", digest).unwrap(), bytes);
         }

@@ -49,13 +49,9 @@ pub(super) async fn answer(
 
 fn route(shared: &Shared, call: &Call) -> Draft {
     match call.place {
-        Place::Registry if call.is_token() && shared.tokens_at(Place::Registry) => {
-            token::answer(shared, call)
-        }
+        Place::Registry if call.is_token() && shared.tokens_at(Place::Registry) => token::answer(shared, call),
         Place::Registry => registry(shared, call),
-        Place::Auth if call.is_token() && shared.tokens_at(Place::Auth) => {
-            token::answer(shared, call)
-        }
+        Place::Auth if call.is_token() && shared.tokens_at(Place::Auth) => token::answer(shared, call),
         Place::Auth => Draft::error(StatusCode::NOT_FOUND, "NOT_FOUND", "nothing here"),
         Place::Storage => storage::answer(shared, call),
         Place::Foreign if call.is_token() => token::answer_anybody(),
@@ -66,11 +62,7 @@ fn route(shared: &Shared, call: &Call) -> Draft {
 /// `/v2/` and what is below it.
 fn registry(shared: &Shared, call: &Call) -> Draft {
     if !call.is_get() && !call.is_head() {
-        return Draft::error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "UNSUPPORTED",
-            "this registry is filled in memory",
-        );
+        return Draft::error(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "this registry is filled in memory");
     }
     let Some(path) = call.path.strip_prefix("/v2/") else {
         return Draft::error(StatusCode::NOT_FOUND, "NOT_FOUND", "not part of the API");
@@ -139,8 +131,7 @@ fn accepted(call: &Call, stored: &Stored) -> bool {
         .map(|entry| entry.split(';').next().unwrap_or_default().trim())
         .peekable();
     types.peek().is_none()
-        || types
-            .any(|entry| entry == stored.media_type || entry == "*/*" || entry == "application/*")
+        || types.any(|entry| entry == stored.media_type || entry == "*/*" || entry == "application/*")
 }
 
 fn blob(shared: &Shared, call: &Call, repository: &str, digest: &str) -> Draft {
@@ -173,9 +164,7 @@ fn list_referrers(shared: &Shared, call: &Call, repository: &str, subject: &str)
     if let Some(filter) = &filter {
         found.retain(|descriptor| referrers::artifact_type(descriptor) == filter);
     }
-    let start = query(call, "page")
-        .and_then(|page| page.parse().ok())
-        .unwrap_or(0_usize);
+    let start = query(call, "page").and_then(|page| page.parse().ok()).unwrap_or(0_usize);
     let rest = found.len().saturating_sub(start);
     let page: Vec<_> = found.into_iter().skip(start).take(page_max).collect();
     let mut draft = Draft::new(StatusCode::OK, referrers::INDEX, referrers::index(&page));
@@ -202,11 +191,7 @@ fn list_tags(shared: &Shared, call: &Call, repository: &str) -> Draft {
         None => usize::MAX,
         Some(Ok(n)) => n,
         Some(Err(_)) => {
-            return Draft::error(
-                StatusCode::BAD_REQUEST,
-                "PAGINATION_NUMBER_INVALID",
-                "n is not a number",
-            );
+            return Draft::error(StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID", "n is not a number");
         }
     };
     let last = query(call, "last").unwrap_or_default();
@@ -228,7 +213,5 @@ fn list_tags(shared: &Shared, call: &Call, repository: &str) -> Draft {
 }
 
 fn query(call: &Call, wanted: &str) -> Option<String> {
-    form_urlencoded::parse(call.query.as_bytes())
-        .find(|(name, _)| name == wanted)
-        .map(|(_, value)| value.into_owned())
+    form_urlencoded::parse(call.query.as_bytes()).find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
 }

@@ -62,13 +62,7 @@ enum Next {
 
 impl Body {
     pub(super) fn new(plan: Plan, flushed: watch::Receiver<u64>, absent: bool) -> Self {
-        Self {
-            plan,
-            sent: 0,
-            flushed,
-            waiting: None,
-            absent,
-        }
+        Self { plan, sent: 0, flushed, waiting: None, absent }
     }
 
     /// What has to be waited for before the next piece.
@@ -139,10 +133,7 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if self.absent {
             return Poll::Ready(None);
         }

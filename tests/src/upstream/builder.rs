@@ -29,10 +29,7 @@ pub struct Builder {
 
 /// What decides how the running registry answers.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a switch of its own, and no two exclude each other"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, and no two exclude each other")]
 pub(super) struct Options {
     pub(super) https: bool,
     pub(super) http1_only: bool,
@@ -165,9 +162,6 @@ impl Builder {
         };
         let shared = Arc::new(Shared::new(self.options, ca));
         let running = Running::start(&shared).await?;
-        Ok(Registry {
-            shared,
-            running: Some(running),
-        })
+        Ok(Registry { shared, running: Some(running) })
     }
 }

@@ -74,10 +74,7 @@ impl Call {
     pub fn mentions(&self, text: &str) -> bool {
         self.path.contains(text)
             || self.query.contains(text)
-            || self
-                .headers
-                .values()
-                .any(|value| String::from_utf8_lossy(value.as_bytes()).contains(text))
+            || self.headers.values().any(|value| String::from_utf8_lossy(value.as_bytes()).contains(text))
     }
 
     /// GET.
@@ -146,20 +143,14 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self {
-            list: Mutex::default(),
-            total: watch::Sender::new(0),
-        }
+        Self { list: Mutex::default(), total: watch::Sender::new(0) }
     }
 
     /// Writes a call down and says its number.
     pub(super) fn record(&self, call: &Call) -> u64 {
         let mut list = self.list();
         let number = *self.total.borrow();
-        list.push(Call {
-            number,
-            ..call.clone()
-        });
+        list.push(Call { number, ..call.clone() });
         // while the list is locked, so that no two calls get one number
         self.total.send_modify(|total| *total += 1);
         number
@@ -179,18 +170,11 @@ impl Calls {
         self.list().clear();
     }
 
-    pub(super) async fn reached(
-        &self,
-        wanted: usize,
-        such: impl Fn(&Call) -> bool,
-    ) -> Result<(), NeverReached> {
+    pub(super) async fn reached(&self, wanted: usize, such: impl Fn(&Call) -> bool) -> Result<(), NeverReached> {
         until(
             self.total.subscribe(),
             || self.list().iter().filter(|call| such(call)).count() >= wanted,
-            || NeverReached {
-                wanted,
-                seen: self.list().iter().map(Call::line).collect(),
-            },
+            || NeverReached { wanted, seen: self.list().iter().map(Call::line).collect() },
         )
         .await
     }

@@ -15,20 +15,13 @@ pub struct NoSuchContent {
 
 impl NoSuchContent {
     pub(super) fn new(repository: &str, reference: &str) -> Self {
-        Self {
-            repository: repository.to_owned(),
-            reference: reference.to_owned(),
-        }
+        Self { repository: repository.to_owned(), reference: reference.to_owned() }
     }
 }
 
 impl fmt::Display for NoSuchContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the upstream holds no {} in {}",
-            self.reference, self.repository
-        )
+        write!(f, "the upstream holds no {} in {}", self.reference, self.repository)
     }
 }
 
@@ -55,26 +48,13 @@ struct Held {
 }
 
 impl Contents {
-    pub(super) fn put_manifest(
-        &mut self,
-        repository: &str,
-        digest: &Digest,
-        media_type: &str,
-        bytes: Bytes,
-    ) {
-        let stored = Stored {
-            media_type: media_type.to_owned(),
-            bytes,
-        };
-        self.held(repository)
-            .manifests
-            .insert(digest.clone(), stored);
+    pub(super) fn put_manifest(&mut self, repository: &str, digest: &Digest, media_type: &str, bytes: Bytes) {
+        let stored = Stored { media_type: media_type.to_owned(), bytes };
+        self.held(repository).manifests.insert(digest.clone(), stored);
     }
 
     pub(super) fn put_tag(&mut self, repository: &str, tag: &str, digest: &Digest) {
-        self.held(repository)
-            .tags
-            .insert(tag.to_owned(), digest.clone());
+        self.held(repository).tags.insert(tag.to_owned(), digest.clone());
     }
 
     pub(super) fn put_blob(&mut self, repository: &str, digest: &Digest, bytes: Bytes) {
@@ -107,18 +87,12 @@ impl Contents {
     }
 
     pub(super) fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
-        self.repositories
-            .get(repository)?
-            .blobs
-            .get(digest)
-            .cloned()
+        self.repositories.get(repository)?.blobs.get(digest).cloned()
     }
 
     /// The blob from whatever repository has it.
     pub(super) fn blob_anywhere(&self, digest: &Digest) -> Option<Bytes> {
-        self.repositories
-            .values()
-            .find_map(|held| held.blobs.get(digest).cloned())
+        self.repositories.values().find_map(|held| held.blobs.get(digest).cloned())
     }
 
     /// In the order of the distribution specification, which is that of bytes; nothing for an unknown repository.
@@ -131,10 +105,7 @@ impl Contents {
         &'a self,
         repository: &str,
     ) -> impl Iterator<Item = (&'a Digest, &'a Stored)> + use<'a> {
-        self.repositories
-            .get(repository)
-            .into_iter()
-            .flat_map(|held| held.manifests.iter())
+        self.repositories.get(repository).into_iter().flat_map(|held| held.manifests.iter())
     }
 
     fn held(&mut self, repository: &str) -> &mut Held {

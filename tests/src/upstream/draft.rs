@@ -1,9 +1,7 @@
 //! An answer before it is sent: faults still change it.
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE,
-};
+use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 use oci::Digest;
 use serde_json::json;
@@ -28,12 +26,7 @@ impl Draft {
     /// An answer with all these bytes.
     pub(super) fn new(status: StatusCode, media_type: &str, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let draft = Self {
-            status,
-            headers: HeaderMap::new(),
-            plan: Plan::default(),
-            overstated: false,
-        };
+        let draft = Self { status, headers: HeaderMap::new(), plan: Plan::default(), overstated: false };
         draft.with("content-type", media_type).holding(bytes)
     }
 
@@ -45,18 +38,13 @@ impl Draft {
 
     /// A 307.
     pub(super) fn redirect(location: &str) -> Self {
-        Self::new(StatusCode::TEMPORARY_REDIRECT, "text/plain", Bytes::new())
-            .with(LOCATION.as_str(), location)
+        Self::new(StatusCode::TEMPORARY_REDIRECT, "text/plain", Bytes::new()).with(LOCATION.as_str(), location)
     }
 
     /// A 401.
     pub(super) fn challenge(challenge: &str) -> Self {
-        Self::error(
-            StatusCode::UNAUTHORIZED,
-            "UNAUTHORIZED",
-            "authentication required",
-        )
-        .with(WWW_AUTHENTICATE.as_str(), challenge)
+        Self::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
+            .with(WWW_AUTHENTICATE.as_str(), challenge)
     }
 
     /// Content of which a range can be asked.
@@ -67,31 +55,20 @@ impl Draft {
             Ranged::Part(part) => {
                 let says = format!("bytes {}-{}/{length}", part.start, part.end - 1);
                 let start = part.start as u64;
-                let mut draft = Self::new(
-                    StatusCode::PARTIAL_CONTENT,
-                    "application/octet-stream",
-                    bytes.slice(part),
-                )
-                .with(CONTENT_RANGE.as_str(), &says);
+                let mut draft = Self::new(StatusCode::PARTIAL_CONTENT, "application/octet-stream", bytes.slice(part))
+                    .with(CONTENT_RANGE.as_str(), &says);
                 draft.plan.start = start;
                 draft
             }
-            Ranged::Unsatisfiable => Self::error(
-                StatusCode::RANGE_NOT_SATISFIABLE,
-                "RANGE_INVALID",
-                "no such range",
-            )
-            .with(CONTENT_RANGE.as_str(), &format!("bytes */{length}")),
+            Ranged::Unsatisfiable => Self::error(StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID", "no such range")
+                .with(CONTENT_RANGE.as_str(), &format!("bytes */{length}")),
         };
         draft.with(ACCEPT_RANGES.as_str(), "bytes")
     }
 
     /// The same with a header more. Text that no header can carry is a mistake of the test: the header is left out, and seen missing.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
-        if let (Ok(name), Ok(value)) = (
-            name.parse::<HeaderName>(),
-            HeaderValue::from_bytes(value.as_bytes()),
-        ) {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), HeaderValue::from_bytes(value.as_bytes())) {
             self.headers.insert(name, value);
         }
         self
@@ -104,20 +81,12 @@ impl Draft {
 
     /// What is answered instead of the truth, if this fault is of that kind.
     pub(super) fn instead(fault: &Fault) -> Option<Self> {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the other kinds change an answer: see `spoil`"
-        )]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds change an answer: see `spoil`")]
         match fault {
             Fault::Status { code, headers } => {
-                let status =
-                    StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let draft = Self::error(status, "UNKNOWN", "something went wrong");
-                Some(
-                    headers
-                        .iter()
-                        .fold(draft, |draft, (name, value)| draft.with(name, value)),
-                )
+                Some(headers.iter().fold(draft, |draft, (name, value)| draft.with(name, value)))
             }
             Fault::Redirect(location) => Some(Self::redirect(location)),
             Fault::Challenge(challenge) => Some(Self::challenge(challenge)),
@@ -149,18 +118,13 @@ impl Draft {
                 self.plan.endless = true;
                 self.headers.remove(CONTENT_LENGTH);
             }
-            Fault::Header {
-                name,
-                value: Some(value),
-            } => return self.with(&name, &value),
+            Fault::Header { name, value: Some(value) } => return self.with(&name, &value),
             Fault::Header { name, value: None } => {
                 self.headers.remove(name);
             }
             Fault::Gzip => {
                 let packed = gzip::stored(&self.plan.bytes);
-                return self
-                    .holding(packed.into())
-                    .with(CONTENT_ENCODING.as_str(), "gzip");
+                return self.holding(packed.into()).with(CONTENT_ENCODING.as_str(), "gzip");
             }
             // these came before the answer, or made it
             Fault::Status { .. }
@@ -175,11 +139,7 @@ impl Draft {
     }
 
     /// What hyper sends.
-    pub(super) fn into_response(
-        mut self,
-        call: &Call,
-        flushed: watch::Receiver<u64>,
-    ) -> Response<Body> {
+    pub(super) fn into_response(mut self, call: &Call, flushed: watch::Receiver<u64>) -> Response<Body> {
         if self.overstated && call.version != Version::HTTP_2 {
             // all that is left to hyper is to close; it must not do so before the true bytes went out
             let length = self.plan.bytes.len() as u64;
@@ -193,8 +153,7 @@ impl Draft {
     }
 
     fn holding(mut self, bytes: Bytes) -> Self {
-        self.headers
-            .insert(CONTENT_LENGTH, (bytes.len() as u64).into());
+        self.headers.insert(CONTENT_LENGTH, (bytes.len() as u64).into());
         self.plan.bytes = bytes;
         self
     }

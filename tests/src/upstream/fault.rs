@@ -65,45 +65,31 @@ impl Fault {
     /// A status without further headers.
     #[must_use]
     pub fn status(code: u16) -> Self {
-        Self::Status {
-            code,
-            headers: Vec::new(),
-        }
+        Self::Status { code, headers: Vec::new() }
     }
 
     /// A 429 that asks for so many seconds of patience.
     #[must_use]
     pub fn too_many_requests(retry_after_seconds: u64) -> Self {
-        Self::Status {
-            code: 429,
-            headers: vec![("retry-after".to_owned(), retry_after_seconds.to_string())],
-        }
+        Self::Status { code: 429, headers: vec![("retry-after".to_owned(), retry_after_seconds.to_string())] }
     }
 
     /// A challenge that sends clients to `realm` for their token.
     #[must_use]
     pub fn realm(realm: &str, service: &str, scope: &str) -> Self {
-        Self::Challenge(format!(
-            "Bearer realm=\"{realm}\",service=\"{service}\",scope=\"{scope}\""
-        ))
+        Self::Challenge(format!("Bearer realm=\"{realm}\",service=\"{service}\",scope=\"{scope}\""))
     }
 
     /// Another value of a header.
     #[must_use]
     pub fn header(name: &str, value: &str) -> Self {
-        Self::Header {
-            name: name.to_owned(),
-            value: Some(value.to_owned()),
-        }
+        Self::Header { name: name.to_owned(), value: Some(value.to_owned()) }
     }
 
     /// A header left out.
     #[must_use]
     pub fn without_header(name: &str) -> Self {
-        Self::Header {
-            name: name.to_owned(),
-            value: None,
-        }
+        Self::Header { name: name.to_owned(), value: None }
     }
 
     /// A digest header that says this.
@@ -120,10 +106,7 @@ impl Fault {
 
     /// Other content under this type.
     pub fn instead(media_type: &str, bytes: impl Into<Bytes>) -> Self {
-        Self::Instead {
-            media_type: media_type.to_owned(),
-            bytes: bytes.into(),
-        }
+        Self::Instead { media_type: media_type.to_owned(), bytes: bytes.into() }
     }
 }
 
@@ -170,10 +153,7 @@ impl Injected {
         until(
             self.rule.hits.subscribe(),
             || self.hits() >= wanted,
-            || NeverReached {
-                wanted,
-                seen: vec![format!("{} hits of the fault", self.hits())],
-            },
+            || NeverReached { wanted, seen: vec![format!("{} hits of the fault", self.hits())] },
         )
         .await
     }
@@ -242,11 +222,7 @@ impl Faults {
 
     /// The faults that this call meets; each is counted as hit.
     pub(super) fn meet(&self, call: &Call) -> Vec<Met> {
-        let rules = self
-            .rules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
         rules.iter().filter_map(|rule| rule.meet(call)).collect()
     }
 }
@@ -268,10 +244,7 @@ impl Rule {
             *times -= 1;
         }
         self.hits.send_modify(|hits| *hits += 1);
-        Some(Met {
-            fault: self.fault.clone(),
-            released: self.released.subscribe(),
-        })
+        Some(Met { fault: self.fault.clone(), released: self.released.subscribe() })
     }
 
     fn clear(&self) {

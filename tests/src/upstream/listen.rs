@@ -49,9 +49,7 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn of(&self, place: Place) -> u64 {
-        self.by_place
-            .get(&place)
-            .map_or(0, |count| count.load(Ordering::SeqCst))
+        self.by_place.get(&place).map_or(0, |count| count.load(Ordering::SeqCst))
     }
 
     /// Counts one more, and numbers it.
@@ -74,10 +72,7 @@ impl Shared {
             faults: Faults::default(),
             tokens: Tokens::default(),
             cut: watch::Sender::new(0),
-            connections: Connections {
-                total: AtomicU64::new(0),
-                by_place,
-            },
+            connections: Connections { total: AtomicU64::new(0), by_place },
             ports: OnceLock::new(),
         }
     }
@@ -93,26 +88,15 @@ impl Shared {
 
     /// Whether tokens are handed out at this place.
     pub(super) fn tokens_at(&self, place: Place) -> bool {
-        self.options
-            .token_auth
-            .as_ref()
-            .is_some_and(|auth| auth.realm() == place)
+        self.options.token_auth.as_ref().is_some_and(|auth| auth.realm() == place)
     }
 
     pub(super) fn port_of(&self, place: Place) -> u16 {
-        self.ports
-            .get()
-            .and_then(|ports| ports.get(&place))
-            .copied()
-            .unwrap_or_default()
+        self.ports.get().and_then(|ports| ports.get(&place)).copied().unwrap_or_default()
     }
 
     pub(super) fn host_port_of(&self, place: Place) -> String {
-        let host = self
-            .options
-            .hosts
-            .get(&place)
-            .map_or("127.0.0.1", String::as_str);
+        let host = self.options.hosts.get(&place).map_or("127.0.0.1", String::as_str);
         format!("{host}:{}", self.port_of(place))
     }
 
@@ -129,21 +113,9 @@ impl Shared {
         if !self.tls_at(place) {
             return Ok(None);
         }
-        let certificate = self
-            .options
-            .certificates
-            .get(&place)
-            .copied()
-            .unwrap_or(Certificate::Good);
-        let alpn: &[&[u8]] = if self.options.http1_only {
-            &[b"http/1.1"]
-        } else {
-            &[b"h2", b"http/1.1"]
-        };
-        let config = self
-            .ca
-            .server_config(certificate, alpn)
-            .map_err(io::Error::other)?;
+        let certificate = self.options.certificates.get(&place).copied().unwrap_or(Certificate::Good);
+        let alpn: &[&[u8]] = if self.options.http1_only { &[b"http/1.1"] } else { &[b"h2", b"http/1.1"] };
+        let config = self.ca.server_config(certificate, alpn).map_err(io::Error::other)?;
         Ok(Some(TlsAcceptor::from(Arc::new(config))))
     }
 }
@@ -163,8 +135,7 @@ impl Running {
                 Some(ports) => ports.get(&place).copied(),
                 None => shared.options.ports.get(&place).copied(),
             };
-            let listener =
-                TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or_default())).await?;
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or_default())).await?;
             bound.push((place, listener, shared.acceptor(place)?));
         }
         let mut ports = BTreeMap::new();
@@ -234,13 +205,7 @@ async fn listen(
     connections.shutdown().await;
 }
 
-async fn connect(
-    shared: &Arc<Shared>,
-    place: Place,
-    number: u64,
-    socket: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-) {
+async fn connect(shared: &Arc<Shared>, place: Place, number: u64, socket: TcpStream, acceptor: Option<TlsAcceptor>) {
     match acceptor {
         None => serve(shared, place, number, socket).await,
         Some(acceptor) => {

@@ -22,10 +22,7 @@ pub(super) fn parse(header: Option<&str>, length: usize) -> Ranged {
         return Ranged::Whole;
     }
     let part = match spec.split_once('-') {
-        Some(("", suffix)) => suffix
-            .parse::<usize>()
-            .ok()
-            .map(|suffix| length.saturating_sub(suffix)..length),
+        Some(("", suffix)) => suffix.parse::<usize>().ok().map(|suffix| length.saturating_sub(suffix)..length),
         Some((first, "")) => first.parse().ok().map(|first| first..length),
         Some((first, last)) => first
             .parse()

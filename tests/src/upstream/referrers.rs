@@ -10,10 +10,7 @@ pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// The descriptors of all manifests whose subject this is, in the order of their digests.
 pub(super) fn of(contents: &Contents, repository: &str, subject: &Digest) -> Vec<Value> {
-    contents
-        .manifests(repository)
-        .filter_map(|(digest, stored)| descriptor(digest, stored, subject))
-        .collect()
+    contents.manifests(repository).filter_map(|(digest, stored)| descriptor(digest, stored, subject)).collect()
 }
 
 /// An index of these descriptors.
@@ -23,10 +20,7 @@ pub(super) fn index(descriptors: &[Value]) -> String {
 
 /// The `artifactType` of a descriptor; empty where there is none.
 pub(super) fn artifact_type(descriptor: &Value) -> &str {
-    descriptor
-        .get("artifactType")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    descriptor.get("artifactType").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn descriptor(digest: &Digest, stored: &Stored, subject: &Digest) -> Option<Value> {
@@ -41,9 +35,7 @@ fn descriptor(digest: &Digest, stored: &Stored, subject: &Digest) -> Option<Valu
         "size": stored.bytes.len(),
     });
     // the specification's rule: the manifest's artifactType, else its config's media type
-    let kind = manifest
-        .get("artifactType")
-        .or_else(|| manifest.pointer("/config/mediaType"));
+    let kind = manifest.get("artifactType").or_else(|| manifest.pointer("/config/mediaType"));
     let fields = descriptor.as_object_mut()?;
     if let Some(kind) = kind {
         fields.insert("artifactType".to_owned(), kind.clone());

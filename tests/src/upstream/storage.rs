@@ -53,16 +53,10 @@ pub(super) fn answer_anybody(shared: &Shared, call: &Call) -> Draft {
 }
 
 fn refused(status: StatusCode, message: &str) -> Draft {
-    Draft::new(
-        status,
-        "application/xml",
-        format!("<Error>{message}</Error>"),
-    )
+    Draft::new(status, "application/xml", format!("<Error>{message}</Error>"))
 }
 
 /// Stands for a signature: nobody guesses it who has not seen the redirect.
 fn signature(path: &str) -> String {
-    Digest::sha256(format!("storage key:{path}").as_bytes())
-        .hex()
-        .to_owned()
+    Digest::sha256(format!("storage key:{path}").as_bytes()).hex().to_owned()
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose, date_time_ymd,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -41,8 +41,7 @@ impl TestCa {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        CertifiedIssuer::self_signed(params, KeyPair::generate()?)
-            .map(|issuer| Self(Arc::new(issuer)))
+        CertifiedIssuer::self_signed(params, KeyPair::generate()?).map(|issuer| Self(Arc::new(issuer)))
     }
 
     /// The CA's certificate: what goes into a `ca_file`.
@@ -70,25 +69,18 @@ impl TestCa {
         let (issued, key) = self.issue(certificate)?;
         let chain: Vec<CertificateDer<'static>> = vec![issued.der().clone()];
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        let mut config = ServerConfig::builder_with_provider(Arc::new(
-            rustls::crypto::aws_lc_rs::default_provider(),
-        ))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key.into())?;
+        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key.into())?;
         config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 
-    fn issue(
-        &self,
-        certificate: Certificate,
-    ) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
+    fn issue(&self, certificate: Certificate) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
         let names: &[&str] = match certificate {
             Certificate::WrongHost => &["elsewhere.example"],
-            Certificate::Good | Certificate::Expired | Certificate::UnknownCa => {
-                &["localhost", "127.0.0.1"]
-            }
+            Certificate::Good | Certificate::Expired | Certificate::UnknownCa => &["localhost", "127.0.0.1"],
         };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;

@@ -29,23 +29,13 @@ impl TokenAuth {
     /// Anybody gets tokens, without credentials.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self {
-            account: None,
-            anonymous: true,
-            private: BTreeSet::new(),
-            expires_in: Some(300),
-            realm: Place::Registry,
-        }
+        Self { account: None, anonymous: true, private: BTreeSet::new(), expires_in: Some(300), realm: Place::Registry }
     }
 
     /// This account gets tokens, nobody else.
     #[must_use]
     pub fn account(user: &str, password: &str) -> Self {
-        Self {
-            account: Some((user.to_owned(), password.to_owned())),
-            anonymous: false,
-            ..Self::anonymous()
-        }
+        Self { account: Some((user.to_owned(), password.to_owned())), anonymous: false, ..Self::anonymous() }
     }
 
     /// Those without credentials get tokens too, but none that opens a private repository.
@@ -131,18 +121,13 @@ pub(super) fn challenge(shared: &Shared, call: &Call, repository: Option<&str>) 
     };
     let scope = repository.map(|repository| format!("repository:{repository}:pull"));
     let parameters = [
-        (
-            "realm",
-            Some(format!("{}/token", shared.url_of(auth.realm()))),
-        ),
+        ("realm", Some(format!("{}/token", shared.url_of(auth.realm())))),
         ("service", Some(service(shared))),
         ("scope", scope),
         ("error", problem.map(str::to_owned)),
     ];
-    let written: Vec<String> = parameters
-        .into_iter()
-        .filter_map(|(name, value)| Some(format!("{name}=\"{}\"", value?)))
-        .collect();
+    let written: Vec<String> =
+        parameters.into_iter().filter_map(|(name, value)| Some(format!("{name}=\"{}\"", value?))).collect();
     let challenge = format!("Bearer {}", written.join(","));
     Some(Draft::challenge(&challenge))
 }
@@ -168,11 +153,7 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Draft {
         None if auth.anonymous => false,
         Some(given) if auth.account.as_ref() == Some(&given) => true,
         None | Some(_) => {
-            return Draft::error(
-                StatusCode::UNAUTHORIZED,
-                "UNAUTHORIZED",
-                "incorrect username or password",
-            );
+            return Draft::error(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "incorrect username or password");
         }
     };
     let opened = query("scope")
@@ -206,10 +187,7 @@ fn service(shared: &Shared) -> String {
 /// `repository:a/b:pull` and `repository:a/b:pull,push` open a/b.
 fn repository_of(scope: &str) -> Option<&str> {
     let (repository, actions) = scope.strip_prefix("repository:")?.rsplit_once(':')?;
-    actions
-        .split(',')
-        .any(|action| action == "pull")
-        .then_some(repository)
+    actions.split(',').any(|action| action == "pull").then_some(repository)
 }
 
 /// User and password of a Basic header. One that cannot be read counts as one that is wrong.

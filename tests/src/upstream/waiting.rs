@@ -19,12 +19,7 @@ pub struct NeverReached {
 
 impl fmt::Display for NeverReached {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "waited a minute for {} calls, saw: {}",
-            self.wanted,
-            self.seen.join(", ")
-        )
+        write!(f, "waited a minute for {} calls, saw: {}", self.wanted, self.seen.join(", "))
     }
 }
 
@@ -45,7 +40,5 @@ pub(super) async fn until<T>(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting)
-        .await
-        .map_err(|_| failure())
+    tokio::time::timeout(PATIENCE, waiting).await.map_err(|_| failure())
 }

@@ -19,10 +19,7 @@ pub struct Package {
 impl Package {
     /// Names of dependencies that are not for tests only.
     pub fn shipped(&self) -> impl Iterator<Item = &str> {
-        self.dependencies
-            .iter()
-            .filter(|(_, is_dev)| !is_dev)
-            .map(|(name, _)| name.as_str())
+        self.dependencies.iter().filter(|(_, is_dev)| !is_dev).map(|(name, _)| name.as_str())
     }
 }
 
@@ -30,53 +27,24 @@ impl Package {
 pub fn packages() -> Vec<Package> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "metadata",
-            "--offline",
-            "--no-deps",
-            "--format-version",
-            "1",
-            "--manifest-path",
-        ])
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1", "--manifest-path"])
         .arg(root().join("Cargo.toml"))
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(package)
-        .collect()
+    metadata["packages"].as_array().unwrap().iter().map(package).collect()
 }
 
 fn package(from: &Value) -> Package {
     let dependency = |from: &Value| {
-        (
-            from["name"].as_str().unwrap().to_owned(),
-            from["kind"].as_str().is_some_and(|kind| kind == "dev"),
-        )
+        (from["name"].as_str().unwrap().to_owned(), from["kind"].as_str().is_some_and(|kind| kind == "dev"))
     };
     Package {
         name: from["name"].as_str().unwrap().into(),
         manifest: from["manifest_path"].as_str().unwrap().into(),
-        dependencies: from["dependencies"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(dependency)
-            .collect(),
-        features: from["features"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect(),
+        dependencies: from["dependencies"].as_array().unwrap().iter().map(dependency).collect(),
+        features: from["features"].as_object().unwrap().keys().cloned().collect(),
     }
 }
 
@@ -87,7 +55,5 @@ pub fn root() -> &'static Path {
 
 /// `sigstore-*` means every name that begins so, any other pattern itself.
 pub fn is_meant(pattern: &str, name: &str) -> bool {
-    pattern
-        .strip_suffix('*')
-        .map_or(pattern == name, |start| name.starts_with(start))
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }

@@ -7,13 +7,7 @@ use super::packages::root;
 /// Path from the root, and code, of every file that is shipped.
 pub fn product_sources() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for source in [
-        "config/src",
-        "storage/oci/src",
-        "storage/src",
-        "policy/src",
-        "proxy/src",
-    ] {
+    for source in ["config/src", "storage/oci/src", "storage/src", "policy/src", "proxy/src"] {
         collect(&root().join(source), &mut files);
     }
     assert!(files.len() > 40, "found {} files only", files.len());
@@ -31,12 +25,7 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let from_root = path
-                .strip_prefix(root())
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let from_root = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
             files.push((from_root, code_of(&fs::read_to_string(&path).unwrap())));
         }
     }
@@ -44,15 +33,12 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
 
 /// Identifiers and keywords.
 pub fn names(code: &str) -> impl Iterator<Item = &str> {
-    code.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|name| !name.is_empty())
+    code.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|name| !name.is_empty())
 }
 
 /// The text up to its inline test module, with comments and literals blanked out.
 pub fn code_of(text: &str) -> String {
-    let (shipped, _) = text
-        .split_once("#[cfg(test)]\nmod tests {")
-        .unwrap_or((text, ""));
+    let (shipped, _) = text.split_once("#[cfg(test)]\nmod tests {").unwrap_or((text, ""));
     let mut code = String::with_capacity(shipped.len());
     let mut rest = shipped;
     while let Some(first) = rest.chars().next() {
@@ -86,15 +72,11 @@ fn skipped_bytes(rest: &str, before: Option<char>) -> usize {
         return if is_literal { quoted(rest, '\'') } else { 0 };
     }
     let starts_word = !before.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    let hashes = rest
-        .strip_prefix('r')
-        .map_or(0, |raw| raw.len() - raw.trim_start_matches('#').len());
+    let hashes = rest.strip_prefix('r').map_or(0, |raw| raw.len() - raw.trim_start_matches('#').len());
     if starts_word && rest.starts_with('r') && rest[1 + hashes..].starts_with('"') {
         let end = format!("\"{}", "#".repeat(hashes));
         let body = 2 + hashes;
-        return rest[body..]
-            .find(&end)
-            .map_or(rest.len(), |at| body + at + end.len());
+        return rest[body..].find(&end).map_or(rest.len(), |at| body + at + end.len());
     }
     0
 }

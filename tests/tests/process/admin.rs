@@ -63,13 +63,19 @@ async fn metrics_count_hits_misses_fills_bytes_verdicts_and_what_upstream_does()
     assert!(metrics.sum("pratique_upstream_bytes_total", &[]) > 200_000.0);
     assert!(metrics.sum("pratique_served_bytes_total", &[]) > 400_000.0);
     let verdicts = |outcome: &str, reason: &str| {
-        let labels = ["policy=\"chainguard-public\"".to_owned(), format!("outcome=\"{outcome}\""), format!("reason=\"{reason}\"")];
+        let labels = [
+            "policy=\"chainguard-public\"".to_owned(),
+            format!("outcome=\"{outcome}\""),
+            format!("reason=\"{reason}\""),
+        ];
         metrics.sum("pratique_verdicts_total", &labels.iter().map(String::as_str).collect::<Vec<_>>())
     };
     assert!(verdicts("served", "none") >= 1.0);
     assert_eq!(verdicts("absent", "signature-missing"), 1.0);
     assert_eq!(verdicts("refused", "identity-mismatch"), 1.0);
-    let upstream = |labels: &[&str]| metrics.sum("pratique_upstream_requests_total", &[&["upstream=\"cgr.dev\""], labels].concat());
+    let upstream = |labels: &[&str]| {
+        metrics.sum("pratique_upstream_requests_total", &[&["upstream=\"cgr.dev\""], labels].concat())
+    };
     assert!(upstream(&["outcome=\"ok\""]) >= 5.0);
     assert!(upstream(&["outcome=\"not_found\""]) >= 1.0);
     assert!(upstream(&["outcome=\"unavailable\""]) >= 1.0);
@@ -114,7 +120,7 @@ async fn ask_for(client: &Client, url: &str, name: &str) {
         format!("{REPOSITORY}/manifests/{name}"),
         format!("{REPOSITORY}/manifests/latest?ns={name}"),
         format!("{REPOSITORY}/referrers/{digest}?artifactType={name}"),
-        format!("{name}"),
+        name.to_owned(),
     ] {
         client.get(&format!("{url}/v2/{path}"), &[]).await.unwrap();
     }

@@ -21,7 +21,8 @@ async fn a_body_under_way_is_drained_to_its_end_and_then_it_exits_with_0() {
     let path = layer.to_string();
     let stalled = world.registry.fault(move |call| call.path.ends_with(&path), Fault::Stall(1_000_000));
     assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/{}", index.children[0].digest)).await.status, 200);
-    let mut open = Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
+    let mut open =
+        Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
     let begun = open.at_least(500_000).await.unwrap();
     // From here on it is only the body that keeps it.
     let meanwhile = async {
@@ -54,7 +55,8 @@ async fn a_body_that_does_not_end_is_cut_off_when_the_time_for_it_is_over_and_it
     let layer = index.children[0].layers()[0].0.clone();
     let path = layer.to_string();
     world.registry.fault(move |call| call.path.ends_with(&path), Fault::Stall(1_000_000));
-    let mut open = Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
+    let mut open =
+        Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
     open.at_least(500_000).await.unwrap();
     let ended = process.terminate().await.unwrap();
     assert_eq!(ended.status.code(), Some(0), "{:?}", ended.log);

@@ -1,6 +1,16 @@
 //! The real binary as an operator meets it: starts that are refused, reloads, drains, restarts with and without warning, the admin
 //! listener; and a slice of each campaign that `soak` runs for long.
 
+#![allow(
+    clippy::float_cmp,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may stop at the first surprise; counters are whole numbers"
+)]
+
 mod admin;
 mod drain;
 mod reload;
@@ -77,7 +87,8 @@ spec:
 
 /// The usual policy with a regular expression on its last line, line 13, that nobody can read.
 fn unreadable_policy() -> String {
-    policy_for("broken", &Signer::new("https://issuer.example", "x")).replace("subject: x", "subjectRegExp: \"^(unclosed$\"")
+    policy_for("broken", &Signer::new("https://issuer.example", "x"))
+        .replace("subject: x", "subjectRegExp: \"^(unclosed$\"")
 }
 
 /// The same world with an admin listener.

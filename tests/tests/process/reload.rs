@@ -1,19 +1,16 @@
 //! SIGHUP.
 
-use support::{
-    client::Client,
-    process::Process,
-    pull::pull,
-    sigstore::Signer,
-    world::Setup,
-};
+use support::{client::Client, process::Process, pull::pull, sigstore::Signer, world::Setup};
 
 use crate::{REPOSITORY, admin_url, administered, get, policy_for, signed, unreadable_policy};
 
 #[tokio::test]
 async fn a_reload_with_a_policy_that_does_not_load_keeps_the_last_good_one_and_says_where() {
     let (world, index) = signed(1000).await;
-    let good = Setup { policies: vec![("policy.yaml".to_owned(), policy_for("good", &Signer::chainguard()))], ..administered() };
+    let good = Setup {
+        policies: vec![("policy.yaml".to_owned(), policy_for("good", &Signer::chainguard()))],
+        ..administered()
+    };
     let process = Process::serve(&world.write(&good)).await.unwrap();
     let url = format!("http://{}", process.address);
     pull(&Client::plain(), &url, REPOSITORY, "latest").await.unwrap();

@@ -6,7 +6,7 @@ use support::{
     world::{Setup, World},
 };
 
-use crate::{get, policy_for, serve_in_vain, signed, unreadable_policy, REPOSITORY};
+use crate::{REPOSITORY, get, policy_for, serve_in_vain, signed, unreadable_policy};
 
 #[tokio::test]
 async fn it_does_not_start_with_a_policy_that_is_empty_or_does_not_parse_and_says_where() {

@@ -83,7 +83,12 @@ async fn an_archive_under_an_evidence_media_type_is_no_evidence() {
     let url = pratique.url();
     pull(&Client::plain(), &url, REPOSITORY, "latest").await.unwrap();
     let archive = image::tar(&[image::Entry::executable("run", b"evil")]);
-    for media_type in [MediaType::SIMPLE_SIGNING, MediaType::DSSE, "application/vnd.dev.sigstore.bundle.v0.3+json", "application/spdx+json"] {
+    for media_type in [
+        MediaType::SIMPLE_SIGNING,
+        MediaType::DSSE,
+        "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "application/spdx+json",
+    ] {
         let disguised = Builder::new("linux/amd64")
             .layer_as(media_type, archive.clone(), std::collections::BTreeMap::new())
             .subject(&image.descriptor())
@@ -159,7 +164,8 @@ async fn evidence_of_an_admitted_image_is_served_byte_for_byte() {
     let (world, image) = with_admitted(Registry::builder()).await;
     let (signer, options) = (Signer::chainguard(), Options::default());
     let predicate = serde_json::json!({"spdxVersion": "SPDX-2.3"});
-    let attestation = world.sigstore.attest_legacy(&signer, &image.digest, "https://spdx.dev/Document", &predicate, &options);
+    let attestation =
+        world.sigstore.attest_legacy(&signer, &image.digest, "https://spdx.dev/Document", &predicate, &options);
     let attested = image::attestation_manifest(&[attestation]);
     attested.push(&world.registry, REPOSITORY, Some(&image::cosign_tag(&image.digest, "att")));
     let bundle = world.sigstore.sign_bundle(&signer, &image.digest, &options);

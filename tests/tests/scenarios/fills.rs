@@ -133,9 +133,12 @@ async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
     world.push_signed("chainguard/big", "latest", &image);
     let setup = Setup { top: Setup::default().top, ..Setup::default() };
     let config = world.write(&setup);
-    let text = std::fs::read_to_string(&config).unwrap().replace("path = \"store\"", "path = \"store\"\nverify_reads = \"always\"");
+    let text = std::fs::read_to_string(&config)
+        .unwrap()
+        .replace("path = \"store\"", "path = \"store\"\nverify_reads = \"always\"");
     std::fs::write(&config, text).unwrap();
-    let loaded = config::load_without_environment(&config::Overrides { config: Some(config), ..Default::default() }).unwrap();
+    let loaded =
+        config::load_without_environment(&config::Overrides { config: Some(config), ..Default::default() }).unwrap();
     let server = proxy::server::Server::start(loaded, proxy::clock::Clock::system()).await.unwrap();
     let (client, url) = (Client::plain(), format!("http://{}", server.address));
     pull(&client, &url, "chainguard/big", "latest").await.unwrap();

@@ -13,6 +13,7 @@
 
 mod doors;
 mod fills;
+mod hardening;
 mod messages;
 mod offline;
 mod reload;

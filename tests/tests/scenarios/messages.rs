@@ -107,7 +107,11 @@ async fn one_bad_signature_does_not_spoil_a_good_one() {
     let name = "cgr.dev/chainguard/nginx";
     let bad = world.sigstore.sign_legacy(&Signer::fork(), name, &image.digest, &Options::flawed(Flaw::SignatureWrong));
     let good = world.sigstore.sign_legacy(&Signer::chainguard(), name, &image.digest, &Options::default());
-    image::signature_manifest(&[bad, good]).push(&world.registry, "chainguard/nginx", Some(&image::cosign_tag(&image.digest, "sig")));
+    image::signature_manifest(&[bad, good]).push(
+        &world.registry,
+        "chainguard/nginx",
+        Some(&image::cosign_tag(&image.digest, "sig")),
+    );
     let pratique = world.pratique(&Setup::default()).await;
     assert_eq!(get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await.status, 200);
 }
@@ -117,7 +121,8 @@ async fn an_unverified_image_is_served_with_a_warning_where_the_operator_wants_t
     let world = World::new().await;
     sized(5, 1).push(&world.registry, "chainguard/nginx", Some("latest"));
     sized(6, 2).push(&world.registry, "other/nginx", Some("latest"));
-    let warn = chainguard_policy("chainguard-public", "cgr.dev/chainguard/**").replace("spec:\n", "spec:\n  mode: warn\n");
+    let warn =
+        chainguard_policy("chainguard-public", "cgr.dev/chainguard/**").replace("spec:\n", "spec:\n  mode: warn\n");
     let setup = Setup { policy: "no_match = \"warn\"".to_owned(), ..Setup::with_policy(&warn) };
     let pratique = world.pratique(&setup).await;
     for repository in ["chainguard/nginx", "other/nginx"] {

@@ -43,7 +43,8 @@ async fn after_a_restart_without_upstream_the_same_pulls_work_until_max_stale() 
     for reference in [index.digest.to_string(), "latest".to_owned()] {
         let pulled = pull(&client, &url, "chainguard/nginx", &reference).await.unwrap();
         assert_eq!((&pulled.manifests, &pulled.blobs), (&warm.manifests, &warm.blobs));
-        let stale = pulled.warnings.iter().any(|warning| warning.contains("tag as of 24 h ago: upstream does not answer"));
+        let stale =
+            pulled.warnings.iter().any(|warning| warning.contains("tag as of 24 h ago: upstream does not answer"));
         assert_eq!(stale, reference == "latest", "{:?}", pulled.warnings);
     }
     // Evidence that the judgement was made by is there too.

@@ -133,7 +133,11 @@ async fn a_policy_that_does_not_load_leaves_the_last_good_one_in_force() {
     let image = sized(5, 1);
     world.push_signed("chainguard/nginx", "latest", &image);
     let pratique = world.pratique(&chainguard()).await;
-    for bad in ["", "kind: Nonsense\n", "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec: {images: [], authorities: []}\n"] {
+    for bad in [
+        "",
+        "kind: Nonsense\n",
+        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {name: x}\nspec: {images: [], authorities: []}\n",
+    ] {
         let error = pratique.reload(&world, &Setup::with_policy(bad)).await.unwrap_err();
         assert!(error.to_string().contains("policy.yaml"), "{error}");
         let url = pratique.url();

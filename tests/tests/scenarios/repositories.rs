@@ -28,10 +28,7 @@ async fn one_digest_in_two_repositories_gets_each_its_own_verdict() {
     let pratique = world.pratique(&Setup::with_policy(&policies)).await;
     let (client, url) = (Client::plain(), pratique.url());
     let asked = (0..20).map(|_| async {
-        tokio::join!(
-            pull(&client, &url, "strict/app", "latest"),
-            pull(&client, &url, "lax/app", "latest"),
-        )
+        tokio::join!(pull(&client, &url, "strict/app", "latest"), pull(&client, &url, "lax/app", "latest"),)
     });
     for (strict, lax) in futures_util::future::join_all(asked).await {
         assert_eq!(strict.unwrap_err().status(), Some(403));
@@ -88,7 +85,8 @@ async fn all_matching_policies_must_pass_and_one_authority_suffices() {
 async fn every_layout_and_every_way_of_finding_it_admits() {
     let key = KeySigner::generate(KeyKind::P256);
     let pem = key.public_pem().lines().fold(String::new(), |text, line| text + "          " + line + "\n");
-    let acme = static_policy("acme", "cgr.dev/acme/**", "pass").replace("    static:\n      action: pass\n", &format!("    key:\n      data: |\n{pem}"));
+    let acme = static_policy("acme", "cgr.dev/acme/**", "pass")
+        .replace("    static:\n      action: pass\n", &format!("    key:\n      data: |\n{pem}"));
     let policies = format!("{}---\n{acme}", chainguard_policy("chainguard-public", "cgr.dev/chainguard/**"));
     for referrers in [Referrers::Api, Referrers::Paged(1), Referrers::Missing] {
         let world = World::with(Registry::builder().referrers(referrers)).await;
@@ -97,7 +95,13 @@ async fn every_layout_and_every_way_of_finding_it_admits() {
         keyless.push(&world.registry, "chainguard/bundle", Some("latest"));
         let bundle = world.sigstore.sign_bundle(&signer, &keyless.digest, &options);
         let provenance = serde_json::json!({"buildDefinition": {}});
-        let other = world.sigstore.attest_bundle(&signer, &keyless.digest, "https://slsa.dev/provenance/v1", &provenance, &options);
+        let other = world.sigstore.attest_bundle(
+            &signer,
+            &keyless.digest,
+            "https://slsa.dev/provenance/v1",
+            &provenance,
+            &options,
+        );
         for bundle in [other, bundle] {
             image::bundle_referrer(&keyless.descriptor(), &bundle).push(&world.registry, "chainguard/bundle", None);
         }

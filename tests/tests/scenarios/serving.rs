@@ -21,9 +21,11 @@ async fn head_and_get_agree_and_accept_changes_nothing() {
     for reference in ["latest".to_owned(), index.digest.to_string()] {
         let address = format!("{url}/v2/chainguard/nginx/manifests/{reference}");
         // Docker 20.10 sends six lines, crane one type only: neither decides anything.
-        let lines = [("accept", MediaType::DOCKER_LIST), ("accept", MediaType::OCI_INDEX), ("accept", "application/json")];
+        let lines =
+            [("accept", MediaType::DOCKER_LIST), ("accept", MediaType::OCI_INDEX), ("accept", "application/json")];
         let whole = client.get(&address, &lines).await.unwrap();
-        let narrow = client.get(&address, &[("accept", MediaType::DOCKER_MANIFEST), ("range", "bytes=0-")]).await.unwrap();
+        let narrow =
+            client.get(&address, &[("accept", MediaType::DOCKER_MANIFEST), ("range", "bytes=0-")]).await.unwrap();
         let head = client.head(&address, &[]).await.unwrap();
         for answer in [&whole, &narrow, &head] {
             assert_eq!(answer.status, 200);
@@ -51,7 +53,11 @@ async fn every_child_and_every_config_of_an_admitted_index_is_served() {
         &index.digest,
         &support::sigstore::Options::default(),
     );
-    image::signature_manifest(&[signature]).push(&world.registry, "chainguard/nginx", Some(&image::cosign_tag(&index.digest, "sig")));
+    image::signature_manifest(&[signature]).push(
+        &world.registry,
+        "chainguard/nginx",
+        Some(&image::cosign_tag(&index.digest, "sig")),
+    );
     let pratique = world.pratique(&Setup::default()).await;
     let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/nginx", "latest").await.unwrap();
     assert_eq!((pulled.manifests.len(), pulled.blobs.len()), (3, 4));
@@ -64,7 +70,12 @@ async fn a_child_asked_for_cold_is_judged_by_its_own_evidence() {
     let (signed, unsigned) = (sized(10, 1), image::single("linux/arm64", [support::upstream::noise(11, 2)]));
     let index = image::index([signed.clone(), unsigned.clone()]);
     index.push(&world.registry, "chainguard/nginx", Some("latest"));
-    world.sign("chainguard/nginx", &signed, &support::sigstore::Signer::chainguard(), &support::sigstore::Options::default());
+    world.sign(
+        "chainguard/nginx",
+        &signed,
+        &support::sigstore::Signer::chainguard(),
+        &support::sigstore::Options::default(),
+    );
     let pratique = world.pratique(&Setup::default()).await;
     let manifest = |digest: &Digest| format!("{}/v2/chainguard/nginx/manifests/{digest}", pratique.url());
     assert_eq!(get(&manifest(&unsigned.digest)).await.status, 403);
@@ -85,7 +96,13 @@ async fn blob_ranges_are_single_open_suffix_and_clipped() {
     assert_eq!(get(&address).await.status, 404, "no manifest has been asked for yet: nothing reaches the blob");
     assert_eq!(get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await.status, 200);
     for round in ["cold", "warm"] {
-        for (range, want) in [("500-1499", 500..1500), ("500-", 500..3000), ("-500", 2500..3000), ("2000-5000", 2000..3000), ("0-", 0..3000)] {
+        for (range, want) in [
+            ("500-1499", 500..1500),
+            ("500-", 500..3000),
+            ("-500", 2500..3000),
+            ("2000-5000", 2000..3000),
+            ("0-", 0..3000),
+        ] {
             let answer = client.get_range(&address, range).await.unwrap();
             assert_eq!(answer.status, 206, "{round} {range}");
             assert_eq!(answer.received(), &bytes.slice(want.clone()), "{round} {range}");
@@ -146,7 +163,8 @@ async fn the_base_lists_and_errors_are_what_the_specification_says() {
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
     }
     for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-        let answer = client.open(method, &format!("{url}/v2/chainguard/nginx/blobs/uploads/"), &[]).await.unwrap().whole().await;
+        let answer =
+            client.open(method, &format!("{url}/v2/chainguard/nginx/blobs/uploads/"), &[]).await.unwrap().whole().await;
         assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("GET, HEAD")));
         assert!(answer.text().contains("UNSUPPORTED"));
     }

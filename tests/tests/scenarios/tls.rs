@@ -50,7 +50,9 @@ async fn token_realm_and_blob_redirect_over_https_and_a_client_over_http2() {
         match call.place {
             Place::Auth => assert!(call.has_authorization()),
             Place::Storage | Place::Foreign => assert!(!call.has_authorization(), "{call:?}"),
-            Place::Registry => assert!(call.authorization().is_none_or(|value| value.starts_with("Bearer ")), "{call:?}"),
+            Place::Registry => {
+                assert!(call.authorization().is_none_or(|value| value.starts_with("Bearer ")), "{call:?}")
+            }
         }
     }
     assert!(world.registry.count(|call| call.place == Place::Storage) > 0);

@@ -29,10 +29,8 @@ struct Source {
 
 /// Where the real signatures lie; none where they are not on this machine.
 fn vectors() -> Option<PathBuf> {
-    let path = std::env::var_os("PRATIQUE_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
-        PathBuf::from,
-    );
+    let path = std::env::var_os("PRATIQUE_VECTORS")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"), PathBuf::from);
     if path.join("PROVENANCE.md").exists() {
         return Some(path);
     }
@@ -51,8 +49,10 @@ async fn real_chainguard_signatures_are_collected_and_admitted_or_refused() {
         let annotations: BTreeMap<String, String> = serde_json::from_slice(&read("annotations.json")).unwrap();
         let evidence = collected(&source.image_digest, read("payload").into(), &annotations).await;
         let right = keyless_policy("real", "cgr.dev/**", &source.certificate_oidc_issuer, &source.certificate_identity);
-        let wrong_issuer = keyless_policy("real", "cgr.dev/**", "https://accounts.google.com", &source.certificate_identity);
-        let wrong_subject = keyless_policy("real", "cgr.dev/**", &source.certificate_oidc_issuer, "https://github.com/evil/x");
+        let wrong_issuer =
+            keyless_policy("real", "cgr.dev/**", "https://accounts.google.com", &source.certificate_identity);
+        let wrong_subject =
+            keyless_policy("real", "cgr.dev/**", &source.certificate_oidc_issuer, "https://github.com/evil/x");
         let other = Digest::sha256(b"another image");
         let name = folder.display();
         assert_eq!(signer_is(&right, None, &evidence, &source.image_digest), Ok(()), "{name}");
@@ -62,7 +62,11 @@ async fn real_chainguard_signatures_are_collected_and_admitted_or_refused() {
         let staging = std::fs::read(vectors.join("trusted-roots/staging.trusted_root.json")).unwrap();
         assert!(signer_is(&right, Some(&staging), &evidence, &source.image_digest).is_err(), "{name}");
         if name.to_string().contains("/php-") {
-            assert_eq!(signer_is("", None, &evidence, &source.image_digest), Ok(()), "{name} under the built-in policy");
+            assert_eq!(
+                signer_is("", None, &evidence, &source.image_digest),
+                Ok(()),
+                "{name} under the built-in policy"
+            );
         }
         admitted += 1;
     }
@@ -70,16 +74,31 @@ async fn real_chainguard_signatures_are_collected_and_admitted_or_refused() {
 }
 
 /// What the collector brings from an upstream that serves this signature.
-async fn collected(digest: &Digest, payload: Bytes, annotations: &BTreeMap<String, String>) -> policy::UntrustedEvidence {
+async fn collected(
+    digest: &Digest,
+    payload: Bytes,
+    annotations: &BTreeMap<String, String>,
+) -> policy::UntrustedEvidence {
     let registry = Registry::builder().start().await.unwrap();
-    let manifest = Builder::new("linux/amd64").layer_as(oci::MediaType::SIMPLE_SIGNING, payload, annotations.clone()).build();
+    let manifest =
+        Builder::new("linux/amd64").layer_as(oci::MediaType::SIMPLE_SIGNING, payload, annotations.clone()).build();
     manifest.push(&registry, "chainguard/real", Some(&image::cosign_tag(digest, "sig")));
-    let world = World { registry, sigstore: support::sigstore::VirtualSigstore::new(), directory: tempfile::tempdir().unwrap() };
+    let world = World {
+        registry,
+        sigstore: support::sigstore::VirtualSigstore::new(),
+        directory: tempfile::tempdir().unwrap(),
+    };
     let loaded = world.load(&Setup::default());
     let limits = Arc::new(loaded.settings.limits.clone());
     let store = storage::Store::open(&loaded.settings.storage.path, 1).unwrap();
     let upstream = Arc::new(Upstream::new(&loaded.settings.upstreams[0], &limits).unwrap());
-    let collector = Collector { upstream, limits, blobs: store.blobs().clone(), memory: Arc::new(Semaphore::new(100_000)), held: std::sync::Mutex::default() };
+    let collector = Collector {
+        upstream,
+        limits,
+        blobs: store.blobs().clone(),
+        memory: Arc::new(Semaphore::new(100_000)),
+        held: std::sync::Mutex::default(),
+    };
     let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
     let evidence = collector.signatures(&repository, digest).await.evidence;
     assert_eq!((evidence.pieces.len(), evidence.unasked.len(), evidence.flawed.len()), (1, 0, 0));
@@ -88,9 +107,18 @@ async fn collected(digest: &Digest, payload: Bytes, annotations: &BTreeMap<Strin
 }
 
 /// Whether `evidence` satisfies `policies` (the built-in ones where empty) for `digest`.
-fn signer_is(policies: &str, trust_root: Option<&[u8]>, evidence: &policy::UntrustedEvidence, digest: &Digest) -> Result<(), String> {
+fn signer_is(
+    policies: &str,
+    trust_root: Option<&[u8]>,
+    evidence: &policy::UntrustedEvidence,
+    digest: &Digest,
+) -> Result<(), String> {
     let upstreams = ["cgr.dev".parse().unwrap()];
-    let context = policy::LoadContext { upstreams: &upstreams, no_match: policy::NoMatch::Deny, custom_trust_root: trust_root.is_some() };
+    let context = policy::LoadContext {
+        upstreams: &upstreams,
+        no_match: policy::NoMatch::Deny,
+        custom_trust_root: trust_root.is_some(),
+    };
     let set = if policies.is_empty() {
         policy::PolicySet::built_in(&context)
     } else {

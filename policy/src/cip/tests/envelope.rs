@@ -66,8 +66,8 @@ hint: write apiVersion: policy.sigstore.dev/v1beta1
 "#
     );
     insta::assert_snapshot!(
-                            flaws("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n"),
-                            @r"
+                                    flaws("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n"),
+                                    @r"
 own.yaml:3: metadata.name: is missing
 hint: write a name, as it shall appear in refusals
 own.yaml:4: spec.images: is missing
@@ -75,7 +75,7 @@ hint: list at least one glob, as - glob: cgr.dev/chainguard/**
 own.yaml:4: spec.authorities: is missing
 hint: list at least one authority: key, keyless or static
 "
-                        );
+                                );
 }
 
 #[test]

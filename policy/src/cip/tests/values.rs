@@ -63,12 +63,12 @@ own.yaml:9: spec.authorities[0]: has none of key, keyless or static; expected ex
 hint: write one of them
 ");
     insta::assert_snapshot!(
-                            flaws(&with_authority("key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}")),
-                            @r"
+                                    flaws(&with_authority("key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}")),
+                                    @r"
 own.yaml:9: spec.authorities[0]: has key and keyless and static; expected exactly one of key, keyless or static
 hint: several that shall each suffice are several entries of the list
 "
-                        );
+                                );
     insta::assert_snapshot!(flaws(&with_authority("key: {}")), @r"
 own.yaml:9: spec.authorities[0].key: is empty; expected a mapping with data or hashAlgorithm
 hint: write its fields below it, or leave it out where it may be

@@ -3,7 +3,13 @@
 use std::{error::Error, process::ExitCode};
 
 use config::{ConfigError, Loaded, Overrides};
-use proxy::{app, clock::Clock, error::chain, server::{Server, count_reload}, telemetry};
+use proxy::{
+    app,
+    clock::Clock,
+    error::chain,
+    server::{Server, count_reload},
+    telemetry,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Serves until SIGTERM or SIGINT.

@@ -25,10 +25,7 @@ async fn head_and_get_of_a_manifest_agree_by_tag_and_by_digest() {
         }
     }
     assert_eq!(registry.count(Call::is_head), 2);
-    assert_eq!(
-        registry.count(|call| call.is_get() && call.is_manifest()),
-        2
-    );
+    assert_eq!(registry.count(|call| call.is_get() && call.is_manifest()), 2);
     registry.clear_calls();
     assert!(registry.calls().is_empty());
 }
@@ -158,11 +155,7 @@ async fn tags_come_in_pages_in_order_with_a_link_to_the_next() {
 
 #[tokio::test]
 async fn referrers_come_in_pages_and_filtered() {
-    let registry = Registry::builder()
-        .referrers(Referrers::Paged(2))
-        .start()
-        .await
-        .unwrap();
+    let registry = Registry::builder().referrers(Referrers::Paged(2)).start().await.unwrap();
     let subject = Digest::sha256(b"subject");
     for (number, kind) in ["x/sbom", "x/sig", "x/sig", "x/sig"].iter().enumerate() {
         put_referrer(&registry, &subject, kind, number);
@@ -187,11 +180,7 @@ async fn referrers_come_in_pages_and_filtered() {
 
 #[tokio::test]
 async fn without_the_referrers_api_the_tag_is_what_is_left() {
-    let registry = Registry::builder()
-        .referrers(Referrers::Missing)
-        .start()
-        .await
-        .unwrap();
+    let registry = Registry::builder().referrers(Referrers::Missing).start().await.unwrap();
     let subject = Digest::sha256(b"subject");
     put_referrer(&registry, &subject, "x/sig", 0);
     let api = get(&registry, &format!("team/app/referrers/{subject}")).await;

@@ -13,10 +13,7 @@ const MANIFEST_PATH: &str = "team/app/manifests/one";
 #[tokio::test]
 async fn a_fault_hits_such_calls_only_as_often_as_told_and_then_ends() {
     let registry = plain().await;
-    let fault = registry
-        .fault(Call::is_manifest, Fault::status(503))
-        .after(1)
-        .times(2);
+    let fault = registry.fault(Call::is_manifest, Fault::status(503)).after(1).times(2);
     let mut seen = Vec::new();
     for _ in 0..4 {
         seen.push(get(&registry, MANIFEST_PATH).await.status.as_u16());
@@ -43,24 +40,14 @@ async fn answers_can_be_replaced() {
     let registry = plain().await;
     for (fault, status, header, value) in [
         (Fault::too_many_requests(7), 429, "retry-after", "7"),
-        (
-            Fault::Redirect("http://x.example/".into()),
-            307,
-            "location",
-            "http://x.example/",
-        ),
+        (Fault::Redirect("http://x.example/".into()), 307, "location", "http://x.example/"),
         (
             Fault::realm("http://x.example/token", "s", "repository:a:pull"),
             401,
             "www-authenticate",
             r#"Bearer realm="http://x.example/token",service="s",scope="repository:a:pull""#,
         ),
-        (
-            Fault::instead("text/other", "other"),
-            200,
-            "docker-content-digest",
-            &Digest::sha256(b"other").to_string(),
-        ),
+        (Fault::instead("text/other", "other"), 200, "docker-content-digest", &Digest::sha256(b"other").to_string()),
     ] {
         let fault = registry.fault(Call::is_manifest, fault);
         let answer = get(&registry, MANIFEST_PATH).await;
@@ -74,26 +61,10 @@ async fn answers_can_be_replaced() {
 async fn headers_can_lie_and_be_missing_while_the_body_is_true() {
     let registry = plain().await;
     for (fault, header, value) in [
-        (
-            Fault::digest_header("sha256:0"),
-            "docker-content-digest",
-            Some("sha256:0"),
-        ),
-        (
-            Fault::without_header("docker-content-digest"),
-            "docker-content-digest",
-            None,
-        ),
-        (
-            Fault::content_type("text/html"),
-            "content-type",
-            Some("text/html"),
-        ),
-        (
-            Fault::without_header("content-length"),
-            "content-length",
-            None,
-        ),
+        (Fault::digest_header("sha256:0"), "docker-content-digest", Some("sha256:0")),
+        (Fault::without_header("docker-content-digest"), "docker-content-digest", None),
+        (Fault::content_type("text/html"), "content-type", Some("text/html")),
+        (Fault::without_header("content-length"), "content-length", None),
     ] {
         let fault = registry.fault(Call::is_manifest, fault);
         let answer = get(&registry, MANIFEST_PATH).await;
@@ -110,11 +81,7 @@ async fn a_corrupt_byte_is_at_its_offset_in_the_whole_and_in_every_range() {
     registry.fault(Call::is_blob, Fault::Corrupt(100_000));
     let client = Client::plain();
     let differing = |body: &[u8], from: usize| -> Vec<usize> {
-        body.iter()
-            .enumerate()
-            .filter(|(at, byte)| **byte != original[from + at])
-            .map(|(at, _)| from + at)
-            .collect()
+        body.iter().enumerate().filter(|(at, byte)| **byte != original[from + at]).map(|(at, _)| from + at).collect()
     };
     let whole = client.get(&url, &[]).await.unwrap().body.unwrap();
     assert_eq!(whole.len(), 200_000);
@@ -185,9 +152,7 @@ async fn a_hanging_call_is_logged_unanswered_until_released() {
 #[tokio::test]
 async fn a_disconnected_call_has_no_answer() {
     let registry = plain().await;
-    let fault = registry
-        .fault(Call::is_manifest, Fault::Disconnect)
-        .times(1);
+    let fault = registry.fault(Call::is_manifest, Fault::Disconnect).times(1);
     let url = format!("{}/v2/{MANIFEST_PATH}", registry.url());
     assert!(Client::plain().get(&url, &[]).await.is_err());
     assert_eq!(fault.hits(), 1);
@@ -239,10 +204,7 @@ async fn gzip_changes_the_bytes_and_says_so() {
     let answer = get(&registry, MANIFEST_PATH).await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     let digest = Digest::sha256(MANIFEST).to_string();
-    assert_eq!(
-        answer.header("docker-content-digest"),
-        Some(digest.as_str())
-    );
+    assert_eq!(answer.header("docker-content-digest"), Some(digest.as_str()));
     let body = answer.body.unwrap();
     assert!(body.starts_with(&[0x1F, 0x8B]));
     assert_eq!(body.slice(15..15 + MANIFEST.len()), MANIFEST);

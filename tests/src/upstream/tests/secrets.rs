@@ -14,9 +14,7 @@ async fn a_challenge_leads_to_a_token_that_opens_the_repository_it_names() {
     assert_eq!(refused.status, 401);
     let realm = registry.url_of(Place::Auth);
     let service = registry.host_port();
-    let want = format!(
-        r#"Bearer realm="{realm}/token",service="{service}",scope="repository:team/app:pull""#
-    );
+    let want = format!(r#"Bearer realm="{realm}/token",service="{service}",scope="repository:team/app:pull""#);
     assert_eq!(refused.header("www-authenticate"), Some(want.as_str()));
 
     let token = token(&registry, Place::Auth, "team/app", None).await;
@@ -25,10 +23,7 @@ async fn a_challenge_leads_to_a_token_that_opens_the_repository_it_names() {
     let other = pull(&registry, "team/secret", Some(&bearer(&token))).await;
     assert_eq!(other.status, 401);
     assert!(challenge(&other).contains("insufficient_scope"));
-    assert_eq!(
-        registry.count(|call| call.is_token() && call.place == Place::Auth),
-        1
-    );
+    assert_eq!(registry.count(|call| call.is_token() && call.place == Place::Auth), 1);
     assert_eq!(registry.count(Call::has_authorization), 2);
 }
 
@@ -37,11 +32,7 @@ async fn without_the_password_there_is_no_token_and_without_a_token_no_ping() {
     let registry = guarded(TokenAuth::account("robot", "p:w")).await;
     let ping = send(&format!("{}/v2/", registry.url()), None).await;
     assert_eq!(ping.status, 401);
-    for given in [
-        None,
-        Some(basic("robot", "wrong")),
-        Some("Basic ???".to_owned()),
-    ] {
+    for given in [None, Some(basic("robot", "wrong")), Some("Basic ???".to_owned())] {
         let answer = ask_token(&registry, Place::Registry, "team/app", given.as_deref()).await;
         assert_eq!(answer.status, 401, "{given:?}");
     }
@@ -55,9 +46,7 @@ async fn without_the_password_there_is_no_token_and_without_a_token_no_ping() {
 
 #[tokio::test]
 async fn an_anonymous_token_does_not_open_a_private_repository() {
-    let auth = TokenAuth::account("robot", "pw")
-        .and_anonymous()
-        .private("team/secret");
+    let auth = TokenAuth::account("robot", "pw").and_anonymous().private("team/secret");
     let registry = guarded(auth).await;
     let anonymous = token(&registry, Place::Registry, "team/secret", None).await;
     let refused = pull(&registry, "team/secret", Some(&bearer(&anonymous))).await;
@@ -129,17 +118,11 @@ async fn a_stranger_gives_tokens_and_blobs_to_everybody_and_writes_it_down() {
     let header = [("authorization", "Basic canary")];
     let token = client.get(&format!("{base}/token"), &header).await.unwrap();
     assert_eq!(token.status, 200);
-    let blob = client
-        .get(&format!("{base}/any/{digest}"), &[])
-        .await
-        .unwrap();
+    let blob = client.get(&format!("{base}/any/{digest}"), &[]).await.unwrap();
     assert_eq!(blob.text(), "blob");
     let foreign = |call: &Call| call.place == Place::Foreign;
     assert_eq!(registry.count(foreign), 2);
-    assert_eq!(
-        registry.count(|call| foreign(call) && call.has_authorization()),
-        1
-    );
+    assert_eq!(registry.count(|call| foreign(call) && call.has_authorization()), 1);
 }
 
 async fn guarded(auth: TokenAuth) -> Registry {
@@ -154,26 +137,13 @@ async fn pull(registry: &Registry, repository: &str, authorization: Option<&str>
     send(&url, authorization).await
 }
 
-async fn ask_token(
-    registry: &Registry,
-    place: Place,
-    repository: &str,
-    authorization: Option<&str>,
-) -> Answer {
-    let url = format!(
-        "{}/token?service={}&scope=repository:{repository}:pull",
-        registry.url_of(place),
-        registry.host_port()
-    );
+async fn ask_token(registry: &Registry, place: Place, repository: &str, authorization: Option<&str>) -> Answer {
+    let url =
+        format!("{}/token?service={}&scope=repository:{repository}:pull", registry.url_of(place), registry.host_port());
     send(&url, authorization).await
 }
 
-async fn token(
-    registry: &Registry,
-    place: Place,
-    repository: &str,
-    authorization: Option<&str>,
-) -> String {
+async fn token(registry: &Registry, place: Place, repository: &str, authorization: Option<&str>) -> String {
     let answer = ask_token(registry, place, repository, authorization).await;
     assert_eq!(answer.status, 200);
     let document: serde_json::Value = serde_json::from_slice(answer.received()).unwrap();
@@ -181,10 +151,7 @@ async fn token(
 }
 
 async fn send(url: &str, authorization: Option<&str>) -> Answer {
-    let headers: Vec<_> = authorization
-        .map(|value| ("authorization", value))
-        .into_iter()
-        .collect();
+    let headers: Vec<_> = authorization.map(|value| ("authorization", value)).into_iter().collect();
     Client::plain().get(url, &headers).await.unwrap()
 }
 

@@ -24,10 +24,7 @@ async fn after_a_stop_nobody_answers_and_after_a_resumption_all_is_as_before() {
 async fn a_given_port_is_used_and_free_again_after_a_shutdown() {
     let first = plain().await;
     let port = first.port();
-    let taken = Registry::builder()
-        .port(Place::Registry, port)
-        .start()
-        .await;
+    let taken = Registry::builder().port(Place::Registry, port).start().await;
     assert!(taken.is_err());
     first.shutdown().await;
     let second = Registry::builder().port(Place::Registry, port);
@@ -72,11 +69,7 @@ async fn connections_are_counted_and_calls_say_which_one_they_used() {
     assert_eq!(registry.connections(Place::Storage), 0);
     assert_eq!(get(&registry, "").await.status, 200);
     assert_eq!(registry.connections(Place::Registry), 2);
-    let used: Vec<u64> = registry
-        .calls()
-        .iter()
-        .map(|call| call.connection)
-        .collect();
+    let used: Vec<u64> = registry.calls().iter().map(|call| call.connection).collect();
     assert_eq!(used, [0, 0, 0, 1]);
 }
 
@@ -87,10 +80,9 @@ async fn https_speaks_http2_by_alpn_and_http1_where_asked() {
     let url = format!("{}/v2/team/app/manifests/one", registry.url());
     assert!(url.starts_with("https://127.0.0.1:"));
     let ca = registry.ca_pem();
-    for (client, version) in [
-        (Client::trusting(&ca).unwrap(), Version::HTTP_2),
-        (Client::trusting_http1(&ca).unwrap(), Version::HTTP_11),
-    ] {
+    for (client, version) in
+        [(Client::trusting(&ca).unwrap(), Version::HTTP_2), (Client::trusting_http1(&ca).unwrap(), Version::HTTP_11)]
+    {
         let answer = client.get(&url, &[]).await.unwrap();
         assert_eq!(answer.version, version);
         assert_eq!(answer.body.unwrap(), MANIFEST);
@@ -106,12 +98,7 @@ async fn https_speaks_http2_by_alpn_and_http1_where_asked() {
 
 #[tokio::test]
 async fn a_registry_without_http2_does_not_offer_it() {
-    let registry = Registry::builder()
-        .https()
-        .http1_only()
-        .start()
-        .await
-        .unwrap();
+    let registry = Registry::builder().https().http1_only().start().await.unwrap();
     let client = Client::trusting(&registry.ca_pem()).unwrap();
     let url = format!("{}/v2/", registry.url());
     let answer = client.get(&url, &[]).await.unwrap();
@@ -125,12 +112,7 @@ async fn a_wrong_host_an_expired_certificate_and_an_unknown_ca_are_not_trusted()
         (Certificate::Expired, "expired"),
         (Certificate::UnknownCa, "UnknownIssuer"),
     ] {
-        let registry = Registry::builder()
-            .https()
-            .certificate(Place::Registry, certificate)
-            .start()
-            .await
-            .unwrap();
+        let registry = Registry::builder().https().certificate(Place::Registry, certificate).start().await.unwrap();
         let client = Client::trusting(&registry.ca_pem()).unwrap();
         let refused = client.get(&format!("{}/v2/", registry.url()), &[]).await;
         let message = refused.unwrap_err().to_string();
@@ -146,11 +128,7 @@ async fn one_place_can_be_plain_and_registries_can_share_a_ca() {
     let ca = TestCa::new().unwrap();
     let builder = || Registry::builder().https().ca(&ca);
     let one = builder().plain(Place::Storage).start().await.unwrap();
-    let two = builder()
-        .host(Place::Registry, "localhost")
-        .start()
-        .await
-        .unwrap();
+    let two = builder().host(Place::Registry, "localhost").start().await.unwrap();
     assert!(one.url_of(Place::Storage).starts_with("http://"));
     assert!(two.url().starts_with("https://localhost:"));
     let client = Client::trusting(&ca.pem()).unwrap();
@@ -170,9 +148,7 @@ async fn over_http2_a_truncated_body_resets_its_stream_and_not_the_connection() 
     let digest = registry.put_blob("team/app", blob.clone());
     let url = format!("{}/v2/team/app/blobs/{digest}", registry.url());
     let client = Client::trusting(&registry.ca_pem()).unwrap();
-    registry
-        .fault(Call::is_blob, Fault::Truncate(200_000))
-        .times(1);
+    registry.fault(Call::is_blob, Fault::Truncate(200_000)).times(1);
     let broken = client.get(&url, &[]).await.unwrap().body.unwrap_err();
     assert!(broken.received.len() <= 200_000);
     assert!(blob.starts_with(&broken.received));
@@ -192,10 +168,7 @@ async fn over_http2_a_wrong_length_is_a_lie_about_a_stream_that_ends_well() {
         let open = client.open(Method::GET, &url, &[]).await.unwrap();
         let announced = announced.to_string();
         assert_eq!(open.header("content-length"), Some(announced.as_str()));
-        assert!(
-            open.whole().await.is_broken(),
-            "the client's HTTP/2 compares"
-        );
+        assert!(open.whole().await.is_broken(), "the client's HTTP/2 compares");
         fault.clear();
     }
 }
@@ -215,11 +188,7 @@ async fn many_clients_get_one_large_blob_from_shared_memory() {
             })
         })
         .collect();
-    let want = Drained {
-        length: length as u64,
-        digest,
-        complete: true,
-    };
+    let want = Drained { length: length as u64, digest, complete: true };
     for reader in reading {
         assert_eq!(reader.await.unwrap(), want);
     }

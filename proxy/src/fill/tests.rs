@@ -1,0 +1,147 @@
+//! Who may fill, and what followers are told; upstream is a listener that answers when the test says so.
+
+use config::{Scheme, UpstreamUrl};
+use storage::Store;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
+
+use super::*;
+
+const SOON: Duration = Duration::from_millis(50);
+
+struct Scene {
+    directory: tempfile::TempDir,
+    _store: Store,
+    blobs: Blobs,
+    fills: Fills,
+    upstream: Arc<Upstream>,
+    listener: TcpListener,
+}
+
+impl Scene {
+    /// One fill at a time.
+    async fn new(decision_timeout: Duration) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), 1).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let upstream = config::Upstream {
+            name: "cgr.dev".parse().unwrap(),
+            url: UpstreamUrl { scheme: Scheme::Http, host: "127.0.0.1".to_owned(), port },
+            prefix: String::new(),
+            credentials: None,
+            ca_file: None,
+            realms: Vec::new(),
+            redirects: Vec::new(),
+        };
+        let limits = Limits { fills_max: 1, decision_timeout, ..Limits::default() };
+        let upstream = Arc::new(Upstream::new(&upstream, &limits).unwrap());
+        let blobs = store.blobs().clone();
+        let fills = Fills::new(blobs.clone(), Arc::new(limits));
+        Self { directory, _store: store, blobs, fills, upstream, listener }
+    }
+
+    async fn ask(&self, blob: &str) -> Result<Content, ApiError> {
+        self.fills.content(key(blob), &self.upstream, &"chainguard/nginx".parse().unwrap()).await
+    }
+
+    /// How many files the store has open for content that is not there yet.
+    #[expect(clippy::disallowed_methods, reason = "the test looks at the store from outside")]
+    fn begun(&self) -> usize {
+        std::fs::read_dir(self.directory.path().join("store").join("ingest")).unwrap().count()
+    }
+
+    /// Upstream answers the next request in full.
+    async fn answer(&self, text: &str) {
+        let (mut socket, _) = self.listener.accept().await.unwrap();
+        socket.write_all(text.as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+    }
+}
+
+const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+fn key(blob: &str) -> FillKey {
+    FillKey { upstream: "cgr.dev".parse().unwrap(), digest: Digest::sha256(blob.as_bytes()), size: blob.len() as u64 }
+}
+
+fn filling(content: Result<Content, ApiError>) -> Arc<Fill> {
+    match content {
+        Ok(Content::Filling(fill)) => fill,
+        Ok(Content::Stored(_)) => panic!("it is stored"),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn a_fill_without_a_slot_opens_nothing_and_is_not_waited_for_long() {
+    let scene = Scene::new(SOON).await;
+    let first = filling(scene.ask("first").await);
+    assert_eq!(scene.begun(), 1);
+    let Err(error) = scene.ask("second").await else { panic!("one too many") };
+    assert!(matches!(error, ApiError::Undecided { .. }) && error.to_string().contains("limits.fills_max"), "{error}");
+    assert_eq!(scene.begun(), 1);
+    let follower = filling(scene.ask("first").await);
+    assert!(Arc::ptr_eq(&first, &follower), "to follow takes no slot");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_slot_follows_whoever_got_one_for_the_same_blob() {
+    let scene = Scene::new(Duration::from_secs(60)).await;
+    let first = filling(scene.ask("first").await);
+    // Neither of the two ends here: the second of them has no slot to wait for but the one that the other holds.
+    let both = async { tokio::join!(scene.ask("second"), scene.ask("second")) };
+    let ((one, other), ()) = tokio::join!(both, scene.answer(NOT_FOUND));
+    assert!(Arc::ptr_eq(&filling(one), &filling(other)));
+    assert!(matches!(first.started().await, Err(ApiError::Unknown { .. })));
+}
+
+#[tokio::test]
+async fn a_fill_that_ended_leaves_its_slot_and_is_not_followed_any_more() {
+    let scene = Scene::new(Duration::from_secs(60)).await;
+    let failed = filling(scene.ask("blob").await);
+    scene.answer(NOT_FOUND).await;
+    assert!(matches!(failed.committed().await, Err(ApiError::Unknown { .. })));
+    // The slot is free only once the failed fill is forgotten.
+    let other = filling(scene.ask("other").await);
+    assert_eq!(scene.begun(), 1);
+    scene.answer("HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nother").await;
+    other.committed().await.unwrap();
+    let again = filling(scene.ask("blob").await);
+    assert!(!Arc::ptr_eq(&failed, &again));
+    assert!(matches!(scene.ask("other").await, Ok(Content::Stored(_))));
+}
+
+#[tokio::test]
+async fn content_with_another_digest_is_told_as_such_to_who_waits_for_all_of_it() {
+    let scene = Scene::new(SOON).await;
+    let fill = filling(scene.ask("blob").await);
+    let answer = scene.answer("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nBLOB");
+    let (outcome, ()) = tokio::join!(fill.committed(), answer);
+    assert!(matches!(outcome, Err(ApiError::Wrong { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_reason_is_waited_for_where_the_file_fails_first() {
+    let scene = Scene::new(SOON).await;
+    let ingest = scene.blobs.ingest(Digest::sha256(b"blob"), 4).await.unwrap();
+    let fill = Fill { growing: ingest.growing(), paths: Mutex::default(), outcome: watch::Sender::new(None) };
+    drop(ingest);
+    let late = async {
+        tokio::task::yield_now().await;
+        fill.ended(&Err(ApiError::undecided("the reason")));
+        fill.ended(&Err(ApiError::undecided("another")));
+    };
+    let (started, committed, ()) = tokio::join!(fill.started(), fill.committed(), late);
+    for outcome in [started, committed] {
+        assert!(outcome.unwrap_err().to_string().starts_with("the reason"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_failed_without_a_reason_is_a_fault_and_not_waited_for_for_ever() {
+    let scene = Scene::new(SOON).await;
+    let ingest = scene.blobs.ingest(Digest::sha256(b"blob"), 4).await.unwrap();
+    let fill = Fill { growing: ingest.growing(), paths: Mutex::default(), outcome: watch::Sender::new(None) };
+    drop(ingest);
+    assert!(matches!(fill.started().await, Err(ApiError::Fault { .. })));
+}

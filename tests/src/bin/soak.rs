@@ -1,0 +1,113 @@
+//! Long campaigns against the real binary, by hand or by night: `cargo run --release -p tests --bin soak -- kills --rounds 1000`.
+//!
+//! Each ends by itself, speaks to loopback only, and closes with `N passed, N failed`; the exit code is 0 only if none failed.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool speaks to the person who runs it")]
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use support::soak::{Bounds, Tally, corrupt, fuzz, kills, load, memory};
+
+/// Long campaigns against the real pratique.
+#[derive(Parser)]
+#[command(name = "soak", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    campaign: Campaign,
+}
+
+#[derive(Subcommand)]
+enum Campaign {
+    /// kill -9 at points of a pull, restart, and look whether anything is lost or half there. Without bounds: 20 points.
+    Kills(Limits),
+    /// Many clients, reloads, and an upstream that misbehaves now and then. Without bounds: 30 s.
+    Load(Limits),
+    /// Peak memory with many clients of one cold blob, compared with one client. Without bounds: once.
+    Memory {
+        #[command(flatten)]
+        limits: Limits,
+        /// The blob's size in MiB.
+        #[arg(long, default_value_t = 256)]
+        mib: usize,
+        /// How many clients.
+        #[arg(long, default_value_t = 32)]
+        clients: usize,
+    },
+    /// A corrupted blob: completes nowhere, whole or in part, and is not stored. Without bounds: three places.
+    Corrupt {
+        #[command(flatten)]
+        limits: Limits,
+        /// The blob's size in MiB.
+        #[arg(long, default_value_t = 256)]
+        mib: usize,
+    },
+    /// Parsers and judges over bent inputs. Without bounds: 60 s for all targets together.
+    Fuzz {
+        #[command(flatten)]
+        limits: Limits,
+        /// Only this one.
+        #[arg(long)]
+        target: Option<String>,
+    },
+}
+
+/// When it ends: at whichever comes first.
+#[derive(Args)]
+struct Limits {
+    /// No round begins after so many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// So many rounds; for `fuzz`, inputs for each target.
+    #[arg(long)]
+    rounds: Option<u64>,
+    /// Where chance begins.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Limits {
+    fn or(&self, default: Bounds) -> Bounds {
+        if self.seconds.is_none() && self.rounds.is_none() {
+            return Bounds { seed: self.seed, ..default };
+        }
+        Bounds { rounds: self.rounds, time: self.seconds.map(Duration::from_secs), seed: self.seed }
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let tally = run(Cli::parse().campaign).await;
+    for failure in tally.failures() {
+        eprintln!("FAILED {failure}");
+    }
+    println!("{tally}");
+    if tally.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn run(campaign: Campaign) -> Tally {
+    let mib = |mib: usize| mib << 20;
+    match campaign {
+        Campaign::Kills(limits) => kills::run(limits.or(Bounds::rounds(20)), say).await,
+        Campaign::Load(limits) => load::run(limits.or(Bounds::time(Duration::from_secs(30))), say).await,
+        Campaign::Memory { limits, mib: size, clients } => {
+            let size = memory::Size { blob_bytes: mib(size), clients };
+            memory::run(limits.or(Bounds::rounds(1)), size, say).await
+        }
+        Campaign::Corrupt { limits, mib: size } => corrupt::run(limits.or(Bounds::rounds(3)), mib(size), say).await,
+        Campaign::Fuzz { limits, target } => {
+            let bounds = limits.or(Bounds::time(Duration::from_secs(60)));
+            // Targets are plain functions, with a runtime of their own where they need one.
+            let attack = tokio::task::spawn_blocking(move || fuzz::run(bounds, target.as_deref(), say));
+            attack.await.unwrap_or_else(|error| {
+                let mut tally = Tally::default();
+                tally.count(Err(error.to_string()));
+                tally
+            })
+        }
+    }
+}
+
+fn say(line: &str) {
+    println!("{line}");
+}

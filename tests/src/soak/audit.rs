@@ -1,0 +1,89 @@
+//! A look into a store from outside: the names of its files, and whether they are true.
+
+use std::{
+    fs, io,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use oci::{Algorithm, Digest, Hasher};
+
+use super::failed;
+
+const PIECE: usize = 256 * 1024;
+
+/// Every blob is what its name says, and nothing is left of what was being written. Returns the digests of what is there.
+///
+/// # Errors
+/// At the first file that is not so.
+pub fn audit(store: &Path, leftovers: Leftovers) -> Result<Vec<Digest>, String> {
+    if leftovers == Leftovers::Refused {
+        let left = names(&store.join("ingest"))?;
+        if !left.is_empty() {
+            return Err(format!("left in ingest/: {left:?}"));
+        }
+    }
+    let set_aside = names(&store.join("quarantine"))?;
+    if !set_aside.is_empty() {
+        return Err(format!("something was stored and found wrong later: quarantine/ holds {set_aside:?}"));
+    }
+    let mut found = Vec::new();
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let directory = store.join("blobs").join(algorithm.as_str());
+        for path in names(&directory)? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let digest = hash(&path, algorithm).map_err(|error| failed(&name, error))?;
+            if digest.hex() != name {
+                return Err(format!("blobs/{algorithm}/{name} holds {digest}"));
+            }
+            found.push(digest);
+        }
+    }
+    Ok(found)
+}
+
+/// Whether files may lie in `ingest/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leftovers {
+    /// After a kill, before the next start: nobody looks at them.
+    Ignored,
+    /// While nothing is being written.
+    Refused,
+}
+
+/// How many bytes of `digest` are being written, where it is being written at all.
+pub(super) fn ingested(store: &Path, digest: &Digest) -> Option<u64> {
+    let beginning = format!("{}-{}.", digest.algorithm(), digest.hex());
+    let files = names(&store.join("ingest")).ok()?;
+    let file = files
+        .iter()
+        .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&beginning)))?;
+    fs::metadata(file).ok().map(|metadata| metadata.len())
+}
+
+/// Whether it is stored.
+pub(super) fn is_stored(store: &Path, digest: &Digest) -> bool {
+    store.join("blobs").join(digest.algorithm().as_str()).join(digest.hex()).exists()
+}
+
+fn names(directory: &Path) -> Result<Vec<PathBuf>, String> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // Killed before it was made.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(&directory.display().to_string(), error)),
+    };
+    let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(|error| error.to_string()));
+    paths.collect()
+}
+
+fn hash(path: &Path, algorithm: Algorithm) -> io::Result<Digest> {
+    let (mut file, mut hasher) = (fs::File::open(path)?, Hasher::new(algorithm));
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish()),
+            read => hasher.update(piece.get(..read).unwrap_or_default()),
+        }
+    }
+}

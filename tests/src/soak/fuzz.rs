@@ -1,0 +1,137 @@
+//! Parsers and judges over bytes that nobody would write.
+//!
+//! A target is a plain `fn(&[u8])`: it reads its input as something that comes from outside and panics where what must hold does not.
+//! It starts from seeds that are right, and sees them bent by `mutate`: as bytes, as lines, as JSON, and within the base64 of JSON.
+
+mod mutate;
+mod policies;
+mod requests;
+mod signatures;
+mod texts;
+
+use std::{
+    panic,
+    time::{Duration, Instant},
+};
+
+use super::{Bounds, Random, Say, Tally};
+
+/// What is attacked, and where it begins.
+pub struct Target {
+    /// Its name, for reports and to choose it by.
+    pub name: &'static str,
+    /// Panics where something is wrong.
+    pub run: fn(&[u8]),
+    /// Right inputs.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 8] = [
+    Target { name: "manifest", run: texts::manifest, seeds: texts::manifests },
+    Target { name: "names", run: texts::names, seeds: texts::some_names },
+    Target { name: "json", run: texts::json, seeds: texts::manifests },
+    Target { name: "route", run: requests::route, seeds: requests::request_lines },
+    Target { name: "request", run: requests::request, seeds: requests::ranges },
+    Target { name: "policy", run: policies::load, seeds: policies::files },
+    Target { name: "legacy", run: signatures::legacy, seeds: signatures::legacy_seeds },
+    Target { name: "bundle", run: signatures::bundle, seeds: signatures::bundle_seeds },
+];
+
+/// No input is worth more than this: what takes longer keeps a whole request waiting.
+const SLOWEST: Duration = Duration::from_secs(2);
+/// Inputs kept of those that came out of mutations, to be mutated further.
+const KEPT_MAX: usize = 256;
+
+/// Each target in turn, all for as long as the bounds say together; `only` chooses one. Rounds count inputs per target.
+pub fn run(bounds: Bounds, only: Option<&str>, say: Say) -> Tally {
+    let mut tally = Tally::default();
+    let targets: Vec<_> = TARGETS.iter().filter(|target| only.is_none_or(|name| name == target.name)).collect();
+    tally.check(!targets.is_empty(), || format!("there is no target {}", only.unwrap_or_default()));
+    let share = bounds.time.map(|time| time / u32::try_from(targets.len().max(1)).unwrap_or(1));
+    // A panic is a finding, told with its input; its own words would fill the screen.
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    for target in targets {
+        tally.add(attack(target, Bounds { time: share, ..bounds }, say));
+    }
+    panic::set_hook(hook);
+    tally
+}
+
+fn attack(target: &Target, bounds: Bounds, say: Say) -> Tally {
+    let (mut tally, mut random) = (Tally::default(), Random::new(bounds.seed));
+    let mut inputs = (target.seeds)();
+    let seeds = inputs.len();
+    for seed in &inputs {
+        tally.count(try_one(target, seed).map(drop));
+    }
+    let (mut count, mut slowest) = (0_u64, Duration::ZERO);
+    for _ in bounds.each() {
+        let Some(input) = random.pick(&inputs) else { break };
+        let mutated = mutate::mutate(input, &inputs, &mut random);
+        match try_one(target, &mutated) {
+            Ok(took) => slowest = slowest.max(took),
+            Err(why) => tally.count(Err(why)),
+        }
+        count += 1;
+        // Some of what came out is bent further; the right ones stay.
+        if random.once_in(16) {
+            if inputs.len() < seeds + KEPT_MAX {
+                inputs.push(mutated);
+            } else if let Some(place) = inputs.get_mut(seeds + random.index(KEPT_MAX)) {
+                *place = mutated;
+            }
+        }
+    }
+    tally.check(slowest <= SLOWEST, || format!("{}: an input took {slowest:?}", target.name));
+    say(&format!(
+        "{:>9}  {count} inputs from {seeds} seeds, slowest {slowest:?}, {} failed",
+        target.name,
+        tally.failures().len()
+    ));
+    tally
+}
+
+fn try_one(target: &Target, input: &[u8]) -> Result<Duration, String> {
+    let started = Instant::now();
+    let outcome = panic::catch_unwind(|| (target.run)(input));
+    outcome.map(|()| started.elapsed()).map_err(|panic| {
+        let words = panic.downcast_ref::<String>().cloned();
+        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|&words| words.to_owned()));
+        format!("{}: {} by {}", target.name, words.unwrap_or_default(), input.escape_ascii())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Panics on purpose where it meets a letter that no seed has.
+    fn flawed(input: &[u8]) {
+        assert!(!input.contains(&b'z'), "met a z");
+    }
+
+    #[test]
+    fn every_target_stands_its_seeds_and_some_mutations_of_them() {
+        let tally = run(Bounds::rounds(150), None, |line| println!("{line}"));
+        assert!(tally.is_good(), "{:#?}", tally.failures());
+    }
+
+    #[test]
+    fn a_target_that_panics_is_found_and_its_input_told() {
+        let target = Target { name: "flawed", run: flawed, seeds: || vec![b"aaaa".to_vec()] };
+        let tally = attack(&target, Bounds::rounds(20_000), |_| {});
+        assert!(tally.failures().iter().any(|told| told.starts_with("flawed: met a z by ") && told.contains('z')));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_inputs() {
+        let inputs = |seed| {
+            let (mut random, seeds) = (Random::new(seed), texts::manifests());
+            (0..50).map(|_| mutate::mutate(&seeds[0], &seeds, &mut random)).collect::<Vec<_>>()
+        };
+        assert_eq!(inputs(1), inputs(1));
+        assert_ne!(inputs(1), inputs(2));
+    }
+}

@@ -1,0 +1,166 @@
+//! Request lines and ranges.
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Empty};
+use oci::RepositoryPath;
+use proxy::{
+    app::App,
+    clock::Clock,
+    handle,
+    route::{Call, Named, Routes},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    image::{self, Image},
+    upstream::noise,
+    world::{Setup, World},
+};
+
+const REPOSITORY: &str = "chainguard/nginx";
+
+/// Three upstreams: at the root, under a prefix, under a prefix of that.
+static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
+    let upstream = |name: &str, prefix: &str| {
+        format!("[[upstreams]]\nname = \"{name}\"\nurl = \"http://127.0.0.1:1\"\nprefix = \"{prefix}\"\n")
+    };
+    let sections = upstream("docker.io", "hub") + &upstream("ghcr.io", "hub/deeper");
+    let runtime = runtime();
+    let world = runtime.block_on(World::new());
+    Routes::new(&world.load(&Setup::default().sections(&sections)).settings.upstreams)
+});
+
+/// A pratique without sockets in front: what is asked goes straight to its handlers.
+static BEHIND: LazyLock<Behind> = LazyLock::new(|| {
+    let runtime = runtime();
+    let (world, image, app) = runtime.block_on(async {
+        let world = World::new().await;
+        let image = image::single("linux/amd64", [noise(3000, 1)]);
+        world.push_signed(REPOSITORY, "latest", &image);
+        let settings = world.load(&Setup::default()).settings;
+        let app = App::new(settings, Clock::system()).expect("a pratique in a temporary directory").value;
+        (world, image, app)
+    });
+    let behind = Behind { runtime, app, _world: world, image };
+    for seed in ranges() {
+        request_to(&behind, &seed);
+    }
+    behind
+});
+
+struct Behind {
+    runtime: Runtime,
+    app: Arc<App>,
+    _world: World,
+    image: Image,
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// What is understood names a repository that could have been named so.
+pub(super) fn route(input: &[u8]) {
+    let Ok(uri) = Uri::try_from(input) else { return };
+    for method in [Method::GET, Method::HEAD, Method::PUT] {
+        let call = Call::parse(&method, &uri, &ROUTES);
+        assert!(method != Method::PUT || call.is_err(), "a way to write");
+        match call {
+            Ok(
+                Call::Manifest { named, .. }
+                | Call::Blob { named, .. }
+                | Call::Tags { named, .. }
+                | Call::Referrers { named, .. },
+            ) => {
+                check(&named, &uri);
+            }
+            Ok(Call::Base) => assert!(uri.path().trim_end_matches('/') == "/v2", "not the base: {uri}"),
+            Err(error) => assert!(error.status().is_client_error(), "a {} for a mere request line", error.status()),
+        }
+    }
+}
+
+fn check(named: &Named, uri: &Uri) {
+    assert!(named.typed.parse::<RepositoryPath>().is_ok(), "not a name: {}", named.typed);
+    assert!(uri.path().contains(&named.typed), "nobody typed {}", named.typed);
+    let path = named.repository.path().as_str();
+    let from_prefix =
+        named.typed.ends_with(path) || path.strip_prefix("library/").is_some_and(|path| named.typed.ends_with(path));
+    assert!(from_prefix, "{path} is not from {}", named.typed);
+}
+
+pub(super) fn request_lines() -> Vec<Vec<u8>> {
+    let digest = oci::Digest::sha256(b"");
+    [
+        "/v2/".to_owned(),
+        "/v2/chainguard/nginx/manifests/latest?ns=cgr.dev".to_owned(),
+        format!("/v2/hub/deeper/a/b/blobs/{digest}"),
+        "/v2/hub/alpine/tags/list?n=5&last=a%2Fb".to_owned(),
+        format!("/v2/chainguard/manifests/blobs/referrers/{digest}?artifactType=application%2Fspdx%2Bjson"),
+        "http://127.0.0.1:5000/v2/a/manifests/1".to_owned(),
+    ]
+    .map(String::into_bytes)
+    .to_vec()
+}
+
+/// First line: path and query. Second: `Range`. Third: `If-Range`.
+pub(super) fn request(input: &[u8]) {
+    request_to(&BEHIND, input);
+}
+
+/// An answer is none of a fault of ours; what it says of its length is true, and its bytes are those of the content.
+fn request_to(behind: &Behind, input: &[u8]) {
+    let mut lines = input.split(|byte| *byte == b'\n');
+    let Ok(uri) = Uri::try_from(lines.next().unwrap_or_default()) else { return };
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = uri;
+    for (name, line) in [header::RANGE, header::IF_RANGE].into_iter().zip(lines) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            request.headers_mut().append(name, value);
+        }
+    }
+    let (status, headers, body) = behind.runtime.block_on(async {
+        let (head, body) = handle::serve(Arc::clone(&behind.app), request).await.into_parts();
+        let body = body.collect().await.expect("a body from the store does not break").to_bytes();
+        (head.status, head.headers, body)
+    });
+    let told = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "a fault of ours: {}", String::from_utf8_lossy(&body));
+    if let Some(length) = told(header::CONTENT_LENGTH) {
+        assert_eq!(length, body.len().to_string(), "Content-Length");
+    }
+    let contents = behind.image.blobs.iter().map(|(_, bytes)| bytes).chain([&behind.image.manifest]);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let told = told(header::CONTENT_RANGE).expect("206 says which part");
+        let is_that_part = |whole: &Bytes| part(&told, whole).is_some_and(|part| part == body);
+        assert!(contents.clone().any(is_that_part), "{told} of nothing that is there");
+    } else if status == StatusCode::OK && told("docker-content-digest".parse().expect("a header's name")).is_some() {
+        let evidence = oci::Digest::sha256(&body).to_string();
+        let true_to_name = told("docker-content-digest".parse().expect("a header's name")) == Some(evidence);
+        assert!(true_to_name, "bytes of another digest");
+    }
+}
+
+/// The bytes of `whole` that a `Content-Range` speaks of, where it can speak of it.
+fn part(told: &str, whole: &Bytes) -> Option<Bytes> {
+    let (range, size) = told.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+    (size.parse() == Ok(whole.len()) && first <= last && last < whole.len()).then(|| whole.slice(first..=last))
+}
+
+/// What there is to ask for, in parts.
+pub(super) fn ranges() -> Vec<Vec<u8>> {
+    let layer = oci::Digest::sha256(&noise(3000, 1));
+    let blob = format!("/v2/{REPOSITORY}/blobs/{layer}");
+    let manifest = format!("/v2/{REPOSITORY}/manifests/latest");
+    let tail = ["", "\nbytes=0-999", "\nbytes=-1", "\nbytes=2999-", "\nbytes=0-1,5-9", "\nbytes=3000-"];
+    let mut seeds: Vec<_> =
+        std::iter::once(manifest.clone()).chain(tail.map(|range| format!("{blob}{range}"))).collect();
+    seeds.push(format!("{blob}\nbytes=1-2\n\"{layer}\""));
+    seeds.push(format!("{manifest}\nbytes=1-2"));
+    seeds.into_iter().map(String::into_bytes).collect()
+}

@@ -1,0 +1,408 @@
+//! Many clients, many images, policies that come and go, an upstream that fails now and then.
+//!
+//! ```text
+//!  round:  push fresh images ─ clients pull them, all at once ─ prune
+//!              signed by Chainguard    passes under both policies
+//!              signed by a fork        passes under the wide policy only
+//!              not signed              never passes
+//!          beside them, SIGHUP goes back and forth between the policies, and in every other round upstream misbehaves
+//! ```
+//!
+//! Whatever happens, no wrong byte completes and nothing unsigned is served. In rounds without faults, what passes is served at the
+//! first try; where no reload came between, the answer is the one that the policy in force gives.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::{sync::watch, time::timeout};
+
+use super::{
+    Bounds, Got, Page, Random, Say, Stage, Tally, Truth, ask,
+    audit::{Leftovers, audit},
+    failed,
+    stage::ended_well,
+};
+use crate::{
+    client::Client,
+    image::{self, Image, bundle_referrer},
+    process::Process,
+    sigstore::{Options, Signer},
+    upstream::{Fault, noise},
+    world::Setup,
+};
+
+const CLIENTS: usize = 16;
+const IMAGES_OF_EACH_KIND: usize = 4;
+const RELOADS: usize = 3;
+/// Then a fresh process on an empty store: nothing is evicted yet, and a campaign of hours must not fill the disk.
+const ROUNDS_OF_ONE_STORE: u64 = 100;
+/// A round takes seconds; one that takes this long hangs.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Who signed an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Chainguard,
+    Fork,
+    Nobody,
+}
+
+/// Which policy is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Regime {
+    /// Chainguard's identity.
+    Narrow,
+    /// Chainguard's and the fork's.
+    Wide,
+}
+
+/// What a client may know about the policy: the regime, and how often it changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct InForce {
+    changes: u64,
+    /// None while a reload is under way.
+    regime: Option<Regime>,
+}
+
+#[derive(Clone)]
+struct Part {
+    kind: Kind,
+    truth: Truth,
+    image: Image,
+}
+
+/// Rounds of pulls until a bound is reached.
+pub async fn run(bounds: Bounds, say: Say) -> Tally {
+    let mut tally = Tally::default();
+    let mut campaign = match Campaign::start(bounds.seed).await {
+        Ok(campaign) => campaign,
+        Err(why) => {
+            tally.count(Err(why));
+            return tally;
+        }
+    };
+    for round in bounds.each() {
+        let found = timeout(PATIENCE, campaign.round(round)).await;
+        let found = found.unwrap_or_else(|_| Err("the round did not end".to_owned()));
+        match found {
+            Ok(found) => {
+                let shape = if is_faulty(round) { "upstream misbehaves" } else { "upstream is well" };
+                say(&format!("{round:>5}  {shape}: {found}"));
+                tally.add(found);
+            }
+            Err(why) => {
+                // Without a process or a store there is nothing to go on with.
+                tally.count(Err(failed(&format!("round {round}"), why)));
+                return tally;
+            }
+        }
+    }
+    tally.count(campaign.end().await);
+    tally
+}
+
+fn is_faulty(round: u64) -> bool {
+    round % 2 == 1
+}
+
+struct Campaign {
+    stage: Stage,
+    process: Option<Process>,
+    regime: Regime,
+    random: Random,
+    generation: u64,
+    in_force: watch::Sender<InForce>,
+}
+
+impl Campaign {
+    async fn start(seed: u64) -> Result<Self, String> {
+        let stage = Stage::new(&setup(Regime::Narrow)).await;
+        let process = stage.serve(&stage.store("load-0")).await?;
+        let now = InForce { changes: 0, regime: Some(Regime::Narrow) };
+        Ok(Self {
+            stage,
+            process: Some(process),
+            regime: Regime::Narrow,
+            random: Random::new(seed),
+            generation: 0,
+            in_force: watch::Sender::new(now),
+        })
+    }
+
+    async fn round(&mut self, round: u64) -> Result<Tally, String> {
+        if round > 0 && round.is_multiple_of(ROUNDS_OF_ONE_STORE) {
+            self.renew().await?;
+        }
+        let parts = self.push(round);
+        let process = self.process.as_ref().ok_or("no process")?;
+        let base = format!("http://{}", process.address);
+        let done = Arc::new(AtomicBool::new(false));
+        let seeds: Vec<_> = (0..CLIENTS).map(|_| self.random.any()).collect();
+        let pulls = seeds.into_iter().map(|seed| {
+            let (base, parts, seen) = (base.clone(), parts.clone(), self.in_force.subscribe());
+            tokio::spawn(pull_all(base, parts, seen, Random::new(seed), is_faulty(round)))
+        });
+        let pulls: Vec<_> = pulls.collect();
+        let clients = async {
+            let outcomes = join_all(pulls).await;
+            done.store(true, Ordering::SeqCst);
+            self.stage.world.registry.clear_faults();
+            outcomes
+        };
+        let reloads = reload_back_and_forth(&self.stage, process, &self.in_force, self.regime);
+        mishaps(&self.stage, is_faulty(round), Random::new(round));
+        let (outcomes, reloaded) = tokio::join!(clients, reloads);
+        self.regime = reloaded?;
+        let mut tally = Tally::default();
+        for outcome in outcomes {
+            tally.add(outcome.map_err(|error| failed("a client", error))?);
+        }
+        if is_faulty(round) {
+            recovered(&base, &parts, &mut tally).await;
+        }
+        self.prune(&parts);
+        Ok(tally)
+    }
+
+    /// Images that nobody has pulled before.
+    fn push(&mut self, round: u64) -> Vec<Part> {
+        let mut parts = Vec::new();
+        for number in 0..IMAGES_OF_EACH_KIND {
+            for kind in [Kind::Chainguard, Kind::Fork, Kind::Nobody] {
+                parts.push(self.push_one(kind, number, round));
+            }
+        }
+        parts
+    }
+
+    fn push_one(&mut self, kind: Kind, number: usize, round: u64) -> Part {
+        let world = &self.stage.world;
+        let random = &mut self.random;
+        // Mostly small, sometimes one that takes several turns.
+        let most = if random.once_in(8) { 3_000_000 } else { 200_000 };
+        let mut layers =
+            |count: usize| (0..count).map(|_| noise(1 + random.index(most), random.any())).collect::<Vec<_>>();
+        let image = if number == 0 {
+            image::index([image::single("linux/amd64", layers(2)), image::single("linux/arm64", layers(1))])
+        } else {
+            image::single("linux/amd64", layers(2))
+        };
+        let repository = format!("chainguard/{kind:?}-{number}").to_lowercase();
+        let tag = format!("r{round}");
+        image.push(&world.registry, &repository, Some(&tag));
+        let signer = match kind {
+            Kind::Chainguard => Some(Signer::chainguard()),
+            Kind::Fork => Some(Signer::fork()),
+            Kind::Nobody => None,
+        };
+        match signer {
+            // Both layouts, in turn.
+            Some(signer) if number.is_multiple_of(2) => world.sign(&repository, &image, &signer, &Options::default()),
+            Some(signer) => {
+                let bundle = world.sigstore.sign_bundle(&signer, &image.digest, &Options::default());
+                bundle_referrer(&image.descriptor(), &bundle).push(&world.registry, &repository, None);
+            }
+            None => {}
+        }
+        Part { kind, truth: Truth::of(&repository, &tag, &image), image }
+    }
+
+    /// Upstream forgets the images of a round; pratique still has them.
+    fn prune(&self, parts: &[Part]) {
+        let registry = &self.stage.world.registry;
+        for part in parts {
+            let repository = &part.truth.repository;
+            for page in part.truth.blobs() {
+                registry.delete_blob(repository, &page.digest);
+            }
+            for digest in part.image.digests() {
+                registry.delete_manifest(repository, &digest);
+            }
+        }
+        registry.clear_calls();
+    }
+
+    /// Stops in order, looks through the store, and goes on with an empty one.
+    async fn renew(&mut self) -> Result<(), String> {
+        self.end().await?;
+        self.generation += 1;
+        let store = self.stage.store(&format!("load-{}", self.generation));
+        self.process = Some(self.stage.serve(&store).await?);
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<(), String> {
+        let Some(process) = self.process.take() else { return Ok(()) };
+        ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
+        let store = self.stage.store(&format!("load-{}", self.generation));
+        audit(&store, Leftovers::Refused)?;
+        self.stage.discard(&store)
+    }
+}
+
+fn setup(regime: Regime) -> Setup {
+    let identity =
+        |signer: &Signer| format!("      - issuer: {}\n        subject: {}\n", signer.issuer, signer.subject);
+    let signers = match regime {
+        Regime::Narrow => vec![Signer::chainguard()],
+        Regime::Wide => vec![Signer::chainguard(), Signer::fork()],
+    };
+    let identities: String = signers.iter().map(identity).collect();
+    let policy = format!(
+        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: {}\nspec:\n  images:\n  - glob: \
+         cgr.dev/chainguard/**\n  authorities:\n  - name: release\n    keyless:\n      identities:\n{identities}",
+        match regime {
+            Regime::Narrow => "narrow",
+            Regime::Wide => "wide",
+        }
+    );
+    // A stall is noticed before the round's patience ends; a signature that upstream denied for once is looked for again.
+    Setup::with_policy(&policy).sections(
+        "[limits]\nupstream_stall_timeout = \"2s\"\nupstream_response_timeout = \"2s\"\n\
+         [verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
+    )
+}
+
+/// SIGHUP, and SIGHUP again, while the clients pull. Returns what is in force in the end.
+async fn reload_back_and_forth(
+    stage: &Stage,
+    process: &Process,
+    in_force: &watch::Sender<InForce>,
+    mut regime: Regime,
+) -> Result<Regime, String> {
+    for _ in 0..RELOADS {
+        let next = if regime == Regime::Narrow { Regime::Wide } else { Regime::Narrow };
+        stage.world.write(&setup(next));
+        in_force.send_modify(|now| *now = InForce { changes: now.changes + 1, regime: None });
+        process.reload().await.map_err(|why| failed("reload", why))?;
+        in_force.send_modify(|now| *now = InForce { changes: now.changes + 1, regime: Some(next) });
+        regime = next;
+        // So that some answers begin and end under it.
+        let calls = stage.world.registry.calls().len();
+        let more = stage.world.registry.called(calls + 10, |_| true);
+        let _ = timeout(Duration::from_millis(300), more).await;
+    }
+    Ok(regime)
+}
+
+/// What goes wrong upstream in a round, now and then.
+fn mishaps(stage: &Stage, faulty: bool, mut random: Random) {
+    let registry = &stage.world.registry;
+    if !faulty {
+        return;
+    }
+    let possible = [
+        Fault::status(503),
+        Fault::status(500),
+        Fault::status(404),
+        Fault::status(401),
+        Fault::too_many_requests(1),
+        Fault::Disconnect,
+        Fault::Corrupt(random.below(200_000)),
+        Fault::Truncate(random.below(200_000)),
+        Fault::Stall(random.below(200_000)),
+        Fault::Hang,
+        Fault::IgnoreRange,
+        Fault::Length(random.below(1000)),
+        Fault::digest_header("sha256:0000000000000000000000000000000000000000000000000000000000000000"),
+        Fault::content_type("text/plain"),
+        Fault::without_header("content-length"),
+        Fault::Gzip,
+        Fault::Redirect(registry.url()),
+    ];
+    for _ in 0..6 {
+        let Some(fault) = random.pick(&possible) else { return };
+        let spared = random.index(20);
+        registry.fault(|call| !call.path.ends_with("/v2/"), fault.clone()).after(spared).times(1 + random.index(10));
+    }
+    if random.once_in(2) {
+        registry.drop_connections();
+    }
+}
+
+/// One client: every image of the round, in an order of its own.
+async fn pull_all(
+    base: String,
+    mut parts: Vec<Part>,
+    seen: watch::Receiver<InForce>,
+    mut random: Random,
+    faulty: bool,
+) -> Tally {
+    let (client, mut tally) = (Client::plain(), Tally::default());
+    random.shuffle(&mut parts);
+    for part in &parts {
+        let mut known = true;
+        for page in &part.truth.pages {
+            let before = *seen.borrow();
+            let length = page.bytes.len() as u64;
+            let range = (page.is_blob && random.once_in(4)).then(|| 0..1 + random.below(length));
+            let got = ask(&client, &base, page, range).await;
+            let after = *seen.borrow();
+            known = known && (page.is_blob || got == Ok(Got::Whole));
+            let moment = Moment { regime: before.regime.filter(|_| before == after), faulty, known };
+            tally.count(got.and_then(|got| judge(part.kind, moment, got, page)));
+        }
+    }
+    tally
+}
+
+/// What held from the request to the end of its answer.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    /// None where a reload came between.
+    regime: Option<Regime>,
+    /// Whether upstream misbehaves in this round.
+    faulty: bool,
+    /// Whether this client has got the manifests that lead here: without them nobody asks for a blob.
+    known: bool,
+}
+
+/// Whether an answer is one that may be given.
+fn judge(kind: Kind, moment: Moment, got: Got, page: &Page) -> Result<(), String> {
+    let passes = match (kind, moment.regime) {
+        (Kind::Chainguard, _) => Some(true),
+        (Kind::Nobody, _) => Some(false),
+        (Kind::Fork, Some(regime)) => Some(regime == Regime::Wide),
+        // A reload came between: either.
+        (Kind::Fork, None) => None,
+    };
+    let told = || format!("{kind:?}, {moment:?}: {got:?} for {}", page.path);
+    match (passes, got) {
+        (Some(false), got) if got.is_complete() => Err(format!("served what the policy refuses: {}", told())),
+        (Some(false), Got::Status(status)) if !moment.faulty && status != 403 && !(page.is_blob && status == 404) => {
+            Err(format!("not served, and yet not refused: {}", told()))
+        }
+        (Some(true), got) if !moment.faulty && (moment.known || !page.is_blob) && !got.is_complete() => {
+            Err(format!("did not serve what passes: {}", told()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// After the faults: what passes is there at last, everything else is still refused.
+async fn recovered(base: &str, parts: &[Part], tally: &mut Tally) {
+    let client = Client::plain();
+    for part in parts.iter().filter(|part| part.kind == Kind::Chainguard) {
+        for page in &part.truth.pages {
+            tally.count(at_last(&client, base, page).await);
+        }
+    }
+}
+
+/// Upstream's faults may be remembered for a moment, by downloads that were under way and asked again with pauses.
+async fn at_last(client: &Client, base: &str, page: &Page) -> Result<(), String> {
+    let mut last = Got::Nothing;
+    for _ in 0..20 {
+        last = ask(client, base, page, None).await?;
+        if last == Got::Whole {
+            return Ok(());
+        }
+    }
+    Err(format!("upstream is well again, and still {last:?} for {}", page.path))
+}
