@@ -104,7 +104,7 @@ async fn a_runnable_image_as_a_child_of_the_fallback_tag_index_is_not_served() {
     let (world, image) = with_admitted(Registry::builder().referrers(Referrers::Missing)).await;
     let runnable = image::runnable("linux/amd64", b"evil", &[]);
     runnable.push(&world.registry, REPOSITORY, None);
-    let index = image::referrers_tag_index(&[runnable.clone()]);
+    let index = image::referrers_tag_index(std::slice::from_ref(&runnable));
     index.push(&world.registry, REPOSITORY, Some(&image::referrers_tag(&image.digest)));
     let pratique = world.pratique(&Setup::default()).await;
     let url = pratique.url();

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use oci::{Digest, MediaType};
 use support::{
-    client::Client,
     image::{self, Builder},
     sigstore::{Options, Signer},
     upstream::{Fault, noise},
@@ -155,7 +154,7 @@ async fn after_a_reload_a_signed_index_still_carries_its_children_where_one_sour
         REPOSITORY,
         Some(&image::cosign_tag(&index.digest, "sig")),
     );
-    world.registry.fault(|call| call.is_referrers(), Fault::status(503));
+    world.registry.fault(support::upstream::Call::is_referrers, Fault::status(503));
     let pratique = world.pratique(&Setup::with_policy(&policy("one", "cgr.dev/chainguard/**", "enforce"))).await;
     assert_eq!(get(&url(&pratique, "manifests/latest")).await.status, 200);
     assert_eq!(get(&url(&pratique, &format!("manifests/{}", child.digest))).await.status, 200);
@@ -263,7 +262,7 @@ async fn a_blob_hit_asks_nobody_where_evidence_of_a_refused_subject_holds_it_too
     evidence.push(&world.registry, REPOSITORY, None);
     let config = evidence.config().unwrap().0.clone();
     let config_bytes = evidence.config().unwrap().1.clone();
-    let image = (0..)
+    let image = (0..1000)
         .map(|seed| {
             Builder::new("linux/amd64")
                 .config_as(MediaType::OCI_CONFIG, config_bytes.clone())

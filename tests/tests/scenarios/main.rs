@@ -7,6 +7,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::case_sensitive_file_extension_comparisons,
     clippy::wildcard_enum_match_arm,
     reason = "a test may stop at the first surprise, and says so where it skips"
 )]

@@ -69,7 +69,7 @@ async fn a_realm_elsewhere_gets_no_request_and_clients_get_502() {
     let answer = get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await;
     assert_eq!(answer.status, 502, "{}", answer.text());
     assert_eq!(world.registry.count(|call| call.place == Place::Auth), 0);
-    assert_eq!(world.registry.count(|call| call.has_authorization()), 0);
+    assert_eq!(world.registry.count(support::upstream::Call::has_authorization), 0);
 }
 
 #[tokio::test]

@@ -65,17 +65,17 @@ own.yaml:13: apiVersion: is missing
 hint: write apiVersion: policy.sigstore.dev/v1beta1
 "#
     );
-    insta::assert_snapshot!(
-                                    flaws("apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n"),
-                                    @r"
+    let said = flaws(
+        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata: {labels: {}}\nspec: {mode: enforce}\n",
+    );
+    insta::assert_snapshot!(said, @r"
 own.yaml:3: metadata.name: is missing
 hint: write a name, as it shall appear in refusals
 own.yaml:4: spec.images: is missing
 hint: list at least one glob, as - glob: cgr.dev/chainguard/**
 own.yaml:4: spec.authorities: is missing
 hint: list at least one authority: key, keyless or static
-"
-                                );
+");
 }
 
 #[test]

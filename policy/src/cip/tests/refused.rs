@@ -23,9 +23,10 @@ hint: leave this policy to the cluster's controller: without its Rego it would a
 own.yaml:6: spec.policy.type: is cue, which is not supported; expected rego
 hint: write it as Rego: package sigstore, with a rule isCompliant
 ");
-    insta::assert_snapshot!(
-                                    with_policy("{type: rego, remote: {url: 'https://x.example'}, configMapRef: {name: a}, includeSpec: true, includeObjectMeta: true, includeTypeMeta: true}"),
-                                    @r"
+    let said = with_policy(
+        "{type: rego, remote: {url: 'https://x.example'}, configMapRef: {name: a}, includeSpec: true, includeObjectMeta: true, includeTypeMeta: true}",
+    );
+    insta::assert_snapshot!(said, @r"
 own.yaml:6: spec.policy.remote: is not supported: policies are not fetched
 hint: write the policy's text into data
 own.yaml:6: spec.policy.configMapRef: is not supported: there is no cluster to ask
@@ -36,8 +37,7 @@ own.yaml:6: spec.policy.includeObjectMeta: is not supported
 hint: a registry does not know the workload: leave this policy to the cluster's controller
 own.yaml:6: spec.policy.includeTypeMeta: is not supported
 hint: a registry does not know the workload: leave this policy to the cluster's controller
-"
-                                );
+");
     assert!(with_policy("text").contains("spec.policy: is not supported"));
 }
 
@@ -79,13 +79,11 @@ hint: take it out: the log's own signed time is asked for
 
 #[test]
 fn a_ca_of_ones_own_is_refused() {
-    insta::assert_snapshot!(
-                                    flaws(&with_authority("keyless:\n  ca-cert: {data: x}\n  identities: [{issuer: i, subject: s}]")),
-                                    @r"
+    let said = flaws(&with_authority("keyless:\n  ca-cert: {data: x}\n  identities: [{issuer: i, subject: s}]"));
+    insta::assert_snapshot!(said, @r"
 own.yaml:10: spec.authorities[0].keyless.ca-cert: is not supported: the controller never uses it either, and such an authority always fails there
 hint: put the CA into a trusted_root.json, and that into policy.trust_root of the configuration
-"
-                                );
+");
 }
 
 #[test]

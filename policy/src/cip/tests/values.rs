@@ -62,13 +62,13 @@ hint: take it out: the log's own signed time is asked for
 own.yaml:9: spec.authorities[0]: has none of key, keyless or static; expected exactly one
 hint: write one of them
 ");
-    insta::assert_snapshot!(
-                                    flaws(&with_authority("key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}")),
-                                    @r"
+    let said = flaws(&with_authority(
+        "key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}",
+    ));
+    insta::assert_snapshot!(said, @r"
 own.yaml:9: spec.authorities[0]: has key and keyless and static; expected exactly one of key, keyless or static
 hint: several that shall each suffice are several entries of the list
-"
-                                );
+");
     insta::assert_snapshot!(flaws(&with_authority("key: {}")), @r"
 own.yaml:9: spec.authorities[0].key: is empty; expected a mapping with data or hashAlgorithm
 hint: write its fields below it, or leave it out where it may be
