@@ -17,6 +17,7 @@ pub mod clock;
 pub mod collect;
 pub mod error;
 pub mod evidence;
+pub mod evidence_tag;
 pub mod fill;
 pub mod flight;
 pub mod handle;

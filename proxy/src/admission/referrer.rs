@@ -9,9 +9,9 @@ use storage::{Change, Edge, EdgeKind};
 use super::{Admission, Effort, Entry};
 use crate::{
     app::InForce,
-    collect::{evidence_tag, subject_of},
     error::ApiError,
     evidence::found,
+    evidence_tag::{evidence_tag, subject_of},
 };
 
 impl Admission {
