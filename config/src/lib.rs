@@ -14,7 +14,8 @@
 //!
 //! ```
 //! let overrides = config::Overrides { listen: Some("127.0.0.1:5050".into()), storage: Some("store".into()), ..Default::default() };
-//! let loaded = config::load(&overrides)?;
+//! // `load` does the same, and looks at PRATIQUE_* besides.
+//! let loaded = config::load_without_environment(&overrides)?;
 //! assert_eq!(loaded.settings.upstreams[0].name.as_str(), "cgr.dev");
 //! # Ok::<(), config::ConfigError>(())
 //! ```
