@@ -22,7 +22,16 @@ enum Campaign {
     /// kill -9 at points of a pull, restart, and look whether anything is lost or half there. Without bounds: 20 points.
     Kills(Limits),
     /// Many clients, reloads, and an upstream that misbehaves now and then. Without bounds: 30 s.
-    Load(Limits),
+    Load {
+        #[command(flatten)]
+        limits: Limits,
+        /// How many clients.
+        #[arg(long, default_value_t = load::Size::USUAL.clients)]
+        clients: usize,
+        /// How many images of each kind in a round: signed well, signed by a fork, not signed.
+        #[arg(long, default_value_t = load::Size::USUAL.images)]
+        images: usize,
+    },
     /// Peak memory with many clients of one cold blob, compared with one client. Without bounds: once.
     Memory {
         #[command(flatten)]
@@ -89,7 +98,10 @@ async fn run(campaign: Campaign) -> Tally {
     let mib = |mib: usize| mib << 20;
     match campaign {
         Campaign::Kills(limits) => kills::run(limits.or(Bounds::rounds(20)), say).await,
-        Campaign::Load(limits) => load::run(limits.or(Bounds::time(Duration::from_secs(30))), say).await,
+        Campaign::Load { limits, clients, images } => {
+            let bounds = limits.or(Bounds::time(Duration::from_secs(30)));
+            load::run(bounds, load::Size { clients, images }, say).await
+        }
         Campaign::Memory { limits, mib: size, clients } => {
             let size = memory::Size { blob_bytes: mib(size), clients };
             memory::run(limits.or(Bounds::rounds(1)), size, say).await

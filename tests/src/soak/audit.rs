@@ -87,3 +87,48 @@ fn hash(path: &Path, algorithm: Algorithm) -> io::Result<Digest> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with this file in it.
+    fn store(name: &str, content: &[u8]) -> tempfile::TempDir {
+        let store = tempfile::tempdir().unwrap();
+        for directory in ["blobs/sha256", "blobs/sha512", "ingest", "quarantine"] {
+            fs::create_dir_all(store.path().join(directory)).unwrap();
+        }
+        fs::write(store.path().join(name), content).unwrap();
+        store
+    }
+
+    #[test]
+    fn a_file_that_is_what_its_name_says_is_found() {
+        let digest = Digest::sha256(b"content");
+        let store = store(&format!("blobs/sha256/{}", digest.hex()), b"content");
+        assert!(is_stored(store.path(), &digest));
+        assert_eq!(audit(store.path(), Leftovers::Refused), Ok(vec![digest]));
+    }
+
+    #[test]
+    fn half_a_file_another_file_and_a_leftover_are_told() {
+        let digest = Digest::sha256(b"content");
+        let name = format!("blobs/sha256/{}", digest.hex());
+        for (name, content) in [
+            (name.as_str(), &b"cont"[..]),
+            (&name, b""),
+            (&name, b"another"),
+            ("blobs/sha512/x", b"content"),
+            ("blobs/sha256/x.new", b"content"),
+            ("ingest/x", b""),
+            ("quarantine/x", b"content"),
+        ] {
+            let store = store(name, content);
+            assert!(audit(store.path(), Leftovers::Refused).is_err(), "{name}");
+        }
+        let being_written = store(&format!("ingest/sha256-{}.0", digest.hex()), b"cont");
+        assert_eq!(audit(being_written.path(), Leftovers::Ignored), Ok(vec![]));
+        assert_eq!(ingested(being_written.path(), &digest), Some(4));
+        assert_eq!(ingested(being_written.path(), &Digest::sha256(b"other")), None);
+    }
+}

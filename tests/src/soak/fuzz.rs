@@ -10,7 +10,9 @@ mod signatures;
 mod texts;
 
 use std::{
-    panic,
+    panic::{self, PanicHookInfo},
+    sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -49,13 +51,11 @@ pub fn run(bounds: Bounds, only: Option<&str>, say: Say) -> Tally {
     let targets: Vec<_> = TARGETS.iter().filter(|target| only.is_none_or(|name| name == target.name)).collect();
     tally.check(!targets.is_empty(), || format!("there is no target {}", only.unwrap_or_default()));
     let share = bounds.time.map(|time| time / u32::try_from(targets.len().max(1)).unwrap_or(1));
-    // A panic is a finding, told with its input; its own words would fill the screen.
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
+    let quiet = Quiet::here();
     for target in targets {
         tally.add(attack(target, Bounds { time: share, ..bounds }, say));
     }
-    panic::set_hook(hook);
+    drop(quiet);
     tally
 }
 
@@ -70,10 +70,7 @@ fn attack(target: &Target, bounds: Bounds, say: Say) -> Tally {
     for _ in bounds.each() {
         let Some(input) = random.pick(&inputs) else { break };
         let mutated = mutate::mutate(input, &inputs, &mut random);
-        match try_one(target, &mutated) {
-            Ok(took) => slowest = slowest.max(took),
-            Err(why) => tally.count(Err(why)),
-        }
+        tally.count(try_one(target, &mutated).map(|took| slowest = slowest.max(took)));
         count += 1;
         // Some of what came out is bent further; the right ones stay.
         if random.once_in(16) {
@@ -101,6 +98,31 @@ fn try_one(target: &Target, input: &[u8]) -> Result<Duration, String> {
         let words = words.or_else(|| panic.downcast_ref::<&str>().map(|&words| words.to_owned()));
         format!("{}: {} by {}", target.name, words.unwrap_or_default(), input.escape_ascii())
     })
+}
+
+/// A panic of a target is a finding, told with its input; its own words would fill the screen. Other threads speak as before.
+struct Quiet {
+    before: Arc<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>,
+}
+
+impl Quiet {
+    fn here() -> Self {
+        let before: Arc<dyn Fn(&PanicHookInfo<'_>) + Send + Sync> = Arc::from(panic::take_hook());
+        let (others, own) = (Arc::clone(&before), thread::current().id());
+        panic::set_hook(Box::new(move |panic| {
+            if thread::current().id() != own {
+                others(panic);
+            }
+        }));
+        Self { before }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        let before = Arc::clone(&self.before);
+        panic::set_hook(Box::new(move |panic| before(panic)));
+    }
 }
 
 #[cfg(test)]

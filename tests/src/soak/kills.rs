@@ -12,7 +12,7 @@
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -61,6 +61,17 @@ enum Point {
     Served(u64),
 }
 
+/// How far a start gets at most before it is killed: some get to the end.
+const START_TURNS: u64 = 100_000;
+
+/// Which kill.
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    number: u64,
+    /// 0: the start after the kill is left alone.
+    turns_of_the_start: u64,
+}
+
 /// Kills and restarts, once for each round; the first twenty rounds are spread over the whole pull.
 pub async fn run(bounds: Bounds, say: Say) -> Tally {
     let mut tally = Tally::default();
@@ -75,7 +86,9 @@ pub async fn run(bounds: Bounds, say: Say) -> Tally {
     let mut random = Random::new(bounds.seed);
     for round in bounds.each() {
         let point = point(round, calls, &mut random);
-        let outcome = kill_at(&stage, &truth, point, round).await;
+        let again = round % 5 == 4;
+        let turns_of_the_start = if again { 1 + random.below(START_TURNS) } else { 0 };
+        let outcome = kill_at(&stage, &truth, point, Round { number: round, turns_of_the_start }).await;
         say(&format!(
             "{round:>5}  {point:?}  {}",
             outcome
@@ -151,12 +164,14 @@ fn any_point(calls: usize, random: &mut Random) -> Point {
     }
 }
 
-/// One kill and what comes after it; returns how much had been served before.
-async fn kill_at(stage: &Stage, truth: &Truth, point: Point, round: u64) -> Result<usize, String> {
+/// One kill and what comes after it, which in every fifth round begins with another kill, somewhere in the start. Returns how much had
+/// been served before.
+async fn kill_at(stage: &Stage, truth: &Truth, point: Point, round: Round) -> Result<usize, String> {
     let registry = &stage.world.registry;
+    let Round { number, turns_of_the_start } = round;
     registry.clear_faults();
     registry.clear_calls();
-    let store = stage.store(&format!("killed-{round}"));
+    let store = stage.store(&format!("killed-{number}"));
     let process = stage.serve(&store).await?;
     let stop = stop_at(stage, truth, point);
     let pull = Pull::start(&process, truth);
@@ -167,7 +182,10 @@ async fn kill_at(stage: &Stage, truth: &Truth, point: Point, round: u64) -> Resu
     let served = pull.end().await?;
     audit(&store, Leftovers::Ignored).map_err(|why| failed("the store after the kill", why))?;
 
-    let process = stage.serve(&store).await.map_err(|why| failed("restart", why))?;
+    if turns_of_the_start > 0 {
+        interrupted_start(stage, &store, turns_of_the_start).await?;
+    }
+    let process = start_again(stage, &store).await.map_err(|why| failed("restart", why))?;
     let before = audit(&store, Leftovers::Refused).map_err(|why| failed("the store after the restart", why))?;
     without_upstream(stage, &process, truth, &served).await.map_err(|why| failed("restarted, upstream down", why))?;
     registry.clear_faults();
@@ -182,6 +200,31 @@ async fn kill_at(stage: &Stage, truth: &Truth, point: Point, round: u64) -> Resu
     }
     stage.discard(&store)?;
     Ok(served.len())
+}
+
+/// A start that does not get far: it is killed after so many turns of our scheduler.
+async fn interrupted_start(stage: &Stage, store: &Path, turns: u64) -> Result<(), String> {
+    let over = async {
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        started = stage.serve(store) => started?.kill().await.map(drop).map_err(|silent| silent.to_string()),
+        // Dropped, the process is killed.
+        () = over => Ok(()),
+    }
+}
+
+/// A process that was just killed may still hold the store for a moment.
+async fn start_again(stage: &Stage, store: &Path) -> Result<Process, String> {
+    let started = Instant::now();
+    loop {
+        match stage.serve(store).await {
+            Err(why) if why.contains("in use by another process") && started.elapsed() < PATIENCE => {}
+            other => return other,
+        }
+    }
 }
 
 /// Has upstream stop where the point is.

@@ -37,13 +37,25 @@ use crate::{
     world::Setup,
 };
 
-const CLIENTS: usize = 16;
-const IMAGES_OF_EACH_KIND: usize = 4;
 const RELOADS: usize = 3;
 /// Then a fresh process on an empty store: nothing is evicted yet, and a campaign of hours must not fill the disk.
 const ROUNDS_OF_ONE_STORE: u64 = 100;
 /// A round takes seconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How much is asked for at one time.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// Each pulls every image of a round.
+    pub clients: usize,
+    /// Of each of three kinds, in each round.
+    pub images: usize,
+}
+
+impl Size {
+    /// 16 clients, 12 images.
+    pub const USUAL: Self = Self { clients: 16, images: 4 };
+}
 
 /// Who signed an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +90,9 @@ struct Part {
 }
 
 /// Rounds of pulls until a bound is reached.
-pub async fn run(bounds: Bounds, say: Say) -> Tally {
+pub async fn run(bounds: Bounds, size: Size, say: Say) -> Tally {
     let mut tally = Tally::default();
-    let mut campaign = match Campaign::start(bounds.seed).await {
+    let mut campaign = match Campaign::start(bounds.seed, size).await {
         Ok(campaign) => campaign,
         Err(why) => {
             tally.count(Err(why));
@@ -116,12 +128,13 @@ struct Campaign {
     process: Option<Process>,
     regime: Regime,
     random: Random,
+    size: Size,
     generation: u64,
     in_force: watch::Sender<InForce>,
 }
 
 impl Campaign {
-    async fn start(seed: u64) -> Result<Self, String> {
+    async fn start(seed: u64, size: Size) -> Result<Self, String> {
         let stage = Stage::new(&setup(Regime::Narrow)).await;
         let process = stage.serve(&stage.store("load-0")).await?;
         let now = InForce { changes: 0, regime: Some(Regime::Narrow) };
@@ -130,6 +143,7 @@ impl Campaign {
             process: Some(process),
             regime: Regime::Narrow,
             random: Random::new(seed),
+            size,
             generation: 0,
             in_force: watch::Sender::new(now),
         })
@@ -143,7 +157,7 @@ impl Campaign {
         let process = self.process.as_ref().ok_or("no process")?;
         let base = format!("http://{}", process.address);
         let done = Arc::new(AtomicBool::new(false));
-        let seeds: Vec<_> = (0..CLIENTS).map(|_| self.random.any()).collect();
+        let seeds: Vec<_> = (0..self.size.clients).map(|_| self.random.any()).collect();
         let pulls = seeds.into_iter().map(|seed| {
             let (base, parts, seen) = (base.clone(), parts.clone(), self.in_force.subscribe());
             tokio::spawn(pull_all(base, parts, seen, Random::new(seed), is_faulty(round)))
@@ -173,7 +187,7 @@ impl Campaign {
     /// Images that nobody has pulled before.
     fn push(&mut self, round: u64) -> Vec<Part> {
         let mut parts = Vec::new();
-        for number in 0..IMAGES_OF_EACH_KIND {
+        for number in 0..self.size.images {
             for kind in [Kind::Chainguard, Kind::Fork, Kind::Nobody] {
                 parts.push(self.push_one(kind, number, round));
             }
@@ -262,10 +276,11 @@ fn setup(regime: Regime) -> Setup {
             Regime::Wide => "wide",
         }
     );
-    // A stall is noticed before the round's patience ends; a signature that upstream denied for once is looked for again.
+    // A stall is noticed before the round's patience ends. What upstream denied or made up for once, a signature or where a tag
+    // points, is asked for again.
     Setup::with_policy(&policy).sections(
         "[limits]\nupstream_stall_timeout = \"2s\"\nupstream_response_timeout = \"2s\"\n\
-         [verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
+         [tags]\nttl = \"1ms\"\n[verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
     )
 }
 
@@ -405,4 +420,40 @@ async fn at_last(client: &Client, base: &str, page: &Page) -> Result<(), String>
         }
     }
     Err(format!("upstream is well again, and still {last:?} for {}", page.path))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn answers_that_may_not_be_given_are_told() {
+        let image = image::single("linux/amd64", [noise(9, 1)]);
+        let pages = Truth::of("a/b", "t", &image).pages;
+        let (manifest, blob) = (&pages[0], &pages[2]);
+        let moment = |regime, faulty| Moment { regime, faulty, known: true };
+        let (narrow, wide) = (moment(Some(Regime::Narrow), false), moment(Some(Regime::Wide), false));
+        let (reloading, ill) = (moment(None, false), moment(Some(Regime::Narrow), true));
+        let (denied, absent) = (Got::Status(StatusCode::FORBIDDEN), Got::Status(StatusCode::NOT_FOUND));
+        for (kind, moment, got, page, may) in [
+            (Kind::Chainguard, narrow, Got::Whole, manifest, true),
+            (Kind::Chainguard, reloading, denied, manifest, false),
+            (Kind::Chainguard, narrow, Got::Broken, blob, false),
+            (Kind::Chainguard, ill, Got::Broken, blob, true),
+            (Kind::Fork, wide, Got::Whole, manifest, true),
+            (Kind::Fork, wide, denied, manifest, false),
+            (Kind::Fork, narrow, Got::Whole, manifest, false),
+            (Kind::Fork, narrow, Got::Part, blob, false),
+            (Kind::Fork, narrow, absent, manifest, false),
+            (Kind::Fork, reloading, Got::Whole, manifest, true),
+            (Kind::Nobody, wide, denied, manifest, true),
+            (Kind::Nobody, wide, absent, blob, true),
+            (Kind::Nobody, reloading, Got::Whole, manifest, false),
+            (Kind::Nobody, ill, Got::Part, blob, false),
+        ] {
+            assert_eq!(judge(kind, moment, got, page).is_ok(), may, "{kind:?} {moment:?} {got:?} {}", page.path);
+        }
+    }
 }

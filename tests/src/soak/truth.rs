@@ -139,3 +139,54 @@ fn part<'a>(bytes: &'a [u8], range: &Range<u64>) -> &'a [u8] {
     let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
     bytes.get(place(range.start)..place(range.end)).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        image,
+        upstream::{Fault, Registry, noise},
+    };
+
+    async fn world() -> (Registry, Truth) {
+        let registry = Registry::builder().start().await.unwrap();
+        let image = image::single("linux/amd64", [noise(10_000, 1)]);
+        image.push(&registry, "a/b", Some("t"));
+        (registry, Truth::of("a/b", "t", &image))
+    }
+
+    #[tokio::test]
+    async fn right_answers_are_told_apart_from_those_that_are_none() {
+        let (registry, truth) = world().await;
+        let (client, url, layer) = (Client::plain(), registry.url(), truth.largest());
+        for page in &truth.pages {
+            assert_eq!(ask(&client, &url, page, None).await, Ok(Got::Whole), "{}", page.path);
+        }
+        assert_eq!(ask(&client, &url, layer, Some(5..50)).await, Ok(Got::Part));
+        assert_eq!(ask(&client, &url, layer, Some(5..50_000)).await, Ok(Got::Part));
+        let cut = registry.fault(|_| true, Fault::Truncate(7));
+        assert_eq!(ask(&client, &url, layer, None).await, Ok(Got::Broken));
+        cut.clear();
+        registry.fault(|_| true, Fault::status(503));
+        assert_eq!(ask(&client, &url, layer, None).await, Ok(Got::Status(StatusCode::SERVICE_UNAVAILABLE)));
+        registry.shutdown().await;
+        assert_eq!(ask(&client, &url, layer, None).await, Ok(Got::Nothing));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_complete_and_wrong_is_told() {
+        let (registry, truth) = world().await;
+        let (client, url, layer) = (Client::plain(), registry.url(), truth.largest());
+        for (fault, range) in [
+            (Fault::Corrupt(9999), None),
+            (Fault::Corrupt(20), Some(5..50)),
+            (Fault::Length(9000), None),
+            (Fault::instead("text/plain", "other"), None),
+            (Fault::header("content-range", "bytes 6-50/10000"), Some(5..50)),
+        ] {
+            let fault_in_force = registry.fault(|_| true, fault.clone());
+            assert!(ask(&client, &url, layer, range).await.is_err(), "{fault:?}");
+            fault_in_force.clear();
+        }
+    }
+}

@@ -32,5 +32,5 @@ async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_sto
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_with_reloads_and_faults_nothing_wrong_is_served_and_nothing_right_refused() {
-    is_good(&load::run(Bounds::rounds(2), say).await);
+    is_good(&load::run(Bounds::rounds(2), load::Size::USUAL, say).await);
 }
