@@ -3,6 +3,7 @@
 //! An [`Image`] is a manifest with everything below it; [`Image::push`] puts all of that into an upstream [`Registry`].
 
 mod build;
+mod chainguard_like;
 mod evidence;
 pub mod layer;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::upstream::Registry;
 
 pub use build::{Builder, Flavor, IndexBuilder, index, index_builder, runnable, single};
+pub use chainguard_like::{Publisher, corpus_manifest};
 pub use evidence::{
     attestation_manifest, bundle_referrer, bundle_referrer_as_seen, cosign_tag, referrers_tag, referrers_tag_index,
     referrers_tag_index_of_old, signature_manifest,

@@ -5,19 +5,25 @@
 //!   a key (P-256, P-384, Ed25519, RSA)                                   KeySigner
 //!        │ signs
 //!        ├─ a simple signing payload ── LegacySignature ── image::signature_manifest   (tag sha256-<hex>.sig)
-//!        └─ a statement in DSSE ─────── bundle v0.3 ────── image::bundle_referrer      (a referrer)
-//!                                            │ each logged: SET, proof, checkpoint
-//!                                       trusted_root.json
+//!        ├─ a statement in DSSE ─┬───── LegacySignature ── image::attestation_manifest (tag sha256-<hex>.att)
+//!        │                       └───── bundle ─────────── image::bundle_referrer      (a referrer)
+//!        └─ a blob ──────────────────── bundle
+//!                                            │ each logged by Rekor v1 (SET, proof, checkpoint) or v2 (proof, checkpoint),
+//!                                            │ and dated by a timestamp authority where Options say so
+//!                                       trusted_root.json, TrustRoot document
 //! ```
 //!
 //! Nothing here knows how signatures are verified, and nothing that verifies knows of this: what is good is good by the same rules
-//! as in the real Sigstore, and every [`Flaw`] is a signature that has one thing wrong with it. No clock is read: times are in
-//! [`Options`].
+//! as in the real Sigstore, and every [`Flaw`] is evidence that has one thing wrong with it. [`corpus`] mints every flaw in every
+//! [`Shape`], beside valid twins. No clock is read: times are in [`Options`].
 
 mod bundle;
 mod ca;
+mod corpus;
 mod ct;
+mod document;
 mod entry;
+mod envelope;
 mod flaw;
 mod fulcio;
 mod key;
@@ -25,11 +31,16 @@ mod key_signer;
 mod legacy;
 mod log;
 mod merkle;
+mod notary;
 mod party;
+pub mod predicate;
+mod seal;
+mod shape;
 mod signer;
-#[cfg(test)]
-mod tests;
+mod token;
 mod trusted_root;
+mod tsa;
+mod writing;
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
@@ -38,18 +49,21 @@ use serde_json::Value;
 
 use ca::{Authority, Leaf, Request};
 use ct::CtLog;
-use entry::Logged;
-use log::Log;
+use key::Key;
+use log::{Generation, Log};
 use party::Party;
+use tsa::TimestampAuthority;
 
-pub use bundle::COSIGN_SIGN;
-pub use flaw::{Catch, Flaw, Layout, Means, flaws};
+pub use corpus::{CorpusEntry, Form, corpus, mint};
+pub use document::COSIGN_SIGN;
+pub use flaw::{Catch, Flaw, Part, flaws};
 pub use key::KeyKind;
 pub use key_signer::KeySigner;
 pub use legacy::LegacySignature;
+pub use shape::{EntryKind, Layout, Means, Said, Shape, Version};
 pub use signer::Signer;
 
-/// CA, CT log and transparency log, with the keys that they sign with.
+/// CA, CT log, transparency logs and timestamp authority, with the keys that they sign with.
 pub struct VirtualSigstore {
     own: Instance,
     /// Another one with the same names, made when a flaw asks for it.
@@ -60,12 +74,15 @@ struct Instance {
     ca: Authority,
     ct: CtLog,
     log: Log,
+    log_v2: Log,
+    tsa: TimestampAuthority,
 }
 
 /// How to sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
-    /// When the certificate begins, in seconds since 1970; the log takes the signature in two seconds later.
+    /// When the certificate begins, in seconds since 1970; a timestamp authority sees the signature a second later, the log takes it in
+    /// two seconds later.
     pub signed_at: u64,
     /// What is to be wrong with it.
     pub flaws: Vec<Flaw>,
@@ -73,6 +90,12 @@ pub struct Options {
     pub annotations: BTreeMap<String, String>,
     /// Whether cosign's chain annotation is written. Some signers leave it out.
     pub chain: bool,
+    /// The version of a bundle. One of version 0.1 has its proof too, unless [`Flaw::ProofMissing`] is asked for.
+    pub version: Version,
+    /// Which log is told, and what.
+    pub entry: EntryKind,
+    /// Whether a timestamp authority dates the signature. Rekor v2 does not.
+    pub timestamp: bool,
 }
 
 impl Options {
@@ -91,6 +114,19 @@ impl Options {
         Self { signed_at, ..Self::default() }
     }
 
+    /// Good evidence of that shape.
+    #[must_use]
+    pub fn shaped(shape: Shape) -> Self {
+        let Shape { version, entry, timestamp, .. } = shape;
+        Self { version, entry, timestamp, ..Self::default() }
+    }
+
+    /// Good evidence that Rekor v2 logs and a timestamp authority dates.
+    #[must_use]
+    pub fn rekor_v2() -> Self {
+        Self { entry: EntryKind::RekorV2, timestamp: true, ..Self::default() }
+    }
+
     fn has(&self, flaw: Flaw) -> bool {
         self.flaws.contains(&flaw)
     }
@@ -98,7 +134,15 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { signed_at: Self::SIGNED_AT, flaws: Vec::new(), annotations: BTreeMap::new(), chain: true }
+        Self {
+            signed_at: Self::SIGNED_AT,
+            flaws: Vec::new(),
+            annotations: BTreeMap::new(),
+            chain: true,
+            version: Version::default(),
+            entry: EntryKind::default(),
+            timestamp: false,
+        }
     }
 }
 
@@ -118,7 +162,19 @@ impl VirtualSigstore {
     /// What verifiers trust: a `trusted_root.json`.
     #[must_use]
     pub fn trusted_root_json(&self) -> String {
-        trusted_root::json(&self.own)
+        self.trusted_root_json_with(&[])
+    }
+
+    /// The same, in which these flaws show: some are of evidence that is good, but for the time of those who vouch for it.
+    #[must_use]
+    pub fn trusted_root_json_with(&self, flaws: &[Flaw]) -> String {
+        trusted_root::json(&self.own, flaws)
+    }
+
+    /// The same authorities and logs as a `TrustRoot` document of that name, for policies: YAML, without Rekor v2.
+    #[must_use]
+    pub fn trust_root_document(&self, name: &str) -> String {
+        trusted_root::document(&self.own, name)
     }
 
     /// Signs an image as cosign does in its legacy layout. `repository` is what the payload claims as reference.
@@ -149,13 +205,13 @@ impl VirtualSigstore {
         })
     }
 
-    /// Signs an image as cosign v3 does: a bundle v0.3, as JSON.
+    /// Signs an image as cosign v3 does: a bundle, as JSON.
     #[must_use]
     pub fn sign_bundle(&self, signer: &Signer, digest: &Digest, options: &Options) -> String {
         self.attest_bundle(signer, digest, COSIGN_SIGN, &Value::Object(serde_json::Map::default()), options)
     }
 
-    /// Attests something about an image: a bundle v0.3, as JSON.
+    /// Attests something about an image: a bundle, as JSON.
     #[must_use]
     pub fn attest_bundle(
         &self,
@@ -170,10 +226,20 @@ impl VirtualSigstore {
         })
     }
 
+    /// Signs bytes, as `cosign sign-blob` does: a bundle, as JSON.
+    #[must_use]
+    pub fn sign_blob(&self, signer: &Signer, artifact: &[u8], options: &Options) -> String {
+        self.as_party(signer, options, |party| bundle::sign_blob(party, Some(self), artifact, options))
+    }
+
     /// Gets a certificate for `signer`, or what a flaw puts in its place.
     fn as_party<T>(&self, signer: &Signer, options: &Options, sign: impl FnOnce(&Party<'_>) -> T) -> T {
+        if options.has(Flaw::KeyInstead) {
+            let key = Key::generate(KeyKind::P256);
+            return sign(&Party::keyed(&key, key.id()));
+        }
         let leaf = self.certify(signer, options);
-        if options.has(Flaw::CertificateSwapped) {
+        if options.has(Flaw::CertificateSwapped) || options.has(Flaw::TwoCertificates) {
             let stranger = self.certify(&Signer::fork(), options);
             let party = Party::certified(&stranger, &leaf, options.chain);
             return sign(&party);
@@ -190,38 +256,8 @@ impl VirtualSigstore {
         } else {
             (&self.own.ct, self.own.ct.key.id())
         };
-        let at = options.signed_at;
+        let at = options.began_at();
         ca.issue(&Request { signer, at, flaws: &options.flaws, ct, ct_id })
-    }
-
-    /// Logs a body, unless it is not to be logged. `another` is the body of another image's signature by the same party.
-    fn log(&self, body: Vec<u8>, another: impl FnOnce() -> Vec<u8>, options: &Options) -> Option<Logged> {
-        if options.has(Flaw::NotLogged) {
-            return None;
-        }
-        let late = if options.has(Flaw::OutsideValidity) { ca::LEAF_LIFE + 60 } else { 2 };
-        let at = options.signed_at + late;
-        let (own, log) = (&self.own.log, self.log_in_charge(options));
-        let mut entry = if options.has(Flaw::EntryOfAnotherImage) {
-            own.append(another(), at)
-        } else if options.has(Flaw::SetOfAnotherEntry) {
-            let set = own.append(another(), at).set;
-            log::Entry { set, ..own.append(body, at) }
-        } else {
-            log.append(body, at)
-        };
-        if options.has(Flaw::SetForged) {
-            entry.set = self.foreign().log.promise(&entry.body, at, own.key.id(), entry.index);
-        }
-        if options.has(Flaw::CheckpointForged) {
-            let (size, root) = (entry.proof.size, entry.proof.root);
-            entry.proof.checkpoint = self.foreign().log.checkpoint(size, root, own.key.id());
-        }
-        Some(entry::spoil(entry, options))
-    }
-
-    fn log_in_charge(&self, options: &Options) -> &Log {
-        if options.has(Flaw::UnknownLog) { &self.foreign().log } else { &self.own.log }
     }
 
     fn foreign(&self) -> &Instance {
@@ -231,6 +267,12 @@ impl VirtualSigstore {
 
 impl Instance {
     fn new() -> Self {
-        Self { ca: Authority::new(), ct: CtLog::new(), log: Log::new() }
+        Self {
+            ca: Authority::new(),
+            ct: CtLog::new(),
+            log: Log::new(Generation::V1),
+            log_v2: Log::new(Generation::V2),
+            tsa: TimestampAuthority::new(),
+        }
     }
 }

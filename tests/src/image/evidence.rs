@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use oci::{Descriptor, Digest, MediaType};
 use serde_json::{Value, json};
 
@@ -54,9 +55,14 @@ pub fn bundle_referrer(subject: &Descriptor, bundle: &str) -> Image {
 /// The same with any `dev.sigstore.bundle.predicateType`, true or not.
 #[must_use]
 pub fn bundle_referrer_as_seen(subject: &Descriptor, bundle: &str, predicate_type: &str) -> Image {
+    bundle_referrer_of(subject, bundle.to_owned(), predicate_type)
+}
+
+/// The same with any bytes where the bundle should be. Whatever its version, cosign writes the media type of version 0.3.
+pub(super) fn bundle_referrer_of(subject: &Descriptor, bundle: impl Into<Bytes>, predicate_type: &str) -> Image {
     Builder::new("")
         .config_as(MediaType::EMPTY_JSON, "{}")
-        .layer_as(BUNDLE, bundle.to_owned(), BTreeMap::new())
+        .layer_as(BUNDLE, bundle, BTreeMap::new())
         .annotation("org.opencontainers.image.created", CREATED)
         .annotation("dev.sigstore.bundle.content", "dsse-envelope")
         .annotation("dev.sigstore.bundle.predicateType", predicate_type)

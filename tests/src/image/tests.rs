@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use oci::{ManifestKind, ManifestLimits, UntrustedManifest};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sigstore::{COSIGN_SIGN, Options, Signer, VirtualSigstore};
+use crate::sigstore::{
+    COSIGN_SIGN, Flaw, Form, KeyKind, KeySigner, Layout, Options, Shape, Signer, VirtualSigstore, mint, predicate,
+};
 
 fn parsed(image: &Image) -> UntrustedManifest {
     let limits = ManifestLimits { layers_max: 100, manifests_max: 100, json_depth_max: 16 };
@@ -200,5 +202,61 @@ async fn everything_below_an_index_is_pushed() {
         for (digest, bytes) in &child.blobs {
             assert_eq!(&registry.blob("chainguard/nginx", digest).unwrap(), bytes);
         }
+    }
+}
+
+#[tokio::test]
+async fn what_chainguard_publishes_is_found_by_tag_or_by_subject() {
+    let (sigstore, registry) = (VirtualSigstore::new(), Registry::builder().start().await.unwrap());
+    let platforms = ["linux/amd64", "linux/arm64"].map(|platform| single(platform, [filler(100, 1)]));
+    let index = index(platforms);
+    let (signer, options) = (Signer::chainguard_private(&"a".repeat(40), &"b".repeat(16)), Options::default());
+    for layout in [Layout::Legacy, Layout::Bundle] {
+        let repository = format!("chainguard/{layout:?}").to_lowercase();
+        let publisher = Publisher { sigstore: &sigstore, signer: &signer, options: &options, layout };
+        publisher.publish(&registry, &repository, "latest", &index);
+        assert_eq!(registry.manifest(&repository, "latest").unwrap(), index.manifest);
+        for image in std::iter::once(&index).chain(&index.children) {
+            for (evidence, tag) in publisher.evidence("cgr.dev/x", image) {
+                let (reference, pieces) = match tag.as_deref() {
+                    Some(tag) => (tag.to_owned(), if tag.rsplit('.').next() == Some("att") { 3 } else { 1 }),
+                    None => (evidence.digest.to_string(), 1),
+                };
+                assert_eq!(evidence.layers().len(), pieces);
+                let subject = parsed(&evidence).subject().map(|subject| subject.digest.clone());
+                assert_eq!(subject.is_some(), layout == Layout::Bundle);
+                // Keys are made anew with each signature, so that only what is under a tag is found again.
+                assert_eq!(registry.manifest(&repository, &reference).is_ok(), layout == Layout::Legacy);
+            }
+            if layout == Layout::Bundle {
+                registry.put_referrers_tag(&repository, &image.digest);
+                let listed = json(&registry.manifest(&repository, &referrers_tag(&image.digest)).unwrap());
+                let types = listed["manifests"].as_array().unwrap().iter().map(|entry| {
+                    let text = entry["annotations"]["dev.sigstore.bundle.predicateType"].as_str();
+                    text.unwrap().to_owned()
+                });
+                let want = [COSIGN_SIGN, predicate::PROVENANCE, predicate::IMAGE_CONFIGURATION, predicate::SPDX];
+                assert_eq!(types.collect::<BTreeSet<_>>(), want.map(str::to_owned).into());
+            }
+        }
+    }
+    registry.shutdown().await;
+}
+
+#[test]
+fn a_piece_of_the_corpus_is_carried_as_it_is() {
+    let (sigstore, key) = (VirtualSigstore::new(), KeySigner::generate(KeyKind::P256));
+    let image = single("linux/amd64", [filler(100, 1)]);
+    for shape in Shape::ALL {
+        let entry = mint(&sigstore, &key, &image.digest, shape, Some(Flaw::Utf16));
+        let (manifest, tag) = corpus_manifest(&image, &entry);
+        assert_eq!(manifest.layers()[0].1, entry.payload);
+        assert_eq!(parts(&manifest).1[0].annotations, entry.annotations);
+        let suffix = match entry.form {
+            Form::CosignSignature => Some("sig"),
+            Form::CosignAttestation => Some("att"),
+            Form::Bundle => None,
+        };
+        assert_eq!(tag, suffix.map(|suffix| cosign_tag(&image.digest, suffix)));
     }
 }

@@ -1,127 +1,145 @@
-//! Statements in DSSE envelopes, and Sigstore bundles of version 0.3 around them.
+//! Sigstore bundles of every version, around statements in DSSE envelopes and around bare signatures.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oci::Digest;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256, Sha384};
 
 use super::{
-    Options, VirtualSigstore,
-    entry::{self, Logged},
-    flaw::Flaw,
+    Flaw, Options, VirtualSigstore, document, envelope,
+    key::KeyKind,
+    notary::{self, Logged, Piece},
     party::{Party, Shown},
+    seal::{IN_TOTO, Saying},
+    shape::Version,
 };
-
-/// The predicate type by which cosign v3 says that an image is signed.
-pub const COSIGN_SIGN: &str = "https://sigstore.dev/cosign/sign/v1";
-const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
-const IN_TOTO: &str = "application/vnd.in-toto+json";
-
-/// A statement that is signed.
-pub(super) struct Envelope {
-    payload_type: &'static str,
-    payload: String,
-    signature: Vec<u8>,
-}
 
 /// A bundle that holds a statement about `digest`.
 pub(super) fn sign(
     party: &Party<'_>,
-    log: Option<&VirtualSigstore>,
+    sigstore: Option<&VirtualSigstore>,
     digest: &Digest,
     said: (&str, &Value),
     options: &Options,
 ) -> String {
-    let envelope = Envelope::seal(party, digest, said, options);
-    let logged = log.and_then(|log| {
-        let another = || Envelope::seal(party, &other_digest(digest), said, options).entry(party);
-        log.log(envelope.entry(party), another, options)
-    });
-    let material = match &party.shown {
-        Shown::Certificate { leaf, .. } => {
-            format!(r#""certificate":{{"rawBytes":"{}"}}"#, STANDARD.encode(&leaf.der))
-        }
-        Shown::Key => {
-            format!(r#""publicKey":{{"hint":"{}"}}"#, STANDARD.encode(party.key.id()))
-        }
-    };
-    let entries = logged.map_or_else(String::new, |logged| format!(r#","tlogEntries":[{}]"#, tlog_entry(&logged)));
-    let Envelope { payload_type, payload, signature } = envelope;
-    let (payload, signature) = (STANDARD.encode(payload), STANDARD.encode(signature));
-    format!(
-        r#"{{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{{{material}{entries}}},"dsseEnvelope":{{"payload":"{payload}","payloadType":"{payload_type}","signatures":[{{"sig":"{signature}"}}]}}}}"#
-    )
-}
-
-impl Envelope {
-    pub(super) fn seal(party: &Party<'_>, digest: &Digest, said: (&str, &Value), options: &Options) -> Self {
-        let payload = statement(digest, said, options);
-        let payload_type = if options.has(Flaw::PayloadTypeWrong) { "application/json" } else { IN_TOTO };
-        let signed = format!("DSSEv1 {} {payload_type} {} {payload}", payload_type.len(), payload.len());
-        let signature = party.sign(signed.as_bytes(), options);
-        Self { payload_type, payload, signature }
-    }
-
-    /// As cosign stores it in `.att` layers.
-    pub(super) fn to_json(&self) -> String {
-        format!(
-            r#"{{"payloadType":"{}","payload":"{}","signatures":[{{"keyid":"","sig":"{}"}}]}}"#,
-            self.payload_type,
-            STANDARD.encode(&self.payload),
-            STANDARD.encode(&self.signature)
-        )
-    }
-
-    pub(super) fn entry(&self, party: &Party<'_>) -> Vec<u8> {
-        entry::dsse(party, &self.to_json(), self.payload.as_bytes(), &self.signature)
-    }
-}
-
-/// Another image than that.
-pub(super) fn other_digest(digest: &Digest) -> Digest {
-    Digest::of(digest.algorithm(), digest.to_string().as_bytes())
-}
-
-/// Cosign signs statements of version 1, and attests in version 0.1.
-fn statement(digest: &Digest, (predicate_type, predicate): (&str, &Value), options: &Options) -> String {
-    let version = if predicate_type == COSIGN_SIGN { "v1" } else { "v0.1" };
-    let predicate_type = if options.has(Flaw::OtherPredicate) { PROVENANCE } else { predicate_type };
-    let predicate_type = Value::from(predicate_type);
-    let field = |digest: &Digest| format!(r#""{}":"{}""#, digest.algorithm(), digest.hex());
-    let other = other_digest(digest);
-    let subject = if options.has(Flaw::OtherDigest) {
-        field(&other)
-    } else if options.has(Flaw::DuplicatedDigest) {
-        [field(digest), field(&other), field(digest)].join(",")
+    let write = |digest: &Digest| document::statement(digest, said, options);
+    let saying = Saying { subject: digest, payload_type: Some(IN_TOTO), write: &write };
+    let piece = notary::make(party, sigstore, &saying, options);
+    let envelope = format!(r#""dsseEnvelope":{}"#, envelope::bundled(&piece, options));
+    let content = if options.has(Flaw::EnvelopeTwofold) {
+        let other = Piece { sealed: piece.spare.clone(), logged: Vec::new(), token: None, spare: piece.spare.clone() };
+        format!(r#""dsseEnvelope":{},{envelope}"#, envelope::bundled(&other, options))
     } else {
-        field(digest)
+        envelope
     };
-    let annotations = serde_json::to_string(&options.annotations).expect("a map of texts is JSON");
-    format!(
-        r#"{{"_type":"https://in-toto.io/Statement/{version}","subject":[{{"digest":{{{subject}}},"annotations":{annotations}}}],"predicateType":{predicate_type},"predicate":{predicate}}}"#
-    )
+    write_down(party, &piece, &content, options)
 }
 
-fn tlog_entry(Logged { entry, with_set, with_proof }: &Logged) -> String {
+/// A bundle that holds a signature over `artifact` and nothing else.
+pub(super) fn sign_blob(
+    party: &Party<'_>,
+    sigstore: Option<&VirtualSigstore>,
+    artifact: &[u8],
+    options: &Options,
+) -> String {
+    // A blob is about nothing: another one stands for what another subject is to statements.
+    let subject = Digest::sha256(artifact);
+    let write = |digest: &Digest| {
+        if *digest == subject { artifact.to_vec() } else { digest.to_string().into_bytes() }
+    };
+    let saying = Saying { subject: &subject, payload_type: None, write: &write };
+    let piece = notary::make(party, sigstore, &saying, options);
+    let (algorithm, digest) = match party.key.kind {
+        KeyKind::P384 => ("SHA2_384", Sha384::digest(artifact).to_vec()),
+        KeyKind::P256 | KeyKind::Ed25519 | KeyKind::Rsa2048 => ("SHA2_256", Sha256::digest(artifact).to_vec()),
+    };
+    let content = format!(
+        r#""messageSignature":{{"messageDigest":{{"algorithm":"{algorithm}","digest":"{}"}},"signature":"{}"}}"#,
+        STANDARD.encode(digest),
+        STANDARD.encode(&piece.sealed.signature)
+    );
+    write_down(party, &piece, &content, options)
+}
+
+fn write_down(party: &Party<'_>, piece: &Piece, content: &str, options: &Options) -> String {
+    let mut material = holder(party, options);
+    if !piece.logged.is_empty() {
+        let entries: Vec<_> = piece.logged.iter().map(tlog_entry).collect();
+        material.push(format!(r#""tlogEntries":[{}]"#, entries.join(",")));
+    }
+    if let Some(token) = &piece.token {
+        let token = STANDARD.encode(token);
+        material
+            .push(format!(r#""timestampVerificationData":{{"rfc3161Timestamps":[{{"signedTimestamp":"{token}"}}]}}"#));
+    }
+    let material = material.join(",");
+    let media_type = media_type(options).map(|media_type| format!(r#""mediaType":"{media_type}","#));
+    format!(r#"{{{}"verificationMaterial":{{{material}}},{content}}}"#, media_type.unwrap_or_default())
+}
+
+fn version(options: &Options) -> Version {
+    let is_old = options.has(Flaw::OldVersion) || options.has(Flaw::Downgraded);
+    if is_old { Version::V01 } else { options.version }
+}
+
+fn media_type(options: &Options) -> Option<&'static str> {
+    if options.has(Flaw::VersionMissing) {
+        None
+    } else if options.has(Flaw::VersionUnknown) {
+        Some("application/vnd.dev.sigstore.bundle.v0.9+json")
+    } else {
+        Some(version(options).media_type())
+    }
+}
+
+/// By what the signature is to be verified: a certificate, a chain without its root, or a key's hint.
+fn holder(party: &Party<'_>, options: &Options) -> Vec<String> {
+    let encoded = |der: &[u8]| format!(r#"{{"rawBytes":"{}"}}"#, STANDARD.encode(der));
+    let hint = |id: [u8; 32]| format!(r#""publicKey":{{"hint":"{}"}}"#, STANDARD.encode(id));
+    let leaf = match &party.shown {
+        Shown::Key { hint: id } => return vec![hint(*id)],
+        Shown::Certificate { .. } if options.has(Flaw::CertificateMissing) => return Vec::new(),
+        Shown::Certificate { leaf, .. } => leaf,
+    };
+    let own = if options.has(Flaw::CertificateUnreadable) { b"no certificate" } else { leaf.der.as_slice() };
+    let mut holder = if version(options) == Version::V03 && !options.has(Flaw::ChainInV03) {
+        vec![format!(r#""certificate":{}"#, encoded(own))]
+    } else {
+        let above = leaf.issuers.iter().rev().skip(1).rev().map(Vec::as_slice);
+        let chain: Vec<_> = std::iter::once(own).chain(above).map(encoded).collect();
+        vec![format!(r#""x509CertificateChain":{{"certificates":[{}]}}"#, chain.join(","))]
+    };
+    if options.has(Flaw::CertificateAndKey) {
+        holder.push(hint(party.key.id()));
+    }
+    holder
+}
+
+fn tlog_entry(logged: &Logged) -> String {
+    let Logged { entry, kind, version, with_set, with_proof } = logged;
     let body = STANDARD.encode(&entry.body);
     let log_id = STANDARD.encode(entry.log_id);
+    let time = entry.integrated_time.map(|time| format!(r#""integratedTime":"{time}","#));
     let promise = with_set
         .then(|| format!(r#""inclusionPromise":{{"signedEntryTimestamp":"{}"}},"#, STANDARD.encode(&entry.set)));
     let proof = with_proof.then(|| {
         let proof = &entry.proof;
         let hashes: Vec<_> = proof.path.iter().map(|hash| STANDARD.encode(hash)).collect();
+        let checkpoint = Value::from(proof.checkpoint.as_str());
+        let checkpoint = format!(r#","checkpoint":{{"envelope":{checkpoint}}}"#);
         format!(
-            r#""inclusionProof":{{"logIndex":"{}","rootHash":"{}","treeSize":"{}","hashes":{},"checkpoint":{{"envelope":{}}}}},"#,
+            r#""inclusionProof":{{"logIndex":"{}","rootHash":"{}","treeSize":"{}","hashes":{}{}}},"#,
             proof.index,
             STANDARD.encode(proof.root),
             proof.size,
             Value::from(hashes),
-            Value::from(proof.checkpoint.as_str())
+            if proof.checkpoint.is_empty() { "" } else { &checkpoint }
         )
     });
     format!(
-        r#"{{"logIndex":"{}","logId":{{"keyId":"{log_id}"}},"kindVersion":{{"kind":"dsse","version":"0.0.1"}},"integratedTime":"{}",{}{}"canonicalizedBody":"{body}"}}"#,
+        r#"{{"logIndex":"{}","logId":{{"keyId":"{log_id}"}},"kindVersion":{{"kind":"{kind}","version":"{version}"}},{}{}{}"canonicalizedBody":"{body}"}}"#,
         entry.index,
-        entry.integrated_time,
+        time.unwrap_or_default(),
         promise.unwrap_or_default(),
         proof.unwrap_or_default()
     )

@@ -4,11 +4,12 @@ use oci::Digest;
 use serde_json::{Map, Value};
 
 use super::{
-    Options, VirtualSigstore,
-    bundle::{self, COSIGN_SIGN},
+    Flaw, Options, VirtualSigstore, bundle,
+    document::COSIGN_SIGN,
     key::{Key, KeyKind},
     legacy::{self, LegacySignature},
     party::Party,
+    signer::Signer,
 };
 
 /// Somebody with a key.
@@ -45,16 +46,29 @@ impl KeySigner {
         log: Option<&VirtualSigstore>,
         options: &Options,
     ) -> LegacySignature {
-        legacy::sign(&Party::keyed(&self.key), log, repository, digest, options)
+        self.as_party(log, options, |party| legacy::sign(party, log, repository, digest, options))
     }
 
-    /// Signs an image as a bundle v0.3, as JSON; without a log it holds no log entry.
+    /// Attests something about an image in the legacy layout: a DSSE envelope, for the tag `sha256-<hex>.att`.
+    #[must_use]
+    pub fn attest_legacy(
+        &self,
+        digest: &Digest,
+        predicate_type: &str,
+        predicate: &Value,
+        log: Option<&VirtualSigstore>,
+        options: &Options,
+    ) -> LegacySignature {
+        self.as_party(log, options, |party| legacy::attest(party, log, digest, (predicate_type, predicate), options))
+    }
+
+    /// Signs an image as a bundle, as JSON; without a log it holds no log entry.
     #[must_use]
     pub fn sign_bundle(&self, digest: &Digest, log: Option<&VirtualSigstore>, options: &Options) -> String {
         self.attest_bundle(digest, COSIGN_SIGN, &Value::Object(Map::new()), log, options)
     }
 
-    /// Attests something about an image as a bundle v0.3, as JSON.
+    /// Attests something about an image as a bundle, as JSON.
     #[must_use]
     pub fn attest_bundle(
         &self,
@@ -64,6 +78,33 @@ impl KeySigner {
         log: Option<&VirtualSigstore>,
         options: &Options,
     ) -> String {
-        bundle::sign(&Party::keyed(&self.key), log, digest, (predicate_type, predicate), options)
+        self.as_party(log, options, |party| bundle::sign(party, log, digest, (predicate_type, predicate), options))
+    }
+
+    /// Signs bytes as a bundle, as JSON, as `cosign sign-blob` does.
+    #[must_use]
+    pub fn sign_blob(&self, artifact: &[u8], log: Option<&VirtualSigstore>, options: &Options) -> String {
+        self.as_party(log, options, |party| bundle::sign_blob(party, log, artifact, options))
+    }
+
+    /// Signs with this key, or with what a flaw puts in its place.
+    fn as_party<T>(
+        &self,
+        sigstore: Option<&VirtualSigstore>,
+        options: &Options,
+        sign: impl FnOnce(&Party<'_>) -> T,
+    ) -> T {
+        let hint = self.key.id();
+        if options.has(Flaw::OtherKey) {
+            return sign(&Party::keyed(&Key::generate(self.key.kind), hint));
+        }
+        if options.has(Flaw::OtherCurve) {
+            return sign(&Party::keyed(&Key::generate(KeyKind::P384), hint));
+        }
+        if let Some(sigstore) = sigstore.filter(|_| options.has(Flaw::CertificateInstead)) {
+            let leaf = sigstore.certify(&Signer::chainguard(), options);
+            return sign(&Party::certified(&leaf, &leaf, options.chain));
+        }
+        sign(&Party::keyed(&self.key, hint))
     }
 }

@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use oci::{Digest, MediaType};
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Options, VirtualSigstore,
-    bundle::{Envelope, other_digest},
-    entry::{self, Logged},
-    flaw::Flaw,
+    Flaw, Options, VirtualSigstore, document, envelope,
+    notary::{self, Logged, Piece},
     party::{Party, Shown},
+    seal::{IN_TOTO, Saying},
+    writing,
 };
 
 /// One layer of a `.sig` or `.att` manifest.
@@ -27,119 +26,96 @@ pub struct LegacySignature {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Rekor's answer in the spelling of cosign's annotation.
-#[derive(Serialize)]
-struct RekorBundle<'a> {
-    #[serde(rename = "SignedEntryTimestamp")]
-    promise: String,
-    #[serde(rename = "Payload")]
-    entry: RekorEntry<'a>,
-}
-
-#[derive(Serialize)]
-struct RekorEntry<'a> {
-    body: &'a str,
-    #[serde(rename = "integratedTime")]
-    integrated_time: u64,
-    #[serde(rename = "logIndex")]
-    log_index: u64,
-    #[serde(rename = "logID")]
-    log_id: String,
-}
-
 /// A simple signing payload and its signature.
 pub(super) fn sign(
     party: &Party<'_>,
-    log: Option<&VirtualSigstore>,
+    sigstore: Option<&VirtualSigstore>,
     repository: &str,
     digest: &Digest,
     options: &Options,
 ) -> LegacySignature {
-    let payload = simple_signing(repository, digest, options);
-    let signature = party.sign(payload.as_bytes(), options);
-    let logged = log.and_then(|log| {
-        let body = entry::hashedrekord(party, payload.as_bytes(), &signature);
-        let another = || {
-            let payload = simple_signing(repository, &other_digest(digest), options);
-            let signature = party.sign(payload.as_bytes(), options);
-            entry::hashedrekord(party, payload.as_bytes(), &signature)
-        };
-        log.log(body, another, options)
-    });
-    let annotations = annotations(party, STANDARD.encode(&signature), logged.as_ref());
-    LegacySignature { media_type: MediaType::SIMPLE_SIGNING, payload: payload.into(), annotations }
+    let write = |digest: &Digest| document::simple_signing(repository, digest, options);
+    let saying = Saying { subject: digest, payload_type: None, write: &write };
+    let piece = notary::make(party, sigstore, &saying, options);
+    let signature = if options.has(Flaw::SignatureUnreadable) {
+        "%%%".to_owned()
+    } else {
+        STANDARD.encode(&piece.sealed.signature)
+    };
+    let mut annotations = annotations(party, signature, &piece, options);
+    if options.has(Flaw::SignatureMissing) {
+        annotations.remove(SIGNATURE);
+    }
+    LegacySignature { media_type: MediaType::SIMPLE_SIGNING, payload: piece.sealed.payload.into(), annotations }
 }
 
 /// A statement in an envelope; the signature is within, so that the annotation is empty.
 pub(super) fn attest(
     party: &Party<'_>,
-    log: Option<&VirtualSigstore>,
+    sigstore: Option<&VirtualSigstore>,
     digest: &Digest,
     (predicate_type, predicate): (&str, &Value),
     options: &Options,
 ) -> LegacySignature {
-    let envelope = Envelope::seal(party, digest, (predicate_type, predicate), options);
-    let logged = log.and_then(|log| {
-        let another = || {
-            let digest = other_digest(digest);
-            Envelope::seal(party, &digest, (predicate_type, predicate), options).entry(party)
-        };
-        log.log(envelope.entry(party), another, options)
-    });
-    let mut annotations = annotations(party, String::new(), logged.as_ref());
+    let write = |digest: &Digest| document::statement(digest, (predicate_type, predicate), options);
+    let saying = Saying { subject: digest, payload_type: Some(IN_TOTO), write: &write };
+    let piece = notary::make(party, sigstore, &saying, options);
+    let mut annotations = annotations(party, String::new(), &piece, options);
     annotations.insert("predicateType".to_owned(), predicate_type.to_owned());
-    LegacySignature { media_type: MediaType::DSSE, payload: envelope.to_json().into(), annotations }
+    let payload = writing::spoiled(envelope::legacy(&piece, options).into_bytes(), options);
+    LegacySignature { media_type: MediaType::DSSE, payload: payload.into(), annotations }
 }
 
-/// Byte for byte as cosign writes it.
-fn simple_signing(repository: &str, digest: &Digest, options: &Options) -> String {
-    let key = "\"docker-manifest-digest\":";
-    let image = if options.has(Flaw::OtherDigest) {
-        format!("{key}\"{}\"", other_digest(digest))
-    } else if options.has(Flaw::DuplicatedDigest) {
-        // Whether a careless reader takes the first or the last, it takes the one that it wants to see.
-        let other = other_digest(digest);
-        format!("{key}\"{digest}\",{key}\"{other}\",{key}\"{digest}\"")
-    } else {
-        format!("{key}\"{digest}\"")
-    };
-    let kind = if options.has(Flaw::PayloadTypeWrong) {
-        "atomic container signature"
-    } else {
-        "cosign container image signature"
-    };
-    let annotations = (!options.annotations.is_empty()).then_some(&options.annotations);
-    let optional = serde_json::to_string(&annotations).expect("a map of texts is JSON");
-    let repository = serde_json::to_string(repository).expect("a text is JSON");
-    format!(
-        r#"{{"critical":{{"identity":{{"docker-reference":{repository}}},"image":{{{image}}},"type":"{kind}"}},"optional":{optional}}}"#
-    )
-}
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
+const CHAIN: &str = "dev.sigstore.cosign/chain";
+const BUNDLE: &str = "dev.sigstore.cosign/bundle";
+const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 
-fn annotations(party: &Party<'_>, signature: String, logged: Option<&Logged>) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::from([("dev.cosignproject.cosign/signature".to_owned(), signature)]);
+fn annotations(party: &Party<'_>, signature: String, piece: &Piece, options: &Options) -> BTreeMap<String, String> {
+    let mut annotations = BTreeMap::from([(SIGNATURE.to_owned(), signature)]);
     if let Shown::Certificate { leaf, chain } = &party.shown {
-        annotations.insert("dev.sigstore.cosign/certificate".to_owned(), leaf.pem());
+        let certificate = if options.has(Flaw::CertificateUnreadable) {
+            "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n".to_owned()
+        } else if options.has(Flaw::TwoCertificates) {
+            leaf.pem() + &party.verifier.pem()
+        } else {
+            leaf.pem()
+        };
+        if !options.has(Flaw::CertificateMissing) {
+            annotations.insert(CERTIFICATE.to_owned(), certificate);
+        }
         if *chain {
-            let chain = leaf.chain_pem.clone();
-            annotations.insert("dev.sigstore.cosign/chain".to_owned(), chain);
+            annotations.insert(CHAIN.to_owned(), leaf.chain_pem());
         }
     }
-    if let Some(logged) = logged {
-        annotations.insert("dev.sigstore.cosign/bundle".to_owned(), rekor_bundle(logged));
+    if let Some(answer) = log_answer(&piece.logged, options) {
+        annotations.insert(BUNDLE.to_owned(), answer);
+    }
+    if let Some(token) = &piece.token {
+        let text = format!(r#"{{"SignedRFC3161Timestamp":"{}"}}"#, STANDARD.encode(token));
+        annotations.insert(TIMESTAMP.to_owned(), text);
     }
     annotations
 }
 
-fn rekor_bundle(Logged { entry, .. }: &Logged) -> String {
-    let bundle = RekorBundle {
-        promise: STANDARD.encode(&entry.set),
-        entry: RekorEntry {
-            body: &STANDARD.encode(&entry.body),
-            integrated_time: entry.integrated_time,
-            log_index: entry.index,
-            log_id: hex::encode(entry.log_id),
-        },
-    };
-    serde_json::to_string(&bundle).expect("texts and numbers are JSON")
+/// Rekor's answer in the spelling of cosign's annotation.
+fn log_answer(logged: &[Logged], options: &Options) -> Option<String> {
+    let first = logged.first()?;
+    if options.has(Flaw::LogAnswerUnreadable) {
+        return Some("{".to_owned());
+    }
+    let payloads: Vec<_> = logged.iter().rev().map(|logged| format!(r#""Payload":{}"#, log_payload(logged))).collect();
+    let promise = STANDARD.encode(&first.entry.set);
+    Some(format!(r#"{{"SignedEntryTimestamp":"{promise}",{}}}"#, payloads.join(",")))
+}
+
+fn log_payload(Logged { entry, .. }: &Logged) -> String {
+    format!(
+        r#"{{"body":"{}","integratedTime":{},"logIndex":{},"logID":"{}"}}"#,
+        STANDARD.encode(&entry.body),
+        entry.integrated_time.unwrap_or_default(),
+        entry.index,
+        hex::encode(entry.log_id)
+    )
 }

@@ -4,43 +4,68 @@ use sha2::{Digest as _, Sha256};
 
 pub(super) type Hash = [u8; 32];
 
-/// The hash of one entry.
-pub(super) fn leaf(entry: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+/// A tree that grows. Every complete subtree's hash is kept, so that roots and paths cost no more than the tree is high.
+#[derive(Default)]
+pub(super) struct Tree {
+    /// At place `k`: the hashes of all complete subtrees of 2^k entries, from the left.
+    levels: Vec<Vec<Hash>>,
 }
 
-/// The hash of a tree with these leaves.
-pub(super) fn root(leaves: &[Hash]) -> Hash {
-    match leaves {
-        [] => Sha256::digest([]).into(),
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            node(root(left), root(right))
+impl Tree {
+    /// How many entries there are.
+    pub(super) fn size(&self) -> usize {
+        self.levels.first().map_or(0, Vec::len)
+    }
+
+    /// Adds an entry.
+    pub(super) fn push(&mut self, entry: &[u8]) {
+        let mut hash: Hash = Sha256::new().chain_update([0]).chain_update(entry).finalize().into();
+        for level in 0.. {
+            if self.levels.len() == level {
+                self.levels.push(Vec::new());
+            }
+            let row = &mut self.levels[level];
+            row.push(hash);
+            let [.., left, right] = row.as_slice() else { return };
+            if !row.len().is_multiple_of(2) {
+                return;
+            }
+            hash = node(*left, *right);
         }
     }
-}
 
-/// The siblings on the way from the leaf at `index` to the root, lowest first.
-pub(super) fn path(index: usize, leaves: &[Hash]) -> Vec<Hash> {
-    if leaves.len() < 2 {
-        return Vec::new();
+    /// The hash of the tree as it was with `size` entries.
+    pub(super) fn root(&self, size: usize) -> Hash {
+        if size == 0 { Sha256::digest([]).into() } else { self.hash(0, size) }
     }
-    let (left, right) = leaves.split_at(split(leaves.len()));
-    let (mut path, sibling) = if index < left.len() {
-        (path(index, left), root(right))
-    } else {
-        (path(index - left.len(), right), root(left))
-    };
-    path.push(sibling);
-    path
+
+    /// The siblings on the way from the entry at `index` to the root of the tree with `size` entries, lowest first.
+    pub(super) fn path(&self, index: usize, size: usize) -> Vec<Hash> {
+        let (mut start, mut length, mut path) = (0, size, Vec::new());
+        while length > 1 {
+            let left = length.next_power_of_two() / 2;
+            if index < start + left {
+                path.push(self.hash(start + left, length - left));
+                length = left;
+            } else {
+                path.push(self.hash(start, left));
+                (start, length) = (start + left, length - left);
+            }
+        }
+        path.reverse();
+        path
+    }
+
+    /// The hash over `length` entries, at least one, from `start` on. The left part is always complete, and kept.
+    fn hash(&self, start: usize, length: usize) -> Hash {
+        if length.is_power_of_two() {
+            return self.levels[length.trailing_zeros() as usize][start / length];
+        }
+        let left = length.next_power_of_two() / 2;
+        node(self.hash(start, left), self.hash(start + left, length - left))
+    }
 }
 
 fn node(left: Hash, right: Hash) -> Hash {
     Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
-}
-
-/// The largest power of two below `length`, which is at least 2.
-fn split(length: usize) -> usize {
-    length.next_power_of_two() / 2
 }
