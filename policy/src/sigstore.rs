@@ -1,82 +1,153 @@
 //! The adapter to the Sigstore crates, and the only place that names them.
 //!
-//! What the crates check (read in their sources, version 0.15.1, and tried by the tests below): the certificate's chain to the
-//! trust root at every trusted time, code signing usage, the certificate log's SCT; the log entry's promise (SET) and proof with
-//! checkpoint; that the entry is about this signature, this certificate or key and this payload; RFC 3161 timestamps; that a
-//! trusted time exists; the signature; that an in-toto subject has the digest.
+//! Every layout comes down to one thing, a [`Sealed`]: bytes, a signature over them, and what vouches for it. A statement in an
+//! envelope is the bytes of its pre-authentication encoding.
 //!
-//! What they leave to the caller, and where it is done here:
+//! What the crates check (read in their sources, version 0.15.1, and tried by the tests below): the certificate's chain to the trust
+//! root at every trusted time, code signing usage, the certificate log's SCT; RFC 3161 timestamps; the signature.
 //!
-//! - which forms of bundle are taken from a registry, and that each log entry brings its proof: `bundle.rs`;
-//! - what a simple signing payload says, duplicate keys, cosign's annotations: `legacy.rs`;
-//! - what a statement says and of which type it is: `statement.rs`;
-//! - certificates with several subjects or issuers: `certificate.rs`;
-//! - keys with another hash than the usual one, and key signatures without log: `key.rs`;
-//! - authorities used beyond their own certificates' validity, and logs beyond their keys': `root.rs`;
-//! - sizes and counts: the caller's limits, and `bundle.rs`.
+//! What is checked here, because they leave it to the caller, or do it only for what they know:
 //!
-//! One thing they do that this crate does not: they read the system's clock, only to refuse log entries dated in the future and
-//! keys whose time has not come.
+//! - which forms of bundle are taken from a registry: `bundle.rs`; cosign's annotations: `legacy.rs`;
+//! - envelopes and statements: who and what they are about, and of which type, without building the predicate in memory, which can be
+//!   as large as evidence may be: `envelope.rs`, `statement.rs`;
+//! - that a log of the trust root vouches for an entry, by its promise (SET) or by proof and checkpoint: `log.rs`; the crates are told
+//!   of the time it vouches for by a log of our own: `own_log.rs`;
+//! - that the entry is about this signature, this certificate or key and these bytes, for the kinds the crates know and for
+//!   `intoto 0.0.1` and SHA-384, which they do not: `body.rs`;
+//! - certificates with several subjects or issuers, and the workflow they name: `certificate.rs`;
+//! - keys, with whatever hash the policy says: `key.rs`;
+//! - authorities used beyond their own certificates' validity: `root.rs`;
+//! - sizes and counts: the caller's limits, and those beside each document.
+//!
+//! One thing they do that this crate does not: they read the system's clock, only to refuse what is later. The caller's `now` does the
+//! same here.
 
+mod body;
+mod bounded;
 mod bundle;
 mod certificate;
+mod envelope;
+mod file;
+mod fuzz;
 mod key;
 mod legacy;
+mod log;
+mod own_log;
 mod root;
+mod sealed;
 mod statement;
 
 use oci::{Digest, UnixTime};
+use serde_json::{Value, json};
 use sigstore_trust_root::TrustedRoot;
-use sigstore_types::{Bundle, Sha256Hash, SignatureContent};
-use sigstore_verify::{
-    Error, PublicKeyVerificationPolicy, TimestampError, VerificationPolicy, VerificationResult, bundle as structure,
-};
+use sigstore_types::{Artifact, Bundle, DerCertificate, DerPublicKey, TsaAuthority};
+use sigstore_verify::{Error, TimestampError, VerificationPolicy, VerificationResult};
 
 use crate::{
-    authority::Key,
-    evidence::UntrustedPiece,
+    condition::Workflow,
+    evidence::{Form, UntrustedPiece},
     refusal::{Reason, told},
     trust_root::{TrustRoot, TrustRootError},
-    verifier::{Demand, Flaw, Signed, Verifier},
+    verifier::{By, Claim, Demand, Flaw, Signed, Verifier},
 };
+use body::Holder;
+use legacy::Needs;
+use log::{Logs, Vouched};
+use own_log::OwnLog;
+use sealed::{Content, Sealed};
 
-pub(crate) use key::check as check_key;
+pub(crate) use file::{Hand, Signable};
+pub use fuzz::fuzz_dsse;
+pub(crate) use key::{check as check_key, parse as parse_key};
+pub(crate) use root::describe;
 
 /// The `trusted_root.json` of the public-good Sigstore, as the crates ship it.
 pub(crate) const PUBLIC_GOOD: &str = sigstore_trust_root::SIGSTORE_PRODUCTION_TRUSTED_ROOT;
+/// The same of the public-good Sigstore's staging instance.
+pub(crate) const STAGING: &str = sigstore_trust_root::SIGSTORE_STAGING_TRUSTED_ROOT;
 
 /// Verifies by one trust root.
 pub(crate) struct Sigstore {
-    root: TrustedRoot,
+    logs: Logs,
+    timestamp_authorities: Vec<TsaAuthority>,
+    /// Believes the trust root's certificate authorities, certificate logs and timestamp authorities, and of logs our own alone.
     verifier: sigstore_verify::Verifier,
+    own_log: OwnLog,
 }
 
-/// What a signature is made over, as the crates want it.
-enum Artifact<'a> {
-    /// The signed bytes themselves: a simple signing payload.
-    Payload(&'a [u8]),
-    /// The digest that a statement must name.
-    Subject(Sha256Hash),
+/// What a signature must rest on besides its signer.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    log: bool,
+    timestamp: bool,
+    now: UnixTime,
 }
 
 impl Sigstore {
     /// Prepares the trust root's keys and certificates.
     pub(crate) fn new(trust_root: &TrustRoot) -> Result<Self, TrustRootError> {
-        let unusable = |what: String| TrustRootError::Unusable { what: told(&what) };
-        let root = root::load(trust_root.text()).map_err(unusable)?;
-        let verifier = sigstore_verify::Verifier::new(&root).map_err(|error| unusable(error.to_string()))?;
-        Ok(Self { root, verifier })
+        Self::prepare(trust_root.text()).map_err(|what| TrustRootError::Unusable { what: told(&what) })
     }
 
-    /// A signature by certificate: chain, SCT, log entry and signed time, all of them.
-    fn by_certificate(&self, bundle: &Bundle, artifact: &Artifact<'_>, sct: bool) -> Result<Signed, Flaw> {
-        let policy = VerificationPolicy::any_identity();
-        let policy = if sct { policy } else { policy.skip_sct() };
-        let result = artifact.verify(&self.verifier, bundle, &policy).map_err(|error| flaw(&error))?;
-        if let Some(in_force) = root::without_logs_ended_before(&self.root, &result) {
-            let verifier = sigstore_verify::Verifier::new(&in_force).map_err(|error| flaw(&error))?;
-            artifact.verify(&verifier, bundle, &policy).map_err(|error| flaw(&error))?;
+    fn prepare(text: &str) -> Result<Self, String> {
+        let mut root: TrustedRoot = root::load(text)?;
+        // The crates look at every key and certificate when they make a verifier, the logs' too, which are ours to use afterwards.
+        sigstore_verify::Verifier::new(&root).map_err(|error| error.to_string())?;
+        let (logs, timestamp_authorities) = (Logs::of(&root), root.tsa_authorities());
+        let own_log = OwnLog::new()?;
+        root.tlogs = vec![own_log.trusted()?];
+        let verifier = sigstore_verify::Verifier::new(&root).map_err(|error| error.to_string())?;
+        Ok(Self { logs, timestamp_authorities, verifier, own_log })
+    }
+
+    /// A signature by certificate: chain, SCT and signed time, log entry and timestamp as asked.
+    ///
+    /// 1. The logs vouch for the entries, where the log is asked for. Where it is not, its entries count for nothing, not even as a
+    ///    time: the trust root need not know that log.
+    /// 2. There is a trusted time, and a timestamp where one is asked for.
+    /// 3. The certificate was good at every trusted time, it was published, its key made the signature, and timestamps are good.
+    /// 4. None of the times is still to come, and the logs' keys were valid at them.
+    /// 5. The entries are about this signature.
+    /// 6. The certificate speaks for one signer.
+    fn by_certificate(&self, sealed: &Sealed<'_>, sct: bool, asked: Asked) -> Result<Signed, Flaw> {
+        let certificate = sealed.certificate()?;
+        // 1.
+        let vouched = if asked.log { self.logs.vouch(&sealed.entries, sealed.proven)? } else { Vec::new() };
+        // 2.
+        let times: Vec<i64> = vouched.iter().filter_map(|vouched| vouched.at).collect();
+        if asked.timestamp && sealed.timestamps.is_empty() {
+            return Err(Flaw::new(Reason::TimeMissing, "no RFC 3161 timestamp, and one is asked for"));
         }
+        if times.is_empty() && sealed.timestamps.is_empty() {
+            return Err(Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made"));
+        }
+        // 3.
+        let result = self.verify_certified(sealed, &times, sct)?;
+        let times: Vec<i64> = result.verified_timestamps().iter().map(|time| time.as_second()).collect();
+        // 4. and 5.
+        asked.check_past(&times)?;
+        for (entry, vouched) in sealed.entries.iter().zip(&vouched) {
+            vouched.check_times(&times)?;
+            body::check(entry, sealed, &Holder::Certificate(certificate))?;
+        }
+        // 6.
+        let (signer, workflow) = certificate::signer(certificate)?;
+        let at = times.into_iter().min().and_then(instant);
+        Ok(Signed { signer, workflow, at, id: id(sealed, Some(certificate)) })
+    }
+
+    /// The crates' part of it. What was signed is handed to them as bytes, and the times that the logs vouched for by our own log.
+    fn verify_certified(&self, sealed: &Sealed<'_>, times: &[i64], sct: bool) -> Result<VerificationResult, Flaw> {
+        let bundle = self.stand_in(sealed, times)?;
+        let policy = VerificationPolicy::any_identity().skip_tlog_unsafe();
+        let policy = if sct { policy } else { policy.skip_sct() };
+        let artifact = match (&sealed.content, sealed.content.message()) {
+            (Content::Digest(digest, _), _) => Artifact::from_digest(digest.clone()),
+            (_, Some(message)) => Artifact::from_blob(message),
+            (_, None) => return Err(Flaw::new(Reason::EvidenceUnreadable, "what is signed is not at hand")),
+        };
+        let result = self.verifier.verify(artifact, &bundle, &policy).map_err(|error| flaw(&error))?;
         // The crates say yes only after all of these. Should a later version say it earlier, it is not heard.
         if !result.certificate_verified() {
             return Err(Flaw::new(Reason::CertificateUntrusted, "the certificate was not verified"));
@@ -84,96 +155,186 @@ impl Sigstore {
         if sct && !result.sct_verified() {
             return Err(Flaw::new(Reason::CertificateUntrusted, "the certificate log was not verified"));
         }
-        if !result.tlog_verified() {
-            return Err(Flaw::new(Reason::LogMissing, "the transparency log was not verified"));
+        if result.verified_timestamps().len() != times.len() + sealed.timestamps.len() {
+            return Err(Flaw::new(Reason::TimeMissing, "not every signed time was verified"));
         }
-        let at = earliest(&result)
-            .ok_or_else(|| Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made"))?;
-        let certificate = bundle
-            .signing_certificate()
-            .ok_or_else(|| Flaw::new(Reason::SignerUnsuitable, "no certificate, and one is asked for"))?;
-        Ok(Signed { signer: certificate::signer(certificate)?, at: Some(at) })
+        Ok(result)
     }
 
-    /// The log's part of a signature by key; the signature itself was verified before, by the authority's own hash.
-    fn logged_by_key(&self, bundle: &Bundle, artifact: &Artifact<'_>, key: &Key) -> Result<Option<UnixTime>, Flaw> {
-        let policy = PublicKeyVerificationPolicy::new(key::parse(key)?);
-        let result = artifact.verify(&self.verifier, bundle, &policy).map_err(|error| flaw(&error))?;
-        if !result.tlog_verified() {
-            return Err(Flaw::new(Reason::LogMissing, "the transparency log was not verified"));
-        }
-        Ok(earliest(&result))
-    }
-
-    fn legacy(&self, piece: &legacy::Piece<'_>, demand: Demand<'_>) -> Result<Signed, Flaw> {
-        let artifact = Artifact::Payload(piece.payload);
-        match demand {
-            Demand::Certificate { sct } => self.by_certificate(&piece.bundle_by_certificate()?, &artifact, sct),
-            Demand::Key(key) => {
-                key::verify(key, piece.payload, &piece.signature)?;
-                let at = if key.log { self.logged_by_key(&piece.bundle_by_key(key)?, &artifact, key)? } else { None };
-                Ok(Signed { signer: key::signer(key)?, at })
-            }
-        }
-    }
-
-    fn bundle(&self, bundle: &Bundle, subject: &Digest, demand: Demand<'_>) -> Result<Signed, Flaw> {
-        let SignatureContent::DsseEnvelope(envelope) = &bundle.content else {
-            // Whoever signs bytes that happen to be a manifest has not said that it is an image to be run.
-            return Err(Flaw::new(
-                Reason::NotASignature,
-                "is a signature over bytes, without a statement about the image",
-            ));
+    /// A signature over bytes with the same certificates, signature and timestamps, as a bundle that the crates understand.
+    fn stand_in(&self, sealed: &Sealed<'_>, times: &[i64]) -> Result<Bundle, Flaw> {
+        let certificate = sealed.certificate()?;
+        let digest = match (&sealed.content, sealed.content.message()) {
+            (Content::Digest(digest, _), _) => digest.as_bytes().to_vec(),
+            (_, message) => sigstore_crypto::sha256(message.unwrap_or_default()).as_slice().to_vec(),
         };
-        statement::check(envelope, subject)?;
-        let artifact = Artifact::Subject(statement::sha256(subject)?);
-        match demand {
-            Demand::Certificate { sct } => {
-                bundle::check_log(bundle)?;
-                self.by_certificate(bundle, &artifact, sct)
+        let entry = |seconds: &i64| {
+            let seconds = u64::try_from(*seconds).map_err(|_| "a time before 1970".to_owned())?;
+            self.own_log.entry(&digest, (&sealed.signature, certificate), seconds)
+        };
+        let entries: Result<Vec<Value>, String> = times.iter().map(entry).collect();
+        let raw = |certificate: &DerCertificate| json!({ "rawBytes": certificate.to_base64() });
+        let certificates: Vec<Value> = sealed.certificates.iter().map(raw).collect();
+        let stamp = |token: &sigstore_types::TimestampToken| json!({ "signedTimestamp": token.to_base64() });
+        let timestamps: Vec<Value> = sealed.timestamps.iter().map(stamp).collect();
+        let mut signature = json!({ "signature": sealed.signature.to_base64() });
+        if let (Content::Bytes(_, Some(digest)) | Content::Digest(_, Some(digest)), Some(signature)) =
+            (&sealed.content, signature.as_object_mut())
+        {
+            let digest = json!({ "algorithm": digest.algorithm.to_string(), "digest": digest.digest });
+            signature.insert("messageDigest".to_owned(), digest);
+        }
+        let document = entries.map(|entries| {
+            json!({
+                // The version that may bring a chain of certificates, and need not bring the log's promise.
+                "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2",
+                "verificationMaterial": {
+                    "x509CertificateChain": { "certificates": certificates },
+                    "tlogEntries": entries,
+                    "timestampVerificationData": { "rfc3161Timestamps": timestamps },
+                },
+                "messageSignature": signature,
+            })
+        });
+        let unreadable = |detail: &str| Flaw::new(Reason::EvidenceUnreadable, told(detail));
+        let document = document.map_err(|error| unreadable(&error))?;
+        Bundle::from_json(&document.to_string()).map_err(|error| unreadable(&error.to_string()))
+    }
+
+    /// A signature by key, which was verified before: log entry and timestamp as asked. Returns the earliest time of which there is a
+    /// word that was asked for.
+    fn beside_key(&self, sealed: &Sealed<'_>, key: &DerPublicKey, asked: Asked) -> Result<Option<UnixTime>, Flaw> {
+        let mut times = Vec::new();
+        if asked.timestamp {
+            if sealed.timestamps.is_empty() {
+                return Err(Flaw::new(Reason::TimeMissing, "no RFC 3161 timestamp, and one is asked for"));
             }
-            Demand::Key(key) => {
-                key::verify_envelope(key, envelope)?;
-                let at = if key.log {
-                    bundle::check_log(bundle)?;
-                    self.logged_by_key(bundle, &artifact, key)?
-                } else {
-                    None
-                };
-                Ok(Signed { signer: key::signer(key)?, at })
+            for token in &sealed.timestamps {
+                times.push(self.timestamped(token, sealed)?);
             }
         }
+        asked.check_past(&times)?;
+        if asked.log {
+            let vouched: Vec<Vouched<'_>> = self.logs.vouch(&sealed.entries, sealed.proven)?;
+            times.extend(vouched.iter().filter_map(|vouched| vouched.at));
+            asked.check_past(&times)?;
+            for (entry, vouched) in sealed.entries.iter().zip(&vouched) {
+                vouched.check_times(&times)?;
+                body::check(entry, sealed, &Holder::Key(key))?;
+            }
+        }
+        Ok(times.into_iter().min().and_then(instant))
+    }
+
+    /// The time in a token that an authority of the trust root made over the signature.
+    fn timestamped(&self, token: &sigstore_types::TimestampToken, sealed: &Sealed<'_>) -> Result<i64, Flaw> {
+        let mut why = "the trust root has no timestamp authority".to_owned();
+        for authority in &self.timestamp_authorities {
+            match sigstore_verify::tsa::verify_timestamp_for_authority(token, &sealed.signature, authority) {
+                Ok(time) => return Ok(time.as_second()),
+                Err(error) => why = error.to_string(),
+            }
+        }
+        Err(Flaw::new(Reason::TimeMissing, format!("the signing time is not trusted: {}", told(&why))))
+    }
+
+    fn signed(&self, sealed: &Sealed<'_>, by: By<'_>, asked: Asked) -> Result<Signed, Flaw> {
+        match by {
+            By::Certificate { sct } => self.by_certificate(sealed, sct, asked),
+            By::Key(key) => {
+                key::verify(key, sealed)?;
+                let der = key::parse(key)?;
+                let at = self.beside_key(sealed, &der, asked)?;
+                Ok(Signed { signer: key::signer(&der), workflow: Workflow::default(), at, id: id(sealed, None) })
+            }
+        }
+    }
+}
+
+impl Asked {
+    /// A certificate always needs a signed time, and where nothing else is asked for it is the log's.
+    fn by(demand: Demand<'_>) -> Self {
+        let Demand { by, proof, now } = demand;
+        let log = proof.log || (matches!(by, By::Certificate { .. }) && !proof.timestamp);
+        Self { log, timestamp: proof.timestamp, now }
+    }
+
+    fn check_past(self, seconds: &[i64]) -> Result<(), Flaw> {
+        let future = |seconds: &i64| instant(*seconds).is_none_or(|instant| instant > self.now);
+        if seconds.iter().any(future) {
+            return Err(Flaw::new(Reason::TimeMissing, "the signing time is not trusted: it is in the future"));
+        }
+        Ok(())
+    }
+
+    /// What of cosign's annotations is to be read. A certificate's timestamp must be good wherever it is.
+    fn needs(self, by: By<'_>) -> Needs {
+        let certificate = matches!(by, By::Certificate { .. });
+        Needs { certificate, log: self.log, timestamps: certificate || self.timestamp }
     }
 }
 
 impl Verifier for Sigstore {
+    fn read(&self, piece: &UntrustedPiece, subject: &Digest) -> Result<Claim, Flaw> {
+        match &piece.form {
+            Form::CosignSignature { .. } => legacy::claim(piece.bytes.bytes(), subject),
+            Form::CosignAttestation { .. } | Form::Bundle => statement::read(&envelope(piece)?, subject),
+        }
+    }
+
     fn verify(&self, piece: &UntrustedPiece, subject: &Digest, demand: Demand<'_>) -> Result<Signed, Flaw> {
-        match piece {
-            UntrustedPiece::CosignSignature { payload, annotations, .. } => {
-                self.legacy(&legacy::Piece::read(payload.bytes(), annotations, subject)?, demand)
+        let (bytes, by, asked) = (piece.bytes.bytes(), demand.by, Asked::by(demand));
+        let (sealed, claim) = match &piece.form {
+            Form::CosignSignature { annotations } => {
+                let claim = legacy::claim(bytes, subject)?;
+                (legacy::signature(bytes, annotations, asked.needs(by))?, claim)
             }
-            UntrustedPiece::Bundle { bytes, .. } => self.bundle(&bundle::read(bytes.bytes())?, subject, demand),
+            Form::CosignAttestation { annotations } => {
+                let (envelope, signature) = legacy::attestation(bytes)?;
+                let claim = statement::read(&envelope, subject)?;
+                (legacy::seal(Content::Envelope(envelope), signature, annotations, asked.needs(by))?, claim)
+            }
+            Form::Bundle => {
+                let sealed = bundle::read(bytes, bundle::From::Registry)?.statement()?;
+                let Content::Envelope(envelope) = &sealed.content else {
+                    return Err(Flaw::new(Reason::NotASignature, "holds no statement"));
+                };
+                let claim = statement::read(envelope, subject)?;
+                (sealed, claim)
+            }
+        };
+        let mut signed = self.signed(&sealed, by, asked)?;
+        if matches!(claim, Claim::Attestation { .. }) {
+            signed.id = certificate::id(None, sealed.certificates.first());
+        }
+        Ok(signed)
+    }
+
+    fn statement(&self, piece: &UntrustedPiece) -> Result<Vec<u8>, Flaw> {
+        match &piece.form {
+            Form::CosignSignature { .. } => Err(Flaw::new(Reason::NotASignature, "holds no statement")),
+            Form::CosignAttestation { .. } | Form::Bundle => envelope(piece).map(envelope::Envelope::into_payload),
         }
     }
 }
 
-impl Artifact<'_> {
-    fn verify(
-        &self,
-        verifier: &sigstore_verify::Verifier,
-        bundle: &Bundle,
-        policy: &(impl sigstore_verify::Policy + ?Sized),
-    ) -> Result<VerificationResult, Error> {
-        match self {
-            Self::Payload(bytes) => verifier.verify(*bytes, bundle, policy),
-            Self::Subject(digest) => verifier.verify(*digest, bundle, policy),
-        }
+fn envelope(piece: &UntrustedPiece) -> Result<envelope::Envelope, Flaw> {
+    let bytes = piece.bytes.bytes();
+    if piece.form != Form::Bundle {
+        return legacy::attestation(bytes).map(|(envelope, _)| envelope);
+    }
+    match bundle::read(bytes, bundle::From::Registry)?.statement()?.content {
+        Content::Envelope(envelope) => Ok(envelope),
+        Content::Bytes(..) | Content::Digest(..) => Err(Flaw::new(Reason::NotASignature, "holds no statement")),
     }
 }
 
-fn earliest(result: &VerificationResult) -> Option<UnixTime> {
-    let millis = result.verified_timestamps().iter().map(|time| time.as_millisecond()).min()?;
-    u64::try_from(millis).ok().map(UnixTime::from_millis)
+fn id(sealed: &Sealed<'_>, certificate: Option<&DerCertificate>) -> String {
+    certificate::id(Some(&sealed.signature), certificate)
+}
+
+fn instant(seconds: i64) -> Option<UnixTime> {
+    u64::try_from(seconds).ok().and_then(|seconds| seconds.checked_mul(1000)).map(UnixTime::from_millis)
 }
 
 /// The crates' reasons in ours. Their words are kept as detail, escaped: foreign text may be in them.
@@ -186,35 +347,18 @@ fn flaw(error: &Error) -> Flaw {
     if matches!(error, Error::Timestamp(TimestampError::NoVerifiedTimestamp(_))) {
         return Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made");
     }
-    let reason = match error {
-        Error::SignatureInvalid(_) | Error::Crypto(_) => Reason::SignatureInvalid,
-        Error::Certificate(_) => Reason::CertificateUntrusted,
-        Error::Timestamp(_) => Reason::TimeMissing,
-        Error::Bundle(
-            structure::Error::MissingInclusionProof(_)
-            | structure::Error::MissingInclusionPromise(_)
-            | structure::Error::MissingSigningTimeEvidence,
-        ) => Reason::LogMissing,
-        // What a document says it is about was compared before; what is left to mismatch is the log entry.
-        Error::TransparencyLog(_)
-        | Error::ArtifactMismatch(_)
-        | Error::Bundle(
-            structure::Error::MissingCheckpoint
-            | structure::Error::LogIndexOutOfRange { .. }
-            | structure::Error::CheckpointRootMismatch,
-        ) => Reason::LogInvalid,
-        _ => Reason::EvidenceUnreadable,
-    };
-    let clause = match reason {
+    let (reason, clause) = match error {
         // The crates say no more than which algorithm was tried.
-        Reason::SignatureInvalid => {
-            return Flaw::new(reason, "the signature is not by its certificate's key over its payload");
+        Error::SignatureInvalid(_) | Error::Crypto(_) => {
+            let detail = "the signature is not by its certificate's key over its payload";
+            return Flaw::new(Reason::SignatureInvalid, detail);
         }
-        Reason::CertificateUntrusted => "the certificate is not trusted",
-        Reason::TimeMissing => "the signing time is not trusted",
-        Reason::LogMissing => "not in the transparency log",
-        Reason::LogInvalid => "the transparency log entry is not good",
-        _ => "the evidence cannot be read",
+        Error::Certificate(_) => (Reason::CertificateUntrusted, "the certificate is not trusted"),
+        Error::Timestamp(_) => (Reason::TimeMissing, "the signing time is not trusted"),
+        // What is left of the log to the crates is the time that our own told them.
+        Error::TransparencyLog(_) => (Reason::LogInvalid, "the transparency log entry is not good"),
+        Error::ArtifactMismatch(_) => (Reason::DigestMismatch, "the signature is over something else"),
+        _ => (Reason::EvidenceUnreadable, "the evidence cannot be read"),
     };
     Flaw::new(reason, format!("{clause}: {detail}"))
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use oci::UnixTime;
 use sha2::{Digest as _, Sha256};
 
 use crate::sigstore;
@@ -41,6 +42,16 @@ impl TrustRoot {
         Self::parse(sigstore::PUBLIC_GOOD.as_bytes()).expect("the compiled-in trust root is read by a test")
     }
 
+    /// The root of the public-good Sigstore's staging instance as it was when this was built: for tests of the format, trusted by
+    /// nobody.
+    ///
+    /// # Panics
+    /// Never in a build that passed its tests: the document is compiled in, and a test reads it.
+    #[must_use]
+    pub fn staging() -> Self {
+        Self::parse(sigstore::STAGING.as_bytes()).expect("the compiled-in trust root is read by a test")
+    }
+
     /// Reads a `trusted_root.json`.
     ///
     /// # Errors
@@ -54,6 +65,25 @@ impl TrustRoot {
         Ok(root)
     }
 
+    /// One root out of three: certificate authorities and certificate logs of the first, transparency logs of the second, timestamp
+    /// authorities of the third.
+    ///
+    /// # Errors
+    /// When what comes out trusts nobody.
+    pub(crate) fn composed(ca: &Self, log: &Self, timestamp: &Self) -> Result<Self, TrustRootError> {
+        let read = |root: &Self| -> Result<serde_json::Map<String, serde_json::Value>, TrustRootError> {
+            serde_json::from_str(&root.text).map_err(|error| TrustRootError::Unusable { what: error.to_string() })
+        };
+        let mut composed = read(ca)?;
+        for (root, field) in [(log, "tlogs"), (timestamp, "timestampAuthorities")] {
+            match read(root)?.remove(field) {
+                Some(value) => composed.insert(field.to_owned(), value),
+                None => composed.remove(field),
+            };
+        }
+        Self::parse(serde_json::Value::Object(composed).to_string().as_bytes())
+    }
+
     /// SHA-256 of the document. Part of every fingerprint: another root is another judge.
     #[must_use]
     pub fn content_digest(&self) -> [u8; 32] {
@@ -61,8 +91,63 @@ impl TrustRoot {
     }
 
     /// The document.
-    pub(crate) fn text(&self) -> &str {
+    #[must_use]
+    pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whom it names, and for which time: for people to look at, and to tell one root from another. Nothing is decided by it.
+    ///
+    /// # Panics
+    /// Never: it was read the same way when it was made.
+    #[must_use]
+    pub fn describe(&self) -> Vec<TrustAnchor> {
+        sigstore::describe(&self.text).expect("a trust root was read when it was made")
+    }
+}
+
+/// One authority or log that a trust root names.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TrustAnchor {
+    /// What it is trusted for.
+    pub kind: AnchorKind,
+    /// Its address, as the document has it; for a timestamp authority without one, its subject.
+    pub name: String,
+    /// In hexadecimal: the id of a log; SHA-256 of the certificates of an authority, one after the other.
+    pub id: String,
+    /// When it begins to be trusted, where the document says so.
+    pub from: Option<UnixTime>,
+    /// When it ends to be, where the document says so.
+    pub until: Option<UnixTime>,
+}
+
+/// What an anchor of a trust root is trusted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnchorKind {
+    /// Certifies signers.
+    CertificateAuthority,
+    /// Holds signatures.
+    TransparencyLog,
+    /// Holds certificates.
+    CertificateLog,
+    /// Says when something was signed.
+    TimestampAuthority,
+}
+
+impl AnchorKind {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 4] =
+        [Self::CertificateAuthority, Self::TransparencyLog, Self::CertificateLog, Self::TimestampAuthority];
+
+    /// In lower case, in the singular.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CertificateAuthority => "certificate authority",
+            Self::TransparencyLog => "transparency log",
+            Self::CertificateLog => "certificate log",
+            Self::TimestampAuthority => "timestamp authority",
+        }
     }
 }
 
@@ -80,6 +165,7 @@ mod tests {
     #[test]
     fn the_compiled_in_trust_root_is_usable() {
         assert_eq!(TrustRoot::public_good().content_digest(), Sha256::digest(sigstore::PUBLIC_GOOD).as_slice());
+        assert_eq!(TrustRoot::staging().content_digest(), Sha256::digest(sigstore::STAGING).as_slice());
     }
 
     #[test]
@@ -111,6 +197,28 @@ mod tests {
             let error = TrustRoot::parse(bad.to_string().as_bytes()).unwrap_err();
             assert!(matches!(error, TrustRootError::Unusable { .. }), "{pointer}: {error}");
         }
+    }
+
+    #[test]
+    fn every_authority_and_log_of_the_document_is_told_with_its_time() {
+        let anchors = TrustRoot::public_good().describe();
+        let document: serde_json::Value = serde_json::from_str(sigstore::PUBLIC_GOOD).unwrap();
+        for (kind, key) in [
+            (AnchorKind::CertificateAuthority, "certificateAuthorities"),
+            (AnchorKind::TransparencyLog, "tlogs"),
+            (AnchorKind::CertificateLog, "ctlogs"),
+            (AnchorKind::TimestampAuthority, "timestampAuthorities"),
+        ] {
+            let listed = document[key].as_array().unwrap().len();
+            assert_eq!(anchors.iter().filter(|anchor| anchor.kind == kind).count(), listed, "{key}");
+        }
+        let first = anchors.first().unwrap();
+        let listed = &document["certificateAuthorities"][0];
+        assert_eq!(first.name, listed["uri"]);
+        assert_eq!(first.from.unwrap().to_string(), listed["validFor"]["start"]);
+        assert!(anchors.iter().any(|anchor| anchor.until.is_some()) && anchors.iter().any(|a| a.until.is_none()));
+        let ids: std::collections::BTreeSet<_> = anchors.iter().map(|anchor| &anchor.id).collect();
+        assert_eq!(ids.len(), anchors.len());
     }
 
     #[test]

@@ -1,27 +1,90 @@
 //! What judging asks of cryptography, without naming who does it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use oci::{Digest, UnixTime};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::{authority::Key, evidence::UntrustedPiece, refusal::Reason};
+use crate::{
+    authority::{Key, Proof},
+    condition::Workflow,
+    evidence::UntrustedPiece,
+    refusal::{Reason, told},
+};
 
 /// Verifies one piece of evidence. Implemented by the adapter to the Sigstore crates.
 pub(crate) trait Verifier: Send + Sync {
-    /// Whether `piece` is a signature over `subject` that answers `demand`. Says who signed, not whether we accept them.
+    /// What `piece` says about `subject`. Nothing is believed yet: whoever could put it there could have written it.
+    fn read(&self, piece: &UntrustedPiece, subject: &Digest) -> Result<Claim, Flaw>;
+
+    /// Whether what `piece` says about `subject` is signed as `demand` wants it. Says who signed, not whether we accept them.
     fn verify(&self, piece: &UntrustedPiece, subject: &Digest, demand: Demand<'_>) -> Result<Signed, Flaw>;
+
+    /// The statement within `piece`: the bytes that are signed. For content rules, after `verify`.
+    fn statement(&self, piece: &UntrustedPiece) -> Result<Vec<u8>, Flaw>;
+}
+
+/// What a piece of evidence says about its subject.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Claim {
+    /// That it is signed: simple signing, or cosign's own statement.
+    Signature {
+        /// The signer's own words: simple signing's `optional`, the subject's annotations in a statement.
+        annotations: BTreeMap<String, Value>,
+        /// As which type of statement it can also be asked for; none for simple signing.
+        predicate_type: Option<String>,
+    },
+    /// Something else, by its type.
+    Attestation {
+        /// From the statement, never from an annotation.
+        predicate_type: String,
+        /// Of the subject.
+        annotations: BTreeMap<String, Value>,
+    },
+}
+
+impl Claim {
+    /// The signer's own words.
+    pub(crate) fn annotations(&self) -> &BTreeMap<String, Value> {
+        match self {
+            Self::Signature { annotations, .. } | Self::Attestation { annotations, .. } => annotations,
+        }
+    }
+
+    /// The type of the statement, where it is one.
+    pub(crate) fn predicate_type(&self) -> Option<&str> {
+        match self {
+            Self::Signature { predicate_type, .. } => predicate_type.as_deref(),
+            Self::Attestation { predicate_type, .. } => Some(predicate_type),
+        }
+    }
 }
 
 /// What a signature must rest on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Demand<'a> {
-    /// A certificate of the trust root's CA, a log entry and a signed time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Demand<'a> {
+    /// By whom.
+    pub by: By<'a>,
+    /// Log entry, timestamp, and whose word counts.
+    pub proof: &'a Proof,
+    /// No signature was made after this.
+    pub now: UnixTime,
+}
+
+/// By whom a signature must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum By<'a> {
+    /// The holder of a certificate of the trust root's CA.
     Certificate {
         /// The certificate must have been published in a certificate log.
         sct: bool,
     },
-    /// This key; a log entry where the authority asks for one.
+    /// The holder of this key.
     Key(&'a Key),
 }
 
@@ -30,8 +93,12 @@ pub(crate) enum Demand<'a> {
 pub(crate) struct Signed {
     /// Who signed.
     pub signer: Signer,
+    /// What the certificate says of the workflow that signed.
+    pub workflow: Workflow,
     /// The earliest trusted time at which the signature existed.
     pub at: Option<UnixTime>,
+    /// What the controller calls the signature's `id`: SHA-256 over signature and certificate, hexadecimal.
+    pub id: String,
 }
 
 /// Who made a signature.
@@ -52,6 +119,16 @@ pub enum Signer {
     },
 }
 
+/// As refusals and records tell it; foreign text in it is escaped.
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Certificate { issuer, subject } => write!(f, "\"{}\" (issuer \"{}\")", told(subject), told(issuer)),
+            Self::Key { fingerprint } => write!(f, "key sha256:{}", told(fingerprint)),
+        }
+    }
+}
+
 /// Why a piece is not a good signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Flaw {
@@ -69,25 +146,20 @@ impl Flaw {
 
 /// What became of examining one piece.
 #[derive(Debug, Clone)]
-pub(crate) enum Examined {
-    Signed(Signed),
+pub(crate) enum Examined<T> {
+    Good(T),
     Flawed(Flaw),
-    /// The verifier panicked. Not a yes, and not an answer that could be remembered as a no.
+    /// The examiner panicked. Not a yes, and not an answer that could be remembered as a no.
     Panicked,
 }
 
-/// Verifies a piece whatever the verifier does.
+/// Runs an examination whatever it does.
 ///
-/// Unwinding is caught here so that a malformed piece cannot take the server down. `AssertUnwindSafe` is right: a verifier is
-/// immutable, its inputs are only read, and its result is thrown away.
-pub(crate) fn examine(
-    verifier: &dyn Verifier,
-    piece: &UntrustedPiece,
-    subject: &Digest,
-    demand: Demand<'_>,
-) -> Examined {
-    match catch_unwind(AssertUnwindSafe(|| verifier.verify(piece, subject, demand))) {
-        Ok(Ok(signed)) => Examined::Signed(signed),
+/// Unwinding is caught here so that a malformed piece cannot take the server down. `AssertUnwindSafe` is right: verifiers and rules
+/// are immutable, their inputs are only read, and a result that was not reached is thrown away.
+pub(crate) fn examine<T>(question: impl FnOnce() -> Result<T, Flaw>) -> Examined<T> {
+    match catch_unwind(AssertUnwindSafe(question)) {
+        Ok(Ok(good)) => Examined::Good(good),
         Ok(Err(flaw)) => Examined::Flawed(flaw),
         Err(_panic) => Examined::Panicked,
     }

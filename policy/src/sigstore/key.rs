@@ -4,12 +4,13 @@ use std::fmt;
 
 use oci::Digest;
 use sigstore_crypto::{KeyAlgorithm, SigningScheme, VerificationKey, validate_raw_public_key};
-use sigstore_types::{DerPublicKey, DsseEnvelope, HashAlgorithm as Hash, SignatureBytes};
+use sigstore_types::{DerPublicKey, HashAlgorithm as Hash};
 use x509_cert::{
     der::{Any, Decode as _, Encode as _, asn1::BitString, oid::ObjectIdentifier, pem},
     spki::{AlgorithmIdentifierOwned, SubjectPublicKeyInfoOwned},
 };
 
+use super::sealed::{Content, Sealed};
 use crate::{
     authority::{HashAlgorithm, Key},
     refusal::Reason,
@@ -28,36 +29,44 @@ pub(crate) fn check(key: &Key) -> Result<(), String> {
 }
 
 /// The key as the crates want it.
-pub(super) fn parse(key: &Key) -> Result<DerPublicKey, Flaw> {
+pub(crate) fn parse(key: &Key) -> Result<DerPublicKey, Flaw> {
     der(&key.pem).map_err(unusable)
 }
 
 /// Who the holder of the key is: the key.
-pub(super) fn signer(key: &Key) -> Result<Signer, Flaw> {
-    let der = parse(key)?;
-    Ok(Signer::Key { fingerprint: Digest::sha256(der.as_bytes()).hex().to_owned() })
+pub(super) fn signer(der: &DerPublicKey) -> Signer {
+    Signer::Key { fingerprint: Digest::sha256(der.as_bytes()).hex().to_owned() }
 }
 
-/// Whether `signature` over `message` is by `key`.
-pub(super) fn verify(key: &Key, message: &[u8], signature: &SignatureBytes) -> Result<(), Flaw> {
+/// Whether the signature is by `key`: with the authority's hash. In an envelope also with the one that bundles prescribe for its kind
+/// of key (SHA-384 for P-384, where policies say SHA-256 unless told otherwise).
+pub(super) fn verify(key: &Key, sealed: &Sealed<'_>) -> Result<(), Flaw> {
     let der = parse(key)?;
     let scheme = scheme(&der, key.hash).map_err(unusable)?;
-    verify_by(&der, scheme, message, signature)
-}
-
-/// Whether the envelope is signed by `key`: with the authority's hash, or with the one that bundles prescribe for its kind of key
-/// (SHA-384 for P-384, where policies say SHA-256 unless told otherwise).
-pub(super) fn verify_envelope(key: &Key, envelope: &DsseEnvelope) -> Result<(), Flaw> {
-    let message = envelope.pae();
-    verify(key, &message, &envelope.signature.sig).or_else(|flaw| {
-        let der = parse(key)?;
-        let usual = KeyAlgorithm::from_spki(&der).map_err(|_| flaw)?.default_signing_scheme();
-        verify_by(&der, usual, &message, &envelope.signature.sig)
+    verify_by(&der, scheme, sealed).or_else(|flaw| match sealed.content {
+        Content::Envelope(_) => verify_by(&der, usual(&der)?, sealed),
+        Content::Bytes(..) | Content::Digest(..) => Err(flaw),
     })
 }
 
+/// Whether the signature of a bundle is by `der`: with the hash that the bundle names, else with the usual one for its kind of key.
+pub(super) fn verify_bundled(der: &DerPublicKey, sealed: &Sealed<'_>) -> Result<(), Flaw> {
+    let scheme = match &sealed.content {
+        Content::Bytes(_, Some(digest)) | Content::Digest(_, Some(digest)) => {
+            let kind = KeyAlgorithm::from_spki(der).map_err(unusable)?;
+            kind.resolve_signing_scheme(digest.algorithm).map_err(unusable)?
+        }
+        Content::Bytes(_, None) | Content::Digest(_, None) | Content::Envelope(_) => usual(der)?,
+    };
+    verify_by(der, scheme, sealed)
+}
+
+fn usual(der: &DerPublicKey) -> Result<SigningScheme, Flaw> {
+    KeyAlgorithm::from_spki(der).map(|kind| kind.default_signing_scheme()).map_err(unusable)
+}
+
 /// The hash as bundles name it.
-pub(super) fn hash(hash: HashAlgorithm) -> Hash {
+fn hash(hash: HashAlgorithm) -> Hash {
     match hash {
         HashAlgorithm::Sha256 => Hash::Sha2256,
         HashAlgorithm::Sha384 => Hash::Sha2384,
@@ -65,15 +74,15 @@ pub(super) fn hash(hash: HashAlgorithm) -> Hash {
     }
 }
 
-fn verify_by(
-    der: &DerPublicKey,
-    scheme: SigningScheme,
-    message: &[u8],
-    signature: &SignatureBytes,
-) -> Result<(), Flaw> {
+fn verify_by(der: &DerPublicKey, scheme: SigningScheme, sealed: &Sealed<'_>) -> Result<(), Flaw> {
     let verifier = VerificationKey::from_spki_with_scheme(der, scheme).map_err(unusable)?;
     let invalid = |_| Flaw::new(Reason::SignatureInvalid, "the signature is not by this key");
-    verifier.verify(message, signature).map_err(invalid)
+    match (&sealed.content, sealed.content.message()) {
+        (Content::Digest(digest, _), _) => verifier.verify_prehashed(digest.as_bytes(), &sealed.signature),
+        (_, Some(message)) => verifier.verify(message, &sealed.signature),
+        (_, None) => return Err(Flaw::new(Reason::EvidenceUnreadable, "what is signed is not at hand")),
+    }
+    .map_err(invalid)
 }
 
 fn unusable(detail: impl fmt::Display) -> Flaw {

@@ -1,18 +1,25 @@
-//! Cosign's legacy layout: a simple signing payload, and in annotations the signature, the certificate and what the log said.
+//! Cosign's legacy layout: a simple signing payload or a statement's envelope, and in annotations the signature (of a payload), the
+//! certificate and what the log and a timestamp authority said.
 
 use std::{collections::BTreeMap, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oci::Digest;
 use serde::Deserialize;
-use serde_json::{Value, json};
-use sigstore_types::{Bundle, DerCertificate, SignatureBytes};
+use serde_json::Value;
+use sigstore_types::{
+    CanonicalizedBody, DerCertificate, DigestBytes, HashAlgorithm, InclusionPromise, LogId, LogIndex, LogKeyId,
+    MessageDigest, SignatureBytes, SignedTimestamp, TimestampToken,
+};
 
-use super::{key, statement::because};
+use super::{
+    envelope::Envelope,
+    sealed::{Content, Entry, KindVersion, Sealed},
+    statement::because,
+};
 use crate::{
-    authority::{HashAlgorithm, Key},
     refusal::{Reason, told},
-    verifier::Flaw,
+    verifier::{Claim, Flaw},
 };
 
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
@@ -27,20 +34,12 @@ const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// Deepest nesting of a payload or annotation.
 const JSON_DEPTH_MAX: usize = 32;
 
-/// A payload that names the image, and its signature. Nothing is verified yet.
-pub(super) struct Piece<'a> {
-    pub payload: &'a [u8],
-    pub signature: SignatureBytes,
-    annotations: &'a BTreeMap<String, String>,
-}
-
 /// A simple signing payload. Whatever is not in here is not in a payload: two readers must not see two things.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Payload {
     critical: Critical,
-    #[serde(default, rename = "optional")]
-    _optional: Option<serde_json::Map<String, Value>>,
+    optional: Option<BTreeMap<String, Value>>,
 }
 
 #[derive(Deserialize)]
@@ -83,9 +82,9 @@ struct RekorBundle {
 struct RekorEntry {
     body: String,
     #[serde(rename = "integratedTime")]
-    integrated_time: i64,
+    integrated_time: LogIndex,
     #[serde(rename = "logIndex")]
-    log_index: i64,
+    log_index: LogIndex,
     #[serde(rename = "logID")]
     log_id: String,
 }
@@ -104,99 +103,20 @@ struct Timestamp {
     token: String,
 }
 
-impl<'a> Piece<'a> {
-    /// Reads a payload that is about `subject`.
-    pub(super) fn read(
-        payload: &'a [u8],
-        annotations: &'a BTreeMap<String, String>,
-        subject: &Digest,
-    ) -> Result<Self, Flaw> {
-        check_payload(payload, subject)?;
-        let signature = annotations
-            .get(SIGNATURE)
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| unreadable(format!("no annotation {SIGNATURE}")))?;
-        let signature = decode(SIGNATURE, signature)?;
-        Ok(Self { payload, signature: SignatureBytes::new(signature), annotations })
-    }
-
-    /// As a bundle of version 0.1, the certificate within. The chain annotation is left out: what leads to the trust root is in
-    /// the trust root.
-    pub(super) fn bundle_by_certificate(&self) -> Result<Bundle, Flaw> {
-        let pem = self
-            .annotations
-            .get(CERTIFICATE)
-            .ok_or_else(|| Flaw::new(Reason::SignerUnsuitable, "signed by a key, and a certificate is asked for"))?;
-        if pem.matches("-----BEGIN ").count() != 1 {
-            return Err(unreadable(format!("annotation {CERTIFICATE} does not hold one certificate")));
-        }
-        let certificate = DerCertificate::from_pem(pem)
-            .map_err(|error| unreadable(format!("annotation {CERTIFICATE}: {}", told(&error.to_string()))))?;
-        let material = json!({ "certificates": [{ "rawBytes": certificate.to_base64() }] });
-        self.bundle("x509CertificateChain", &material, HashAlgorithm::Sha256)
-    }
-
-    /// As a bundle of version 0.1, the key left for the policy to name.
-    pub(super) fn bundle_by_key(&self, key: &Key) -> Result<Bundle, Flaw> {
-        self.bundle("publicKey", &json!({ "hint": "" }), key.hash)
-    }
-
-    fn bundle(&self, material_name: &str, material: &Value, hash: HashAlgorithm) -> Result<Bundle, Flaw> {
-        let digest = match hash {
-            HashAlgorithm::Sha256 => sigstore_crypto::sha256(self.payload).to_base64(),
-            HashAlgorithm::Sha384 => sigstore_crypto::sha384(self.payload).to_base64(),
-            HashAlgorithm::Sha512 => sigstore_crypto::sha512(self.payload).to_base64(),
-        };
-        let document = json!({
-            "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.1",
-            "verificationMaterial": {
-                material_name: material,
-                "tlogEntries": [self.log_entry()?],
-                "timestampVerificationData": { "rfc3161Timestamps": self.timestamps()? },
-            },
-            "messageSignature": {
-                "messageDigest": { "algorithm": key::hash(hash).to_string(), "digest": digest },
-                "signature": self.signature.to_base64(),
-            },
-        });
-        Bundle::from_json(&document.to_string()).map_err(|error| unreadable(told(&error.to_string())))
-    }
-
-    fn log_entry(&self) -> Result<Value, Flaw> {
-        let text = self.annotations.get(BUNDLE).ok_or_else(|| {
-            Flaw::new(Reason::LogMissing, format!("not in the transparency log: no annotation {BUNDLE}"))
-        })?;
-        let RekorBundle { promise, entry } = parse(BUNDLE, text)?;
-        let log_id = hex::decode(&entry.log_id)
-            .map_err(|_| unreadable(format!("annotation {BUNDLE}: logID is not hexadecimal")))?;
-        let body = decode(BUNDLE, &entry.body)?;
-        let EntryKind { kind, api_version } = oci::json::parse(&body, JSON_DEPTH_MAX)
-            .map_err(|error| unreadable(format!("annotation {BUNDLE}: log entry: {}", because(&error))))?;
-        Ok(json!({
-            "logIndex": entry.log_index.to_string(),
-            "logId": { "keyId": STANDARD.encode(log_id) },
-            "kindVersion": { "kind": kind, "version": api_version },
-            "integratedTime": entry.integrated_time.to_string(),
-            "inclusionPromise": { "signedEntryTimestamp": STANDARD.encode(decode(BUNDLE, &promise)?) },
-            "canonicalizedBody": STANDARD.encode(body),
-        }))
-    }
-
-    /// A timestamp that is there must be good.
-    fn timestamps(&self) -> Result<Value, Flaw> {
-        let Some(text) = self.annotations.get(TIMESTAMP) else {
-            return Ok(json!([]));
-        };
-        let Timestamp { token } = parse(TIMESTAMP, text)?;
-        Ok(json!([{ "signedTimestamp": STANDARD.encode(decode(TIMESTAMP, &token)?) }]))
-    }
+/// What of the annotations is to be read. What nobody asks for need not be there, and is not looked at.
+#[derive(Clone, Copy)]
+pub(super) struct Needs {
+    pub certificate: bool,
+    pub log: bool,
+    pub timestamps: bool,
 }
 
-fn check_payload(payload: &[u8], subject: &Digest) -> Result<(), Flaw> {
+/// What a payload says of `subject`: that it is signed, and whatever else its signer wrote.
+pub(super) fn claim(payload: &[u8], subject: &Digest) -> Result<Claim, Flaw> {
     if payload.len() > PAYLOAD_BYTES_MAX {
         return Err(unreadable(format!("payload of {} bytes, at most {PAYLOAD_BYTES_MAX} are read", payload.len())));
     }
-    let Payload { critical, .. } = oci::json::parse(payload, JSON_DEPTH_MAX)
+    let Payload { critical, optional } = oci::json::parse(payload, JSON_DEPTH_MAX)
         .map_err(|error| unreadable(format!("payload: {}", because(&error))))?;
     if critical.kind != PAYLOAD_TYPE {
         let detail = format!("payload is of type \"{}\", not \"{PAYLOAD_TYPE}\"", told(&critical.kind));
@@ -206,7 +126,80 @@ fn check_payload(payload: &[u8], subject: &Digest) -> Result<(), Flaw> {
         let detail = format!("the signature is over \"{}\"", told(&critical.image.digest));
         return Err(Flaw::new(Reason::DigestMismatch, detail));
     }
-    Ok(())
+    Ok(Claim::Signature { annotations: optional.unwrap_or_default(), predicate_type: None })
+}
+
+/// A simple signing payload with its signature.
+pub(super) fn signature<'a>(
+    payload: &'a [u8],
+    annotations: &BTreeMap<String, String>,
+    needs: Needs,
+) -> Result<Sealed<'a>, Flaw> {
+    let text = annotations.get(SIGNATURE).filter(|text| !text.is_empty());
+    let signature = decode(SIGNATURE, text.ok_or_else(|| unreadable(format!("no annotation {SIGNATURE}")))?)?;
+    // Cosign signs payloads with SHA-256 whatever the certificate's key.
+    let digest = DigestBytes::new(sigstore_crypto::sha256(payload).as_slice().to_vec());
+    let digest = MessageDigest::new(HashAlgorithm::Sha2256, digest);
+    seal(Content::Bytes(payload, Some(digest)), SignatureBytes::new(signature), annotations, needs)
+}
+
+/// An attestation: an envelope, its signature within.
+pub(super) fn attestation(layer: &[u8]) -> Result<(Envelope, SignatureBytes), Flaw> {
+    oci::json::check(layer, JSON_DEPTH_MAX).map_err(|error| unreadable(format!("envelope: {}", because(&error))))?;
+    let written = serde_json::from_slice(layer)
+        .map_err(|error| unreadable(format!("envelope: {}", because(&oci::json::JsonError::from(error)))))?;
+    Envelope::open(written, Some(sigstore_crypto::sha256(layer))).map_err(unreadable)
+}
+
+/// The signature with what the annotations say about it. The chain is left out: what leads to the trust root is in the trust root.
+pub(super) fn seal<'a>(
+    content: Content<'a>,
+    signature: SignatureBytes,
+    annotations: &BTreeMap<String, String>,
+    needs: Needs,
+) -> Result<Sealed<'a>, Flaw> {
+    let certificates = if needs.certificate { certificate(annotations)?.into_iter().collect() } else { Vec::new() };
+    let entries = if needs.log { vec![log_entry(annotations)?] } else { Vec::new() };
+    let timestamps = if needs.timestamps { timestamp(annotations)?.into_iter().collect() } else { Vec::new() };
+    Ok(Sealed { content, signature, certificates, entries, proven: false, timestamps })
+}
+
+fn certificate(annotations: &BTreeMap<String, String>) -> Result<Option<DerCertificate>, Flaw> {
+    let Some(pem) = annotations.get(CERTIFICATE) else { return Ok(None) };
+    if pem.matches("-----BEGIN ").count() != 1 {
+        return Err(unreadable(format!("annotation {CERTIFICATE} does not hold one certificate")));
+    }
+    let certificate = DerCertificate::from_pem(pem)
+        .map_err(|error| unreadable(format!("annotation {CERTIFICATE}: {}", told(&error.to_string()))))?;
+    Ok(Some(certificate))
+}
+
+fn log_entry(annotations: &BTreeMap<String, String>) -> Result<Entry, Flaw> {
+    let text = annotations
+        .get(BUNDLE)
+        .ok_or_else(|| Flaw::new(Reason::LogMissing, format!("not in the transparency log: no annotation {BUNDLE}")))?;
+    let RekorBundle { promise, entry } = parse(BUNDLE, text)?;
+    let log_id =
+        hex::decode(&entry.log_id).map_err(|_| unreadable(format!("annotation {BUNDLE}: logID is not hexadecimal")))?;
+    let body = decode(BUNDLE, &entry.body)?;
+    let EntryKind { kind, api_version } = oci::json::parse(&body, JSON_DEPTH_MAX)
+        .map_err(|error| unreadable(format!("annotation {BUNDLE}: log entry: {}", because(&error))))?;
+    let promise = SignedTimestamp::new(decode(BUNDLE, &promise)?);
+    Ok(Entry {
+        log_index: entry.log_index,
+        log_id: LogId::new(LogKeyId::new(log_id)),
+        kind_version: KindVersion { kind, version: api_version },
+        integrated_time: entry.integrated_time,
+        inclusion_promise: Some(InclusionPromise::new(promise)),
+        inclusion_proof: None,
+        canonicalized_body: CanonicalizedBody::new(body),
+    })
+}
+
+fn timestamp(annotations: &BTreeMap<String, String>) -> Result<Option<TimestampToken>, Flaw> {
+    let Some(text) = annotations.get(TIMESTAMP) else { return Ok(None) };
+    let Timestamp { token } = parse(TIMESTAMP, text)?;
+    Ok(Some(TimestampToken::new(decode(TIMESTAMP, &token)?)))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(annotation: &str, text: &str) -> Result<T, Flaw> {

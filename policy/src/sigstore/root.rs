@@ -1,9 +1,12 @@
 //! The trust root as the crates want it, narrowed where they would trust too widely.
 
-use sigstore_trust_root::{CertificateAuthority, TrustedRoot};
+use oci::UnixTime;
+use sha2::{Digest as _, Sha256};
+use sigstore_trust_root::{CertificateAuthority, TrustedRoot, trusted_root::CertChain};
 use sigstore_types::{DerCertificate, TimeRange};
-use sigstore_verify::VerificationResult;
 use x509_cert::{Certificate, der::Decode as _};
+
+use crate::trust_root::{AnchorKind, TrustAnchor};
 
 /// Reads a `trusted_root.json`.
 ///
@@ -25,23 +28,6 @@ pub(super) fn load(text: &str) -> Result<TrustedRoot, String> {
     }
     root.certificate_authorities = narrowed;
     Ok(root)
-}
-
-/// The trust root without the logs whose keys had ended at one of the trusted times of a signature; none where that leaves out
-/// nothing.
-///
-/// The crates ask for a log's key to be valid at the time in its own promise, and not where a checkpoint is all the log says.
-pub(super) fn without_logs_ended_before(root: &TrustedRoot, signed: &VerificationResult) -> Option<TrustedRoot> {
-    let ended = |window: Option<TimeRange>| {
-        let end = window.and_then(|window| window.end);
-        end.is_some_and(|end| signed.verified_timestamps().iter().any(|time| *time > end))
-    };
-    if !root.tlogs.iter().any(|log| ended(log.public_key.valid_for)) {
-        return None;
-    }
-    let mut in_force = root.clone();
-    in_force.tlogs.retain(|log| !ended(log.public_key.valid_for));
-    Some(in_force)
 }
 
 /// One authority for each certificate, listed as long as the certificate and those above it are valid.
@@ -80,4 +66,43 @@ fn validity(certificate: &DerCertificate) -> Result<TimeRange, String> {
     });
     serde_json::from_value(text)
         .map_err(|error| format!("a certificate authority's certificate has no usable validity: {error}"))
+}
+
+/// Whom a document names, as it names them: unlike [`load`], which narrows.
+pub(crate) fn describe(text: &str) -> Result<Vec<TrustAnchor>, String> {
+    let root = TrustedRoot::from_json(text).map_err(|error| error.to_string())?;
+    let mut anchors = Vec::new();
+    let mut add = |kind, name: &str, id: String, window: Option<TimeRange>| {
+        let from = window.map(|window| instant(window.start.as_millisecond()));
+        let until = window.and_then(|window| window.end).map(|end| instant(end.as_millisecond()));
+        anchors.push(TrustAnchor { kind, name: name.to_owned(), id, from, until });
+    };
+    for authority in &root.certificate_authorities {
+        let id = fingerprint(&authority.cert_chain);
+        add(AnchorKind::CertificateAuthority, &authority.uri, id, authority.valid_for);
+    }
+    for log in &root.tlogs {
+        let id = hex::encode(log.log_id.key_id.as_bytes());
+        add(AnchorKind::TransparencyLog, &log.base_url, id, log.public_key.valid_for);
+    }
+    for log in &root.ctlogs {
+        let id = hex::encode(log.log_id.key_id.as_bytes());
+        add(AnchorKind::CertificateLog, &log.base_url, id, log.public_key.valid_for);
+    }
+    for authority in &root.timestamp_authorities {
+        let name = authority.uri.as_ref().or(authority.subject.common_name.as_ref());
+        let id = fingerprint(&authority.cert_chain);
+        add(AnchorKind::TimestampAuthority, name.map_or("", String::as_str), id, authority.valid_for);
+    }
+    Ok(anchors)
+}
+
+fn fingerprint(chain: &CertChain) -> String {
+    let mut hasher = Sha256::new();
+    chain.certificates.iter().for_each(|entry| hasher.update(entry.raw_bytes.as_bytes()));
+    hex::encode(hasher.finalize())
+}
+
+fn instant(milliseconds: i64) -> UnixTime {
+    UnixTime::from_millis(u64::try_from(milliseconds).unwrap_or(0))
 }

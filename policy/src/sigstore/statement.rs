@@ -1,14 +1,15 @@
-//! What a statement says, and whether saying it is a signature.
+//! What a statement says, and of which type it is.
 
 use std::collections::BTreeMap;
 
 use oci::{Algorithm, Digest};
 use serde::Deserialize;
-use sigstore_types::{DsseEnvelope, Sha256Hash};
+use serde_json::Value;
 
+use super::{bounded::Bounded, envelope::Envelope};
 use crate::{
     refusal::{Reason, told},
-    verifier::Flaw,
+    verifier::{Claim, Flaw},
 };
 
 /// The statement by which cosign signs an image. Any other is an attestation, which says something about an image and not that
@@ -16,63 +17,91 @@ use crate::{
 const SIGNATURE: &str = "https://sigstore.dev/cosign/sign/v1";
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
-/// Deepest nesting; cosign's statements need five.
+/// Deepest nesting. Predicates are anybody's documents; SBOMs need about ten.
 const JSON_DEPTH_MAX: usize = 64;
 /// Most subjects of one statement. Release statements name hundreds.
 const SUBJECTS_MAX: usize = 10_000;
 
+/// All of a statement but its predicate, which is passed over: it can be as large as evidence may be.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement {
     #[serde(rename = "_type")]
     kind: String,
     predicate_type: String,
-    subject: Vec<Subject>,
+    subject: Bounded<Subject, SUBJECTS_MAX>,
 }
 
 #[derive(Deserialize)]
 struct Subject {
-    digest: BTreeMap<String, String>,
+    digest: Digests,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, Value>>,
 }
 
-/// Whether the envelope says, of this image, that it is signed. Says nothing about who says so.
-pub(super) fn check(envelope: &DsseEnvelope, subject: &Digest) -> Result<(), Flaw> {
+#[derive(Deserialize)]
+struct Digests {
+    sha256: Option<String>,
+    sha512: Option<String>,
+}
+
+/// What the envelope says of `subject`. Says nothing about who says so.
+pub(super) fn read(envelope: &Envelope, subject: &Digest) -> Result<Claim, Flaw> {
+    let statement = parse(envelope)?;
+    let named = |entry: &Subject| entry.digest.is(subject);
+    let Some(position) = statement.subject.0.iter().position(named) else {
+        return Err(Flaw::new(Reason::DigestMismatch, format!("the signature is over {}", statement.first())));
+    };
+    let Statement { predicate_type, subject: Bounded(mut subjects), .. } = statement;
+    let annotations = subjects.swap_remove(position).annotations.unwrap_or_default();
+    Ok(if predicate_type == SIGNATURE {
+        Claim::Signature { annotations, predicate_type: Some(predicate_type) }
+    } else {
+        Claim::Attestation { predicate_type, annotations }
+    })
+}
+
+/// The type of a statement that names one of these digests.
+pub(super) fn about_any(envelope: &Envelope, subjects: &[Digest]) -> Result<String, Flaw> {
+    let statement = parse(envelope)?;
+    let named = |entry: &Subject| subjects.iter().any(|subject| entry.digest.is(subject));
+    if statement.subject.0.iter().any(named) {
+        return Ok(statement.predicate_type);
+    }
+    Err(Flaw::new(Reason::DigestMismatch, format!("the signature is over {}", statement.first())))
+}
+
+fn parse(envelope: &Envelope) -> Result<Statement, Flaw> {
     if envelope.payload_type != PAYLOAD_TYPE {
         let detail = format!("holds \"{}\", which is no statement", told(&envelope.payload_type));
         return Err(Flaw::new(Reason::NotASignature, detail));
     }
-    let statement: Statement = oci::json::parse(envelope.payload.as_bytes(), JSON_DEPTH_MAX).map_err(|error| {
+    let statement: Statement = oci::json::parse(envelope.payload(), JSON_DEPTH_MAX).map_err(|error| {
         Flaw::new(Reason::EvidenceUnreadable, format!("statement cannot be read: {}", because(&error)))
     })?;
     if !STATEMENT_TYPES.contains(&statement.kind.as_str()) {
         let detail = format!("statement has a type that is not understood: \"{}\"", told(&statement.kind));
         return Err(Flaw::new(Reason::EvidenceUnreadable, detail));
     }
-    if statement.predicate_type != SIGNATURE {
-        let detail = format!("is an attestation of type \"{}\" and no signature", told(&statement.predicate_type));
-        return Err(Flaw::new(Reason::NotASignature, detail));
-    }
-    if statement.subject.len() > SUBJECTS_MAX {
-        let detail = format!("statement has {} subjects, at most {SUBJECTS_MAX} are read", statement.subject.len());
-        return Err(Flaw::new(Reason::EvidenceUnreadable, detail));
-    }
-    let named =
-        |entry: &Subject| entry.digest.get(subject.algorithm().as_str()).map(String::as_str) == Some(subject.hex());
-    if statement.subject.iter().any(named) {
-        return Ok(());
-    }
-    let other = statement.subject.iter().find_map(|entry| entry.digest.get("sha256"));
-    let other = other.map_or_else(|| "no sha256 digest".to_owned(), |hex| format!("sha256:{}", told(hex)));
-    Err(Flaw::new(Reason::DigestMismatch, format!("the signature is over {other}")))
+    Ok(statement)
 }
 
-/// The digest as the crates want it.
-pub(super) fn sha256(digest: &Digest) -> Result<Sha256Hash, Flaw> {
-    let unsupported = || Flaw::new(Reason::Sha512Unsupported, "signatures name sha256 digests");
-    if digest.algorithm() != Algorithm::Sha256 {
-        return Err(unsupported());
+impl Statement {
+    /// What it is about instead.
+    fn first(&self) -> String {
+        let other = self.subject.0.iter().find_map(|entry| entry.digest.sha256.as_ref());
+        other.map_or_else(|| "no sha256 digest".to_owned(), |hex| format!("sha256:{}", told(hex)))
     }
-    Sha256Hash::from_hex(digest.hex()).map_err(|_| unsupported())
+}
+
+impl Digests {
+    fn is(&self, digest: &Digest) -> bool {
+        let named = match digest.algorithm() {
+            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Sha512 => &self.sha512,
+        };
+        named.as_deref() == Some(digest.hex())
+    }
 }
 
 /// What is wrong with a document, escaped.
