@@ -1,14 +1,18 @@
 //! All policies in force, and which of them govern an image.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use config::NoMatch;
 use oci::{Digest, Repository, UpstreamName};
 
 use crate::{
-    authority::{Authority, AuthorityKind, Key},
+    authority::{Attestation, Authority, AuthorityKind, Key},
     cip::{self, LoadErrors},
+    condition::Conditions,
     glob::Glob,
+    predicate::PredicateType,
+    rego::Rego,
+    trust_root::TrustRoot,
 };
 
 /// The policy in force where the operator gives none.
@@ -47,6 +51,8 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct PolicySet {
     policies: Vec<Policy>,
+    /// The `TrustRoot` documents, by name.
+    trust_roots: BTreeMap<String, TrustRoot>,
     no_match: NoMatch,
 }
 
@@ -57,8 +63,8 @@ impl PolicySet {
     ///
     /// Every flaw found in any of them: nothing is loaded in part.
     pub fn load(sources: &[SourceText], context: &LoadContext<'_>) -> Result<Loaded, LoadErrors> {
-        let (policies, notes) = cip::load(sources, context)?;
-        Ok(Loaded { set: Self { policies, no_match: context.no_match }, notes })
+        let cip::Loaded { policies, trust_roots, notes } = cip::load(sources, context)?;
+        Ok(Loaded { set: Self { policies, trust_roots, no_match: context.no_match }, notes })
     }
 
     /// The policy that ships inside: Chainguard's public images.
@@ -77,6 +83,31 @@ impl PolicySet {
         self.policies.iter().filter(|policy| policy.matches(&image)).collect()
     }
 
+    /// The same policies, each believing whom it believes, asking for attestations of this one type and for nothing else. What an
+    /// authority asks of the words of such an attestation stays. For telling what is attested: nothing is admitted by such a set.
+    ///
+    /// # Errors
+    /// When that is no predicate type, or a policy believes nobody who could attest: one clause.
+    pub fn asking_for(&self, predicate_type: &str) -> Result<Self, String> {
+        let (wanted, _) = PredicateType::parse(predicate_type).map_err(|error| format!("predicate type {error}"))?;
+        let mut set = self.clone();
+        for policy in &mut set.policies {
+            let asked = policy.authorities.iter().zip(&policy.places).filter_map(|(authority, place)| {
+                let asked = matches!(authority.kind, AuthorityKind::Keyless(_) | AuthorityKind::Key(_));
+                asked.then(|| (authority.asking_for(&wanted), place.clone()))
+            });
+            let (authorities, places): (Vec<_>, Vec<_>) = asked.unzip();
+            if authorities.is_empty() {
+                return Err(format!("policy {} believes nobody who could attest anything", policy.name));
+            }
+            policy.rule = None;
+            policy.authorities = authorities;
+            policy.places = places;
+            policy.canonical.extend_from_slice(format!("\nasking for {}", wanted.uri()).as_bytes());
+        }
+        Ok(set)
+    }
+
     /// Whether some policy governs some digest of this repository.
     #[must_use]
     pub fn may_match_repository(&self, repository: &Repository) -> bool {
@@ -88,6 +119,11 @@ impl PolicySet {
     #[must_use]
     pub fn no_match(&self) -> NoMatch {
         self.no_match
+    }
+
+    /// The trust roots that policies name, by name.
+    pub(crate) fn trust_roots(&self) -> &BTreeMap<String, TrustRoot> {
+        &self.trust_roots
     }
 
     /// All policies, in the order of loading; never empty.
@@ -126,6 +162,10 @@ pub struct Policy {
     pub(crate) authorities: Vec<Authority>,
     /// Where each authority's key, or else the authority itself, is written: parallel to `authorities`.
     pub(crate) places: Vec<Place>,
+    /// What it asks beyond one satisfied authority.
+    pub(crate) rule: Option<PolicyRule>,
+    /// What it asks of the very piece that satisfies.
+    pub(crate) conditions: Conditions,
     pub(crate) canonical: Vec<u8>,
     pub(crate) place: Place,
 }
@@ -155,6 +195,18 @@ impl Policy {
         &self.authorities
     }
 
+    /// What it asks beyond one satisfied authority.
+    #[must_use]
+    pub fn rule(&self) -> Option<&PolicyRule> {
+        self.rule.as_ref()
+    }
+
+    /// What it asks of the very piece that satisfies.
+    #[must_use]
+    pub fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
     /// Bytes that are equal for two policies exactly when they ask the same: they go into the fingerprint of verdicts.
     #[must_use]
     pub fn canonical_form(&self) -> &[u8] {
@@ -172,6 +224,27 @@ impl Policy {
     pub fn place(&self) -> &Place {
         &self.place
     }
+}
+
+impl Authority {
+    fn asking_for(&self, wanted: &PredicateType) -> Self {
+        let same = |attestation: &&Attestation| attestation.predicate_type.uri() == wanted.uri();
+        let mut attestations: Vec<_> = self.attestations.iter().filter(same).cloned().collect();
+        if attestations.is_empty() {
+            let name = wanted.uri().to_owned();
+            attestations.push(Attestation { name, predicate_type: wanted.clone(), rule: None });
+        }
+        Self { attestations, ..self.clone() }
+    }
+}
+
+/// A rule over what all authorities of a policy found: `spec.policy`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// The rule.
+    pub rego: Rego,
+    /// It is shown the image's config, of an index its children's: `fetchConfigFile`.
+    pub fetch_config_file: bool,
 }
 
 /// What a failure of a policy leads to.

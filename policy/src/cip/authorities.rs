@@ -1,63 +1,55 @@
 //! Authorities: who is believed, and how.
 
 use super::{
-    document::refuse_content_policy,
+    attestations,
     field::{Field, Mapping, Refused, Schema},
-    key,
+    identities, key,
+    proof::{self, Written},
     report::{Report, shown},
+    roots::Part,
+    scope::Scope,
+    source,
 };
 use crate::{
-    authority::{Authority, AuthorityKind, Keyless, StaticAction},
-    identity::{Identity, Pattern, PatternError, WholeMatch},
-    policy_set::{LoadContext, Place},
+    authority::{Authority, AuthorityKind, Keyless, Proof, RootRef, StaticAction},
+    policy_set::Place,
 };
 
 const AUTHORITY: Schema = Schema {
-    known: &["name", "key", "keyless", "static", "ctlog", "signatureFormat"],
-    refused: &[Refused {
-        key: "rfc3161timestamp",
-        what: "is not supported by this build",
-        hint: "take it out: the log's own signed time is asked for",
-    }],
-    ignored: &["attestations", "source"],
-};
-
-const KEYLESS: Schema = Schema {
-    known: &["url", "identities", "insecureIgnoreSCT"],
-    refused: &[
-        Refused {
-            key: "ca-cert",
-            what: "is not supported: the controller never uses it either, and such an authority always fails there",
-            hint: "put the CA into a trusted_root.json, and that into policy.trust_root of the configuration",
-        },
-        TRUST_ROOT_REF,
+    known: &[
+        "name",
+        "key",
+        "keyless",
+        "static",
+        "attestations",
+        "source",
+        "ctlog",
+        "rfc3161timestamp",
+        "signatureFormat",
     ],
+    refused: &[],
     ignored: &[],
 };
 
-const CTLOG: Schema = Schema { known: &["url"], refused: &[TRUST_ROOT_REF], ignored: &[] };
+const KEYLESS: Schema = Schema {
+    known: &["url", "identities", "trustRootRef", "insecureIgnoreSCT"],
+    refused: &[Refused {
+        key: "ca-cert",
+        what: "is not supported: the controller never uses it either, and such an authority always fails there",
+        hint: "put the CA into certificateAuthorities of a TrustRoot document, and name that by trustRootRef",
+    }],
+    ignored: &[],
+};
 
 const STATIC: Schema = Schema { known: &["action", "message"], refused: &[], ignored: &[] };
 
-const IDENTITY: Schema =
-    Schema { known: &["issuer", "issuerRegExp", "subject", "subjectRegExp"], refused: &[], ignored: &[] };
-
-const TRUST_ROOT_REF: Refused = Refused {
-    key: "trustRootRef",
-    what: "is not supported by this build",
-    hint: "put keys and certificates into a trusted_root.json, and that into policy.trust_root of the configuration",
-};
-
-const PUBLIC_CA: &str = "https://fulcio.sigstore.dev";
-const PUBLIC_LOG: &str = "https://rekor.sigstore.dev";
-
 /// Reads the list, and where each authority's key, or else the authority itself, is written.
 /// Flawed ones are reported and left out.
-pub(super) fn read(list: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> (Vec<Authority>, Vec<Place>) {
+pub(super) fn read(list: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> (Vec<Authority>, Vec<Place>) {
     let mut authorities: Vec<Authority> = Vec::new();
     let mut places = Vec::new();
     for (index, field) in list.list(report, "authority").iter().enumerate() {
-        let Some((authority, line)) = authority(index, field, context, report) else {
+        let Some((authority, line)) = authority(index, field, scope, report) else {
             continue;
         };
         if authorities.iter().any(|other| other.name == authority.name) {
@@ -70,74 +62,50 @@ pub(super) fn read(list: &Field<'_>, context: &LoadContext<'_>, report: &mut Rep
     (authorities, places)
 }
 
-fn authority(
-    index: usize,
-    field: &Field<'_>,
-    context: &LoadContext<'_>,
-    report: &mut Report,
-) -> Option<(Authority, u64)> {
+fn authority(index: usize, field: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> Option<(Authority, u64)> {
     let mapping = field.mapping(report, &AUTHORITY)?;
-    refuse_for_now(&mapping, report);
-    let name = name(index, &mapping, report);
+    let name = match mapping.field("name") {
+        Some(field) => field.label(report),
+        None => Some(format!("authority-{index}")),
+    };
     signature_format(&mapping, report);
-    let log = mapping.field("ctlog").map(|ctlog| check_log(&ctlog, context, report));
-    let (kind_key, kind_field) = mapping.exactly_one(report, &["key", "keyless", "static"])?;
-    let mut line = field.line;
-    let kind = match kind_key {
+    let attestations = mapping.field("attestations").map(|field| attestations::read(&field, scope, report));
+    let location = mapping.field("source").map(|field| source::read(&field, scope, report));
+    let written = proof::read(&mapping, scope, report);
+    let kind = mapping.exactly_one(report, &["key", "keyless", "static"]);
+    let (kind, proof, line) = kind_of(&mapping, kind?, written, scope, report)?;
+    let authority = Authority {
+        name: name?,
+        kind,
+        attestations: attestations.unwrap_or_default(),
+        location: location.unwrap_or_default(),
+        proof,
+    };
+    Some((authority, line.unwrap_or(field.line)))
+}
+
+/// Whom it believes, on what that rests, and the line of its key.
+fn kind_of(
+    authority: &Mapping<'_>,
+    (key, field): (&str, Field<'_>),
+    written: Written,
+    scope: Scope<'_>,
+    report: &mut Report,
+) -> Option<(AuthorityKind, Proof, Option<u64>)> {
+    match key {
         "key" => {
-            let (key, key_line) = key::read(&kind_field, log.is_some(), report)?;
-            line = key_line;
-            AuthorityKind::Key(key)
+            let (key, line) = key::read(&field, report)?;
+            Some((AuthorityKind::Key(key), written.by_key(), Some(line)))
         }
-        "keyless" => AuthorityKind::Keyless(keyless(&kind_field, context, report)?),
-        _ => AuthorityKind::Static(static_action(&kind_field, &mapping, report)?),
-    };
-    Some((Authority { name: name?, kind }, line))
-}
-
-/// What a later build will act on. Without it the authority would ask for something else than it says.
-fn refuse_for_now(authority: &Mapping<'_>, report: &mut Report) {
-    if let Some(attestations) = authority.field("attestations") {
-        attestations.error(
-            report,
-            "is not supported by this build",
-            Some("leave this policy to the cluster's controller, or take attestations out and ask for a signature"),
-        );
-        for (key, entry) in attestations.items_if_any().iter().flat_map(Field::entries) {
-            if key == "policy" {
-                refuse_content_policy(&entry, report);
-            }
+        "keyless" => {
+            let (keyless, ca) = keyless(&field, &written, scope, report)?;
+            Some((AuthorityKind::Keyless(keyless), written.by_certificate(ca), None))
+        }
+        _ => {
+            let action = static_action(&field, authority, report)?;
+            Some((AuthorityKind::Static(action), Proof::default(), None))
         }
     }
-    if let Some(source) = authority.field("source") {
-        source.error(
-            report,
-            "is not supported by this build",
-            Some("take it out where the signatures are beside the image; else leave this policy to the controller"),
-        );
-        for (key, entry) in source.items_if_any().iter().flat_map(Field::entries) {
-            if key == "signaturePullSecrets" {
-                entry.error(
-                    report,
-                    "is not supported: there is no cluster to ask for secrets",
-                    Some("set username and password_file of the upstream in the configuration"),
-                );
-            }
-        }
-    }
-}
-
-fn name(index: usize, authority: &Mapping<'_>, report: &mut Report) -> Option<String> {
-    let Some(field) = authority.field("name") else {
-        return Some(format!("authority-{index}"));
-    };
-    let name = field.text(report)?;
-    if name.len() > 253 || name.chars().any(char::is_control) {
-        let what = format!("is {}; expected one line of 253 bytes at most", shown(name));
-        field.error(report, what, Some("choose a name as it shall appear in refusals"));
-        return None;
-    }
-    Some(name.to_owned())
 }
 
 /// Both layouts satisfy any authority, so that the choice says nothing here.
@@ -153,61 +121,23 @@ fn signature_format(authority: &Mapping<'_>, report: &mut Report) {
     }
 }
 
-/// The log's address says only that the log is asked for: which log is believed is the trust root's business.
-fn check_log(ctlog: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) {
-    let hint = "write url: https://rekor.sigstore.dev to ask for the log; leave ctlog out to not ask for it with a key";
-    if ctlog.is_empty() {
-        ctlog.error(
-            report,
-            "is empty, by which the controller would skip the log; expected a mapping with url",
-            Some(hint),
-        );
-        return;
-    }
-    let Some(mapping) = ctlog.mapping(report, &CTLOG) else {
-        return;
-    };
-    let Some(url) = mapping.required(report, "url", hint) else {
-        return;
-    };
-    check_url(&url, PUBLIC_LOG, context, report);
-}
-
-fn check_url(field: &Field<'_>, public: &str, context: &LoadContext<'_>, report: &mut Report) {
-    let Some(url) = field.text(report) else {
-        return;
-    };
-    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")).unwrap_or_default();
-    if host.is_empty() || host.starts_with('/') || host.contains(char::is_whitespace) {
-        let what = format!("is {}; expected a URL as {public}", shown(url));
-        field.error(
-            report,
-            what,
-            Some("no request goes there: it says what is meant, the trust root what is believed"),
-        );
-    } else if url.trim_end_matches('/') != public && !context.custom_trust_root {
-        let what = format!("is {}, which the public-good trust root does not vouch for; expected {public}", shown(url));
-        field.error(
-            report,
-            what,
-            Some("set policy.trust_root in the configuration to the trusted_root.json of that Sigstore"),
-        );
-    }
-}
-
-fn keyless(field: &Field<'_>, context: &LoadContext<'_>, report: &mut Report) -> Option<Keyless> {
+fn keyless(field: &Field<'_>, written: &Written, scope: Scope<'_>, report: &mut Report) -> Option<(Keyless, RootRef)> {
     let mapping = field.mapping(report, &KEYLESS)?;
-    if let Some(url) = mapping.field("url") {
-        check_url(&url, PUBLIC_CA, context, report);
+    let ca = proof::certificate_authority(&mapping, written, scope, report);
+    let ignore_sct = mapping.field("insecureIgnoreSCT").map_or(Some(false), |field| ignore_sct(&field, report));
+    if ignore_sct == Some(false)
+        && scope.roots.lacks(&ca, Part::CertificateLogs)
+        && let Some(reference) = mapping.field("trustRootRef")
+    {
+        reference.error(
+            report,
+            "names a TrustRoot without ctLogs, by which no certificate could be found in a certificate log",
+            Some("write ctLogs into its sigstoreKeys; a Sigstore that has none needs insecureIgnoreSCT: true here"),
+        );
     }
-    let ignore_sct = match mapping.field("insecureIgnoreSCT") {
-        Some(field) => ignore_sct(&field, report)?,
-        None => false,
-    };
     let list = mapping.required(report, "identities", "list at least one identity: issuer and subject")?;
-    let items = list.list(report, "identity");
-    let identities: Vec<_> = items.iter().filter_map(|item| identity(item, report)).collect();
-    (!identities.is_empty()).then_some(Keyless { identities, ignore_sct })
+    let identities = identities::read(&list, report)?;
+    Some((Keyless { identities, ignore_sct: ignore_sct? }, ca))
 }
 
 fn ignore_sct(field: &Field<'_>, report: &mut Report) -> Option<bool> {
@@ -219,49 +149,12 @@ fn ignore_sct(field: &Field<'_>, report: &mut Report) -> Option<bool> {
     Some(ignored)
 }
 
-fn identity(field: &Field<'_>, report: &mut Report) -> Option<Identity> {
-    let mapping = field.mapping(report, &IDENTITY)?;
-    let issuer = half(&mapping, &["issuer", "issuerRegExp"], report);
-    let subject = half(&mapping, &["subject", "subjectRegExp"], report);
-    Some(Identity { issuer: issuer?, subject: subject? })
-}
-
-fn half(identity: &Mapping<'_>, keys: &[&'static str; 2], report: &mut Report) -> Option<Pattern> {
-    let (key, field) = identity.exactly_one(report, keys)?;
-    let written = field.text(report)?;
-    if !key.ends_with("RegExp") {
-        return Some(Pattern::Exact(written.to_owned()));
-    }
-    match WholeMatch::parse(written) {
-        Ok(regex) => {
-            if regex.is_looser_in_cluster() {
-                let what = format!(
-                    "{} must match from first to last character here; the controller also accepts what holds it",
-                    shown(written)
-                );
-                report.note(field.line, &field.path, &what);
-            }
-            Some(Pattern::Regex(regex))
-        }
-        Err(error) => {
-            let hint = match &error {
-                PatternError::DoesNotParse { .. } => "it is read as RE2, as the controller does".to_owned(),
-                PatternError::Differs { instead, .. } => format!("write {instead}"),
-                PatternError::TooLarge { .. } => "write a shorter one, or several identities".to_owned(),
-            };
-            field.error(report, format!("{error}, in {}", shown(written)), Some(&hint));
-            None
-        }
-    }
-}
-
 fn static_action(field: &Field<'_>, authority: &Mapping<'_>, report: &mut Report) -> Option<StaticAction> {
-    if let Some(ctlog) = authority.field("ctlog") {
-        ctlog.error(
-            report,
-            "stands beside static; expected one of the two",
-            Some("static asks nobody: take ctlog out"),
-        );
+    for key in ["attestations", "source", "ctlog", "rfc3161timestamp"] {
+        if let Some(field) = authority.field(key) {
+            let hint = format!("static asks nobody: take {key} out");
+            field.error(report, "stands beside static; expected one of the two", Some(&hint));
+        }
     }
     let mapping = field.mapping(report, &STATIC)?;
     let action = mapping.required(report, "action", "write action: pass or action: fail")?;

@@ -5,6 +5,9 @@ use super::{
     report::{Report, shown},
 };
 
+/// Longest name of an authority or attestation: as long as Kubernetes lets a policy's be.
+const LABEL_BYTES_MAX: usize = 253;
+
 /// A value, the path that leads to it and the line where it is written.
 #[derive(Debug, Clone)]
 pub(super) struct Field<'n> {
@@ -101,6 +104,17 @@ impl<'n> Field<'n> {
             self.unexpected(report, "expected text", hint);
         }
         text
+    }
+
+    /// A name for people: one line, not too long.
+    pub(super) fn label(&self, report: &mut Report) -> Option<String> {
+        let name = self.text(report)?;
+        if name.len() > LABEL_BYTES_MAX || name.chars().any(char::is_control) {
+            let what = format!("is {}; expected one line of {LABEL_BYTES_MAX} bytes at most", shown(name));
+            self.error(report, what, Some("choose a name as it shall appear in refusals"));
+            return None;
+        }
+        Some(name.to_owned())
     }
 
     /// The text, if it is one.

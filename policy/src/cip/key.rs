@@ -28,7 +28,7 @@ const KEY: Schema = Schema {
 const LABELS: [&str; 2] = ["PUBLIC KEY", "RSA PUBLIC KEY"];
 
 /// Reads a key, and the line of its data.
-pub(super) fn read(field: &Field<'_>, log: bool, report: &mut Report) -> Option<(Key, u64)> {
+pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<(Key, u64)> {
     let mapping = field.mapping(report, &KEY)?;
     let hash = match mapping.field("hashAlgorithm") {
         Some(field) => hash(&field, report),
@@ -42,7 +42,7 @@ pub(super) fn read(field: &Field<'_>, log: bool, report: &mut Report) -> Option<
         return None;
     };
     match normalized(data.text(report)?) {
-        Ok(pem) => Some((Key { pem, hash: hash?, log }, data.line)),
+        Ok(pem) => Some((Key { pem, hash: hash? }, data.line)),
         Err((what, hint)) => {
             data.error(report, what, Some(hint));
             None
@@ -105,7 +105,8 @@ fn normalized(data: &str) -> Result<String, Flaw> {
     }
 }
 
-fn encoded(label: &str, base64: &str) -> String {
+/// A PEM block as everybody writes it.
+pub(super) fn encoded(label: &str, base64: &str) -> String {
     let mut pem = format!("-----BEGIN {label}-----\n");
     for (index, character) in base64.chars().enumerate() {
         if index > 0 && index % 64 == 0 {

@@ -48,6 +48,10 @@ impl Report {
         self.notes.push(format!("weakened: {}: {field}: {what}", self.place(line)));
     }
 
+    pub(super) fn is_flawless(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     pub(super) fn into_parts(self) -> (Vec<LoadError>, Vec<String>) {
         (self.errors, self.notes)
     }

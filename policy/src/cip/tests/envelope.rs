@@ -49,14 +49,14 @@ fn what_is_no_policy_document_is_refused() {
     insta::assert_snapshot!(
         flaws("kind: TrustRoot\n---\nkind: Secret\n---\nkind: List\n---\nkind: Pod\n---\nhello\n---\n[a]\n---\nkind: ClusterImagePolicy\n"),
         @r#"
-own.yaml:1: kind: is "TrustRoot"; expected ClusterImagePolicy
-hint: this build takes a trust root as a trusted_root.json, by policy.trust_root in the configuration
-own.yaml:3: kind: is "Secret"; expected ClusterImagePolicy
+own.yaml:1: apiVersion: is missing
+hint: write apiVersion: policy.sigstore.dev/v1beta1
+own.yaml:3: kind: is "Secret"; expected ClusterImagePolicy or TrustRoot
 hint: write the public key itself into key.data of the authority
-own.yaml:5: kind: is "List"; expected ClusterImagePolicy
+own.yaml:5: kind: is "List"; expected ClusterImagePolicy or TrustRoot
 hint: write its items as documents, with a line --- between them
-own.yaml:7: kind: is "Pod"; expected ClusterImagePolicy
-hint: a policy file holds ClusterImagePolicy documents only
+own.yaml:7: kind: is "Pod"; expected ClusterImagePolicy or TrustRoot
+hint: a policy file holds ClusterImagePolicy and TrustRoot documents only
 own.yaml:9: is "hello"; expected a mapping with apiVersion, kind, metadata or spec
 hint: write its fields below it, or leave it out where it may be
 own.yaml:11: is a list; expected a mapping with apiVersion, kind, metadata or spec
@@ -163,14 +163,14 @@ own.yaml:3: metadata.name: is missing
 hint: write a name, as it shall appear in refusals
 own.yaml:4: metadata.Name: is not spelled as the field is; expected "name"
 hint: upper and lower case matter here, although the controller looks past them
-own.yaml:5: metadata.namespace: is there; a ClusterImagePolicy has no namespace
+own.yaml:5: metadata.namespace: is there; such a document has no namespace
 hint: take it out
-own.yaml:6: metadata.labels["pratique.dev/minimum-age"]: is nothing that this build acts on
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:8: metadata.annotations["pratique.dev/maximum-age"]: is nothing that this build acts on
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:9: metadata.annotations["Pratique.dev/x"]: is nothing that this build acts on
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
+own.yaml:6: metadata.labels["pratique.dev/minimum-age"]: is a label, which asks for nothing
+hint: write it as an annotation of a ClusterImagePolicy, or take it out
+own.yaml:8: metadata.annotations["pratique.dev/maximum-age"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
+own.yaml:9: metadata.annotations["Pratique.dev/x"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
 own.yaml:11: metadata.owner: is no known field; expected name, annotations or labels
 hint: correct its name, or take it out: nothing is ignored in silence
 "#);

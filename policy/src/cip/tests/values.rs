@@ -16,11 +16,11 @@ own.yaml:2: extra: is no known field; expected apiVersion, kind, metadata or spe
 hint: correct its name, or take it out: nothing is ignored in silence
 own.yaml:9: spec.images[0].tag: is no known field; expected glob
 hint: correct its name, or take it out: nothing is ignored in silence
-own.yaml:10: spec.image: is no known field; expected images, mode or authorities
+own.yaml:10: spec.image: is no known field; expected images, mode, authorities or policy
 hint: correct its name, or take it out: nothing is ignored in silence
-own.yaml:12: spec.authorities[0].authority: is no known field; expected name, key, keyless, static, ctlog or signatureFormat
+own.yaml:12: spec.authorities[0].authority: is no known field; expected name, key, keyless, static, attestations, source, ctlog, rfc3161timestamp or signatureFormat
 hint: correct its name, or take it out: nothing is ignored in silence
-own.yaml:14: spec.authorities[0].keyless.rekor: is no known field; expected url, identities or insecureIgnoreSCT
+own.yaml:14: spec.authorities[0].keyless.rekor: is no known field; expected url, identities, trustRootRef or insecureIgnoreSCT
 hint: correct its name, or take it out: nothing is ignored in silence
 own.yaml:18: spec.authorities[0].keyless.identities[0].subjectRegex: is no known field; expected issuer, issuerRegExp, subject or subjectRegExp
 hint: correct its name, or take it out: nothing is ignored in silence
@@ -56,12 +56,12 @@ fn an_authority_is_exactly_one_of_three() {
 own.yaml:9: spec.authorities[0]: has none of key, keyless or static; expected exactly one
 hint: write one of them
 ");
-    insta::assert_snapshot!(flaws(&with_authority("rfc3161timestamp: {trustRootRef: own}")), @r"
-own.yaml:9: spec.authorities[0].rfc3161timestamp: is not supported by this build
-hint: take it out: the log's own signed time is asked for
+    insta::assert_snapshot!(flaws(&with_authority("rfc3161timestamp: {trustRootRef: own}")), @r#"
+own.yaml:9: spec.authorities[0].rfc3161timestamp.trustRootRef: is "own"; there is no TrustRoot document in the policy files
+hint: write a TrustRoot document with that name and sigstoreKeys into a policy file, or leave trustRootRef out and set policy.trust_root in the configuration
 own.yaml:9: spec.authorities[0]: has none of key, keyless or static; expected exactly one
 hint: write one of them
-");
+"#);
     let said = flaws(&with_authority(
         "key: {data: x}\nkeyless: {identities: [{issuer: i, subject: s}]}\nstatic: {action: pass}",
     ));
@@ -98,7 +98,7 @@ hint: list at least one authority: key, keyless or static
     insta::assert_snapshot!(flaws(&good.replace("\n    - glob: cgr.dev/**", " []").replace("- static: {action: fail}", "-")), @r"
 own.yaml:6: spec.images: is an empty list; expected a list of at least one image with its glob
 hint: write its entries below it, each after a dash
-own.yaml:8: spec.authorities[0]: is empty; expected a mapping with name, key, keyless, static, ctlog or signatureFormat
+own.yaml:8: spec.authorities[0]: is empty; expected a mapping with name, key, keyless, static, attestations, source, ctlog, rfc3161timestamp or signatureFormat
 hint: write its fields below it, or leave it out where it may be
 ");
     for glob in ["''", "", "~", "7", "[a]"] {
@@ -162,6 +162,8 @@ hint: several that shall each suffice are several entries of the list
     insta::assert_snapshot!(flaws(&with_authority("keyless: {insecureIgnoreSCT: 'true'}")), @r#"
 own.yaml:9: spec.authorities[0].keyless.insecureIgnoreSCT: is "true"; expected true or false
 hint: write true or false without quotes, or leave the field out
+own.yaml:9: spec.authorities[0].keyless.identities: is missing
+hint: list at least one identity: issuer and subject
 "#);
     let warned = with_identity("subject: s").replace("spec:", "spec:\n  mode: warn");
     assert!(load(&warned).is_err(), "mode warn helps no policy that is incomplete");
@@ -287,6 +289,10 @@ fn fuzz_policy(bytes: &[u8]) {
 fn no_seed_does_worse_than_be_refused() {
     for seed in [
         include_str!("../../built-in.yaml"),
+        include_str!("../../../../docs/examples/policies/chainguard-attestations.yaml"),
+        include_str!("../../../../docs/examples/policies/image-config.yaml"),
+        include_str!("../../../../docs/examples/policies/trust-root.yaml"),
+        include_str!("../../../../docs/examples/policies/workflow.yaml"),
         "",
         "\u{feff}",
         "%YAML 1.2\n---\n",
@@ -311,10 +317,15 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_a_good_policy_makes_loading_panic(at in 0_usize..600, insert in "[-:{}\\[\\]&*!|>'\"%@`#,? \na0~]{0,4}", cut in 0_usize..20) {
-        let good = include_str!("../../built-in.yaml");
-        let at = at.min(good.len());
-        let text = format!("{}{insert}{}", &good[..at], &good[(at + cut).min(good.len())..]);
-        fuzz_policy(text.as_bytes());
+    fn no_damage_to_a_good_policy_makes_loading_panic(at in 0_usize..1400, insert in "[-:{}\\[\\]&*!|>'\"%@`#,? \na0~]{0,4}", cut in 0_usize..20) {
+        for good in [
+            include_str!("../../built-in.yaml"),
+            include_str!("../../../../docs/examples/policies/image-config.yaml"),
+            include_str!("../../../../docs/examples/policies/signatures-elsewhere.yaml"),
+        ] {
+            let at = at.min(good.len());
+            let text = format!("{}{insert}{}", &good[..at], &good[(at + cut).min(good.len())..]);
+            fuzz_policy(text.as_bytes());
+        }
     }
 }
