@@ -11,7 +11,10 @@
 mod admitted;
 mod case;
 mod child;
+mod failure;
 mod judgement;
+mod rule;
+mod survey;
 mod verdict;
 
 use std::{fmt, sync::Arc};
@@ -19,31 +22,33 @@ use std::{fmt, sync::Arc};
 use oci::{Addressed, Algorithm, Digest, ManifestKind, Repository, UnixTime, UntrustedManifest};
 
 pub use admitted::{Admitted, EvidenceManifest, Manifest, Permit};
+pub use case::Worth;
 pub use child::{ChildJudgement, ChildOutcome};
 pub use judgement::{Assessment, JudgeError, Judgement, Outcome, Readmission, Undecided, VerdictLifetimes};
 
 use crate::{
-    authority::AuthorityKind,
-    evidence::UntrustedEvidence,
+    authority::{Authority, Proof, RootRef, Trust},
+    evidence::{UntrustedEvidence, UntrustedPiece, Wanted},
     fingerprint::Fingerprint,
     policy_set::{Policy, PolicySet},
     record::{Effect, Record},
     refusal::bounded,
+    rego::RegoBounds,
     servable::{self, EvidenceLink, NotEvidence},
     sigstore::{self, Sigstore},
     trust_root::TrustRoot,
-    verifier::Verifier,
 };
 use admitted::Grounds;
-use case::Case;
+use case::{Case, Verifiers};
 use verdict::{Terms, Verdict, stands};
 
 /// Everything that is judged by: policies, trust root, lifetimes. Immutable; a reload makes another.
 pub struct Judge {
     policies: PolicySet,
-    trust_root: [u8; 32],
+    configured: TrustRoot,
     lifetimes: VerdictLifetimes,
-    verifier: Box<dyn Verifier>,
+    bounds: RegoBounds,
+    verifiers: Verifiers,
 }
 
 impl Judge {
@@ -51,11 +56,15 @@ impl Judge {
     ///
     /// # Errors
     /// When a policy names a key that nothing can verify with.
-    pub fn new(policies: PolicySet, trust_root: &TrustRoot, lifetimes: VerdictLifetimes) -> Result<Self, JudgeError> {
+    pub fn new(
+        policies: PolicySet,
+        trust_root: &TrustRoot,
+        lifetimes: VerdictLifetimes,
+        bounds: RegoBounds,
+    ) -> Result<Self, JudgeError> {
         policies.check_keys(sigstore::check_key).map_err(JudgeError::Keys)?;
-        let verifier = Sigstore::new(trust_root).map_err(JudgeError::TrustRoot)?;
-        let trust_root = trust_root.content_digest();
-        Ok(Self { policies, trust_root, lifetimes, verifier: Box::new(verifier) })
+        let verifiers = verifiers(&policies, trust_root)?;
+        Ok(Self { policies, configured: trust_root.clone(), lifetimes, bounds, verifiers })
     }
 
     /// The policies judged by.
@@ -68,13 +77,13 @@ impl Judge {
     #[must_use]
     pub fn fingerprint(&self, repository: &Repository, digest: &Digest) -> Fingerprint {
         let matching = self.policies.matching(repository, digest);
-        Fingerprint::of(&matching, self.policies.no_match(), &self.trust_root)
+        Fingerprint::of(&matching, self.policies.no_match(), &self.configured.content_digest())
     }
 
-    /// Whether evidence can make a difference. Where it cannot, `static` or `no_match` decides alone and none need be collected.
+    /// What is to be collected before this image can be judged. Empty where `static` or `no_match` decides alone.
     #[must_use]
-    pub fn needs_evidence(&self, repository: &Repository, digest: &Digest) -> bool {
-        needs_evidence(&self.policies.matching(repository, digest), digest)
+    pub fn wanted(&self, repository: &Repository, digest: &Digest) -> Wanted {
+        wanted(&self.policies.matching(repository, digest), digest)
     }
 
     /// Judges an image by its own evidence and admits it where the verdict is to serve: [`Judge::assess`], then
@@ -108,6 +117,12 @@ impl Judge {
         evidence: &UntrustedEvidence,
         now: UnixTime,
     ) -> Assessment {
+        self.assess_case(repository, &self.case(digest, evidence, now))
+    }
+
+    /// The numbers are those of [`Judge::assess`].
+    fn assess_case<'a>(&'a self, repository: &Repository, case: &Case<'a>) -> Assessment {
+        let (digest, now) = (case.subject, case.now);
         // 1.
         let matching = self.policies.matching(repository, digest);
         // 2. to 6.
@@ -115,10 +130,24 @@ impl Judge {
         let verdict = if matching.is_empty() {
             Verdict::without_policy(self.policies.no_match(), &terms)
         } else {
-            Verdict::of(&matching, &self.case(digest, evidence, now), &terms)
+            Verdict::of(&matching, case, &terms)
         };
-        let fingerprint = Fingerprint::of(&matching, self.policies.no_match(), &self.trust_root);
+        let fingerprint = Fingerprint::of(&matching, self.policies.no_match(), &self.configured.content_digest());
         verdict.assessment(fingerprint, &terms)
+    }
+
+    /// What each piece is worth, where there are too many to judge all of them together. What is worth nothing can be left out
+    /// without changing the verdict; to the closest of it a refusal owes its words.
+    #[must_use]
+    pub fn worths<'a>(
+        &'a self,
+        repository: &Repository,
+        digest: &'a Digest,
+        evidence: &'a UntrustedEvidence,
+        now: UnixTime,
+    ) -> Vec<(&'a UntrustedPiece, Worth)> {
+        let matching = self.policies.matching(repository, digest);
+        self.case(digest, evidence, now).worths(&matching)
     }
 
     /// Looks at a stored verdict instead of judging. It counts when
@@ -214,7 +243,7 @@ impl Judge {
     }
 
     fn case<'a>(&'a self, subject: &'a Digest, evidence: &'a UntrustedEvidence, now: UnixTime) -> Case<'a> {
-        Case::new(self.verifier.as_ref(), subject, evidence, self.root_usable(now))
+        Case::new(&self.verifiers, (subject, evidence), &self.bounds, self.root_usable(now), now)
     }
 
     /// From stored verdict to readmission; the numbers are those of [`Judge::readmit`].
@@ -315,11 +344,38 @@ fn permit_within(manifest: &UntrustedManifest, grounds: &Arc<Grounds>, blob: &Di
 }
 
 /// Signatures name SHA-256 digests, so evidence helps no other; `static` authorities look at none.
-fn needs_evidence(policies: &[&Policy], digest: &Digest) -> bool {
-    let looks = |policy: &&Policy| {
-        policy.authorities().iter().any(|authority| !matches!(authority.kind, AuthorityKind::Static(_)))
-    };
-    digest.algorithm() == Algorithm::Sha256 && policies.iter().any(looks)
+fn wanted(policies: &[&Policy], digest: &Digest) -> Wanted {
+    if digest.algorithm() != Algorithm::Sha256 {
+        return Wanted::default();
+    }
+    let authorities = policies.iter().flat_map(|policy| policy.authorities());
+    let configs = policies.iter().any(|policy| policy.rule().is_some_and(|rule| rule.fetch_config_file));
+    Wanted { origins: authorities.flat_map(Authority::origins).collect(), configs }
+}
+
+/// A verifier for each composition of trust roots that a policy asks for, and for the configured one.
+fn verifiers(policies: &PolicySet, configured: &TrustRoot) -> Result<Verifiers, JudgeError> {
+    let mut verifiers = Verifiers::new();
+    let made = Sigstore::new(configured).map_err(JudgeError::TrustRoot)?;
+    verifiers.insert(Trust::default(), Box::new(made));
+    for policy in policies.policies() {
+        for Authority { proof: Proof { trust, .. }, .. } in policy.authorities() {
+            if verifiers.contains_key(trust) {
+                continue;
+            }
+            let root = |name: &RootRef| match name {
+                RootRef::Configured => Ok(configured),
+                RootRef::Named(name) => policies.trust_roots().get(name).ok_or_else(|| JudgeError::UnknownTrustRoot {
+                    policy: policy.name().to_owned(),
+                    name: name.clone(),
+                }),
+            };
+            let composed = TrustRoot::composed(root(&trust.ca)?, root(&trust.log)?, root(&trust.timestamp)?);
+            let made = composed.and_then(|root| Sigstore::new(&root)).map_err(JudgeError::TrustRoot)?;
+            verifiers.insert(trust.clone(), Box::new(made));
+        }
+    }
+    Ok(verifiers)
 }
 
 /// Without the verifier, which has nothing to show.

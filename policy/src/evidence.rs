@@ -3,10 +3,30 @@
 //! Nothing in here is believed: not the annotations, not the media types, not that a piece speaks about the digest it was found
 //! under.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use oci::Addressed;
+use oci::{Addressed, Digest, Repository};
 use serde::{Deserialize, Serialize};
+
+/// What is to be looked at before an image can be judged; empty where policy decides without evidence.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The places to ask. Places that nobody wants asked are not asked: a large attestation that no policy reads costs nothing.
+    pub origins: BTreeSet<Origin>,
+    /// A policy looks at the image's config, of an index at its children's.
+    pub configs: bool,
+}
+
+impl Wanted {
+    /// Whether evidence makes no difference.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty() && !self.configs
+    }
+}
 
 /// The union of all that upstream offers for one digest. No piece hides another; a piece that is no good spoils nothing.
 #[derive(Debug, Clone, Default)]
@@ -14,41 +34,110 @@ pub struct UntrustedEvidence {
     /// What was found, in any order.
     pub pieces: Vec<UntrustedPiece>,
     /// The places that answered.
-    pub asked: Vec<Source>,
+    pub asked: Vec<Origin>,
     /// The places that could not be asked. Never counted as empty.
     pub unasked: Vec<Unasked>,
     /// Pieces that were there and could not be read, one clause each. Told in refusals.
     pub flawed: Vec<String>,
+    /// The configs of the image, of an index those of its children; where [`Wanted::configs`] asks for them.
+    pub configs: UntrustedConfigs,
 }
 
-/// One piece of evidence that could be a signature.
+/// The configs of an image or of an index's children: hashed, not judged.
+#[derive(Debug, Clone, Default)]
+pub enum UntrustedConfigs {
+    /// Nobody asked for them, or they could not be had.
+    #[default]
+    Unasked,
+    /// All of them, by the digest of the manifest that names each.
+    Asked(Vec<Addressed>),
+    /// They are there and cannot be read: one clause.
+    Flawed(String),
+}
+
+/// One piece of evidence.
 #[derive(Debug, Clone)]
-pub enum UntrustedPiece {
-    /// A layer of cosign's legacy layout: a simple signing payload, everything else in the layer's annotations.
+pub struct UntrustedPiece {
+    /// The layer's bytes.
+    pub bytes: Addressed,
+    /// What it claims to be.
+    pub form: Form,
+    /// Where it was found.
+    pub origin: Origin,
+}
+
+/// What a piece of evidence claims to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// A layer of cosign's legacy `.sig`: a simple signing payload, everything else in the layer's annotations.
     CosignSignature {
-        /// The layer's bytes.
-        payload: Addressed,
         /// The layer's annotations.
         annotations: BTreeMap<String, String>,
-        /// Where it was found.
-        source: Source,
+    },
+    /// A layer of cosign's legacy `.att`: a DSSE envelope, what vouches for it in the layer's annotations.
+    CosignAttestation {
+        /// The layer's annotations.
+        annotations: BTreeMap<String, String>,
     },
     /// A Sigstore bundle.
-    Bundle {
-        /// The layer's bytes.
-        bytes: Addressed,
-        /// Where it was found.
-        source: Source,
-    },
+    Bundle,
 }
 
-impl UntrustedPiece {
-    /// Where it was found.
+/// Where evidence lies: what kind of place, and where that is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The kind of place.
+    pub source: Source,
+    /// Where cosign's tags are; referrers are always beside the image.
+    #[serde(default, skip_serializing_if = "Location::is_beside")]
+    pub location: Location,
+}
+
+impl Origin {
+    /// A place in the image's own repository.
     #[must_use]
-    pub fn source(&self) -> Source {
-        match self {
-            Self::CosignSignature { source, .. } | Self::Bundle { source, .. } => *source,
+    pub fn beside(source: Source) -> Self {
+        Self { source, location: Location::default() }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.source, self.location)
+    }
+}
+
+/// Where cosign's tags are looked up: `source` of an authority. By default beside the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Location {
+    /// Another repository than the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<Repository>,
+    /// What stands before `sha256-<hex>` in the tag.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tag_prefix: String,
+}
+
+impl Location {
+    /// Whether it is the image's own repository, without a prefix.
+    #[must_use]
+    pub fn is_beside(&self) -> bool {
+        self.repository.is_none() && self.tag_prefix.is_empty()
+    }
+}
+
+/// Empty where it is beside the image.
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(repository) = &self.repository {
+            write!(f, " in {repository}")?;
         }
+        if !self.tag_prefix.is_empty() {
+            write!(f, " with prefix \"{}\"", self.tag_prefix)?;
+        }
+        Ok(())
     }
 }
 
@@ -58,6 +147,8 @@ impl UntrustedPiece {
 pub enum Source {
     /// The tag `sha256-<hex>.sig`.
     CosignTag,
+    /// The tag `sha256-<hex>.att`.
+    CosignAttestationTag,
     /// The referrers API.
     ReferrersApi,
     /// The referrers tag schema, `sha256-<hex>`.
@@ -68,6 +159,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CosignTag => "cosign tag",
+            Self::CosignAttestationTag => "cosign attestation tag",
             Self::ReferrersApi => "referrers API",
             Self::ReferrersTag => "referrers tag",
         })
@@ -78,7 +170,16 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unasked {
     /// Which place.
-    pub source: Source,
+    pub origin: Origin,
     /// Why not: one clause, no upstream text.
     pub why: String,
+}
+
+/// The digest of a piece's bytes: how records and refusals name it.
+impl UntrustedPiece {
+    /// Of its bytes.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        self.bytes.digest()
+    }
 }

@@ -11,7 +11,7 @@ use crate::policy_set::{NoMatch, Policy};
 /// Rule: raise the number with every change after which the same evidence, policy and trust root could be judged otherwise, in this
 /// crate or in the Sigstore crates; the latter's version is repeated here, and a test compares it with the workspace's manifest.
 /// All stored verdicts are then made again from stored evidence. Changes of wording alone need no new version.
-pub const JUDGE_VERSION: &str = "1 sigstore-verify=0.15.1";
+pub const JUDGE_VERSION: &str = "2 sigstore-verify=0.15.1";
 
 /// SHA-256 over the policies that match an image, `no_match`, the trust root's content and the judge's version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

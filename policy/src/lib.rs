@@ -10,15 +10,21 @@
 //! where bytes come from and what time it is: no file, no socket, no clock.
 
 mod admit;
+pub mod artifact;
 pub mod authority;
 pub mod cip;
+mod condition;
 pub mod evidence;
 mod fingerprint;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod glob;
 pub mod identity;
 pub mod policy_set;
+mod predicate;
 mod record;
 mod refusal;
+mod rego;
 mod servable;
 mod sigstore;
 mod trust_root;
@@ -26,17 +32,27 @@ mod verifier;
 
 pub use admit::{
     Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Manifest,
-    Outcome, Permit, Readmission, Undecided, VerdictLifetimes,
+    Outcome, Permit, Readmission, Undecided, VerdictLifetimes, Worth,
 };
-pub use authority::{Authority, AuthorityKind, HashAlgorithm, Key, Keyless, StaticAction};
+pub use authority::{
+    Attestation, Authority, AuthorityKind, HashAlgorithm, Key, Keyless, Proof, RootRef, StaticAction, Trust,
+};
 pub use cip::{LoadError, LoadErrors};
-pub use evidence::{Source, Unasked, UntrustedEvidence, UntrustedPiece};
+pub use condition::{Conditions, Workflow};
+pub use evidence::{
+    Form, Location, Origin, Source, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiece, Wanted,
+};
 pub use fingerprint::{Fingerprint, JUDGE_VERSION};
 pub use glob::{Glob, GlobError};
 pub use identity::{Identity, Pattern};
-pub use policy_set::{LoadContext, Loaded, Mode, NoMatch, Place, Policy, PolicySet, SourceText};
-pub use record::{Effect, Finding, PolicyFinding, Record, RecordError};
+pub use policy_set::{LoadContext, Loaded, Mode, NoMatch, Place, Policy, PolicyRule, PolicySet, SourceText};
+pub use predicate::{PredicateType, PredicateTypeError};
+pub use record::{
+    Attested, AuthorityFinding, Effect, Finding, PIECES_TOLD_MAX, PieceFinding, PolicyFinding, Record, RecordError,
+    VerifiedPiece,
+};
 pub use refusal::{Reason, Refusal};
+pub use rego::{Rego, RegoBounds, RegoError, RegoFault};
 pub use servable::{EvidenceLink, NotEvidence};
-pub use trust_root::{TrustRoot, TrustRootError};
+pub use trust_root::{AnchorKind, TrustAnchor, TrustRoot, TrustRootError};
 pub use verifier::Signer;

@@ -7,7 +7,8 @@ use oci::{Digest, Repository, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    evidence::Source,
+    condition::Workflow,
+    evidence::Origin,
     fingerprint::{Fingerprint, JUDGE_VERSION},
     policy_set::Mode,
     refusal::{Reason, Refusal},
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The form of stored records. Another form is not read: its verdict has ended.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// One verdict on one digest in one repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub struct PolicyFinding {
     pub mode: Mode,
     /// What was found.
     pub finding: Finding,
+    /// What was asked to find it, authority by authority, in the policy's order; those behind the one that satisfied were not asked.
+    pub authorities: Vec<AuthorityFinding>,
 }
 
 /// What looking at the evidence gave, whatever it led to.
@@ -65,25 +68,19 @@ pub struct PolicyFinding {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Finding {
-    /// A signature satisfied an authority.
+    /// An authority was satisfied.
     Verified {
         /// The authority's name.
         authority: String,
-        /// Who signed.
-        signer: Signer,
-        /// The earliest trusted time of the signature; none where a key signed without log.
-        signed_at: Option<UnixTime>,
-        /// The piece of evidence.
-        evidence: Digest,
-        /// Where it was found.
-        source: Source,
+        /// What satisfied it: one signature, or one attestation for each that it lists.
+        pieces: Vec<VerifiedPiece>,
     },
     /// Nobody looked: `static: pass` or `no_match`. Never to be called verified.
     Unverified {
         /// What let it in.
         by: String,
     },
-    /// No authority was satisfied.
+    /// No authority was satisfied, or the policy's rule says no.
     Failed {
         /// The kind of reason.
         reason: Reason,
@@ -95,6 +92,75 @@ pub enum Finding {
         /// One clause.
         why: String,
     },
+}
+
+/// A piece of evidence that is good, and says what is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifiedPiece {
+    /// Which attestation of the authority it is; none for a signature.
+    pub attestation: Option<Attested>,
+    /// Who signed.
+    pub signer: Signer,
+    /// What the certificate says of the workflow that signed.
+    #[serde(default, skip_serializing_if = "Workflow::is_empty")]
+    pub workflow: Workflow,
+    /// The earliest trusted time of the signature; none where a key signed without log and timestamp.
+    pub signed_at: Option<UnixTime>,
+    /// The piece's bytes.
+    pub evidence: Digest,
+    /// Where it was found.
+    pub origin: Origin,
+}
+
+/// Which attestation a piece is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attested {
+    /// Its name in the authority.
+    pub name: String,
+    /// The statement's.
+    pub predicate_type: String,
+}
+
+/// What became of one authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityFinding {
+    /// Its name.
+    pub authority: String,
+    /// Whether it was satisfied.
+    pub satisfied: bool,
+    /// The pieces of evidence it was shown, the good ones first; at most [`PIECES_TOLD_MAX`].
+    pub pieces: Vec<PieceFinding>,
+    /// How many more there were.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pieces_not_told: usize,
+}
+
+/// What became of one piece of evidence before one authority.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PieceFinding {
+    /// The piece's bytes.
+    pub evidence: Digest,
+    /// Where it was found.
+    pub origin: Origin,
+    /// Which attestation of the authority it was looked at for; none for a signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attestation: Option<String>,
+    /// The first check that failed; none where it is good.
+    pub failed: Option<Reason>,
+    /// Wanted and seen where it failed, else who signed: one clause.
+    pub told: String,
+}
+
+/// Most pieces of evidence told of one authority: records are stored for every image.
+pub const PIECES_TOLD_MAX: usize = 16;
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A stored record that cannot be read. Its verdict has ended.

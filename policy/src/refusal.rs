@@ -44,6 +44,8 @@ pub enum Reason {
     Sha512Unsupported,
     /// Nothing that could be a signature was found.
     SignatureMissing,
+    /// No attestation of a type that is asked for was found.
+    AttestationMissing,
     /// A piece of evidence that is an attestation, or something else that says nothing as a signature.
     NotASignature,
     /// A piece of evidence that is not what it claims to be.
@@ -66,6 +68,12 @@ pub enum Reason {
     TrustRootExpired,
     /// All is good, but the signer is another.
     IdentityMismatch,
+    /// All is good, but the workflow or the annotations that the policy asks for are others.
+    ConditionUnmet,
+    /// A rule of the policy could not be evaluated: neither yes nor no, and never the reason of a refusal.
+    RuleUndecided,
+    /// All is good, but a rule of the policy says no to what is attested, or to what was found.
+    RuleUnmet,
     /// The policy says no without looking.
     StaticFail,
 }
@@ -78,6 +86,7 @@ impl Reason {
             Self::NoMatchingPolicy => "no-matching-policy",
             Self::Sha512Unsupported => "sha512-unsupported",
             Self::SignatureMissing => "signature-missing",
+            Self::AttestationMissing => "attestation-missing",
             Self::NotASignature => "not-a-signature",
             Self::EvidenceUnreadable => "evidence-unreadable",
             Self::DigestMismatch => "digest-mismatch",
@@ -89,6 +98,9 @@ impl Reason {
             Self::TimeMissing => "time-missing",
             Self::TrustRootExpired => "trust-root-expired",
             Self::IdentityMismatch => "identity-mismatch",
+            Self::ConditionUnmet => "condition-unmet",
+            Self::RuleUndecided => "rule-undecided",
+            Self::RuleUnmet => "rule-unmet",
             Self::StaticFail => "static-fail",
         }
     }
@@ -99,6 +111,9 @@ impl Reason {
             Self::NoMatchingPolicy => Some("write a policy whose images match this repository, or see no_match"),
             Self::SignatureMissing | Self::NotASignature => {
                 Some("sign the image in this repository, or pull again in a moment if it was just pushed")
+            }
+            Self::AttestationMissing => {
+                Some("attest the image in this repository, or pull again in a moment if it was just pushed")
             }
             Self::LogMissing => Some(
                 "sign with the transparency log enabled; signatures are verified offline from what the registry holds",
@@ -113,6 +128,9 @@ impl Reason {
             | Self::LogInvalid
             | Self::TimeMissing
             | Self::IdentityMismatch
+            | Self::ConditionUnmet
+            | Self::RuleUndecided
+            | Self::RuleUnmet
             | Self::StaticFail => None,
         }
     }

@@ -8,8 +8,12 @@
     reason = "a test may stop at the first surprise"
 )]
 
+#[path = "judge/attestations.rs"]
+mod attestations;
 #[path = "judge/children.rs"]
 mod children;
+#[path = "judge/corpus.rs"]
+mod corpus;
 #[path = "judge/flawed.rs"]
 mod flawed;
 #[path = "judge/properties.rs"]
@@ -18,7 +22,7 @@ mod properties;
 mod served;
 /// The workspace's virtual Sigstore, from its sources: it knows nothing of the rest of that crate, which knows of this one.
 #[path = "../../tests/src"]
-#[expect(dead_code, reason = "made for more than this")]
+#[allow(dead_code, unused_imports, reason = "made for more than this")]
 mod support {
     pub mod sigstore;
 }
@@ -30,8 +34,8 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, ManifestLimits, Repository, UnixTime, UntrustedManifest};
 use policy::{
-    Admitted, Judge, Judgement, LoadContext, Manifest, NoMatch, Outcome, PolicySet, Refusal, Source, SourceText,
-    TrustRoot, Unasked, UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
+    Admitted, Form, Judge, Judgement, LoadContext, Manifest, NoMatch, Origin, Outcome, PolicySet, Refusal, RegoBounds,
+    Source, SourceText, TrustRoot, Unasked, UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
 };
 use serde_json::{Value, json};
 use support::sigstore::{self, KeySigner, LegacySignature, Options, Signer, VirtualSigstore};
@@ -40,6 +44,7 @@ use support::sigstore::{self, KeySigner, LegacySignature, Options, Signer, Virtu
 const NOW: UnixTime = UnixTime::from_millis(1_767_225_600_000);
 const ABSENT_TTL: Duration = Duration::from_secs(30);
 const REFUSED_TTL: Duration = Duration::from_secs(300);
+const CLOCK_TTL: Duration = Duration::from_secs(60);
 const LIMITS: ManifestLimits = ManifestLimits { layers_max: 100, manifests_max: 100, json_depth_max: 32 };
 const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -60,7 +65,7 @@ fn at(millis: u64) -> UnixTime {
 }
 
 fn lifetimes() -> VerdictLifetimes {
-    VerdictLifetimes { absent_ttl: ABSENT_TTL, refused_ttl: REFUSED_TTL, trust_root_ends: None }
+    VerdictLifetimes { absent_ttl: ABSENT_TTL, refused_ttl: REFUSED_TTL, clock_ttl: CLOCK_TTL, trust_root_ends: None }
 }
 
 /// One policy: name, mode, glob, and its authorities as YAML list items indented by two.
@@ -98,7 +103,7 @@ fn judge_with(policies: &[String], no_match: NoMatch, lifetimes: VerdictLifetime
     let source = |(index, text): (usize, &String)| SourceText { name: format!("{index}.yaml"), text: text.clone() };
     let sources: Vec<_> = policies.iter().enumerate().map(source).collect();
     let loaded = PolicySet::load(&sources, &context).unwrap_or_else(|errors| panic!("{errors}"));
-    Judge::new(loaded.set, &trust_root(), lifetimes).unwrap()
+    Judge::new(loaded.set, &trust_root(), lifetimes, RegoBounds::default()).unwrap()
 }
 
 /// A judge with one enforced policy for everything on cgr.dev.
@@ -141,12 +146,16 @@ fn index(children: &[&UntrustedManifest]) -> UntrustedManifest {
 
 fn legacy(LegacySignature { payload, annotations, .. }: LegacySignature) -> UntrustedPiece {
     let payload = Addressed::hash(Algorithm::Sha256, payload);
-    UntrustedPiece::CosignSignature { payload, annotations, source: Source::CosignTag }
+    UntrustedPiece {
+        bytes: payload,
+        form: Form::CosignSignature { annotations },
+        origin: Origin::beside(Source::CosignTag),
+    }
 }
 
 fn bundle(text: String) -> UntrustedPiece {
     let bytes = Addressed::hash(Algorithm::Sha256, text.into());
-    UntrustedPiece::Bundle { bytes, source: Source::ReferrersApi }
+    UntrustedPiece { bytes, form: Form::Bundle, origin: Origin::beside(Source::ReferrersApi) }
 }
 
 /// A good signature by Chainguard's identity.
@@ -157,21 +166,22 @@ fn good(digest: &Digest) -> UntrustedPiece {
 /// A piece of nothing.
 fn rubbish() -> UntrustedPiece {
     let payload = Addressed::hash(Algorithm::Sha256, Bytes::from_static(b"{}"));
-    UntrustedPiece::CosignSignature { payload, annotations: BTreeMap::new(), source: Source::CosignTag }
+    let form = Form::CosignSignature { annotations: BTreeMap::new() };
+    UntrustedPiece { bytes: payload, form, origin: Origin::beside(Source::CosignTag) }
 }
 
 fn evidence(pieces: Vec<UntrustedPiece>) -> UntrustedEvidence {
     UntrustedEvidence {
         pieces,
-        asked: vec![Source::CosignTag, Source::ReferrersApi],
-        unasked: Vec::new(),
-        flawed: Vec::new(),
+        asked: vec![Origin::beside(Source::CosignTag), Origin::beside(Source::ReferrersApi)],
+        ..UntrustedEvidence::default()
     }
 }
 
 /// The same, with one place that did not answer.
 fn cut_off(pieces: Vec<UntrustedPiece>) -> UntrustedEvidence {
-    let unasked = vec![Unasked { source: Source::ReferrersApi, why: "timed out after 5.0 s".to_owned() }];
+    let unasked =
+        vec![Unasked { origin: Origin::beside(Source::ReferrersApi), why: "timed out after 5.0 s".to_owned() }];
     UntrustedEvidence { unasked, ..evidence(pieces) }
 }
 

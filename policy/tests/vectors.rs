@@ -16,6 +16,8 @@
     reason = "a test may stop at the first surprise, and reads its data itself"
 )]
 
+#[path = "vectors/attestations.rs"]
+mod attestations;
 #[path = "vectors/bundles.rs"]
 mod bundles;
 #[path = "vectors/chainguard.rs"]
@@ -33,8 +35,8 @@ use std::{
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, Repository, UnixTime};
 use policy::{
-    Assessment, Judge, LoadContext, NoMatch, PolicySet, Refusal, Source, SourceText, TrustRoot, UntrustedEvidence,
-    UntrustedPiece, VerdictLifetimes,
+    Assessment, Form, Judge, LoadContext, NoMatch, Origin, PolicySet, Refusal, RegoBounds, Source, SourceText,
+    TrustRoot, UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
 };
 
 /// 2026-11-01: after every signature among the vectors.
@@ -76,9 +78,10 @@ fn judge_with(policy: Option<&str>, root: &TrustRoot) -> Judge {
     let lifetimes = VerdictLifetimes {
         absent_ttl: Duration::from_secs(30),
         refused_ttl: Duration::from_secs(300),
+        clock_ttl: Duration::from_secs(300),
         trust_root_ends: None,
     };
-    Judge::new(loaded.unwrap().set, root, lifetimes).unwrap()
+    Judge::new(loaded.unwrap().set, root, lifetimes, RegoBounds::default()).unwrap()
 }
 
 /// A policy for every image of cgr.dev with one authority, written as in the file.
@@ -97,11 +100,15 @@ fn keyless(issuer: &str, subject: &str) -> String {
 
 fn piece(payload: &[u8], annotations: BTreeMap<String, String>) -> UntrustedPiece {
     let payload = Addressed::hash(Algorithm::Sha256, Bytes::copy_from_slice(payload));
-    UntrustedPiece::CosignSignature { payload, annotations, source: Source::CosignTag }
+    UntrustedPiece {
+        bytes: payload,
+        form: Form::CosignSignature { annotations },
+        origin: Origin::beside(Source::CosignTag),
+    }
 }
 
 fn evidence(pieces: Vec<UntrustedPiece>) -> UntrustedEvidence {
-    UntrustedEvidence { pieces, asked: vec![Source::CosignTag], ..UntrustedEvidence::default() }
+    UntrustedEvidence { pieces, asked: vec![Origin::beside(Source::CosignTag)], ..UntrustedEvidence::default() }
 }
 
 fn assess(judge: &Judge, digest: &Digest, pieces: Vec<UntrustedPiece>) -> Result<policy::Record, Box<Refusal>> {

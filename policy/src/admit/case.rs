@@ -1,122 +1,205 @@
-//! One image before the authorities: each piece of evidence examined at most once per question.
+//! One image before the authorities: each piece of evidence read once, and examined at most once per question.
 
-use std::cell::OnceCell;
+mod worth;
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    collections::BTreeMap,
+    rc::Rc,
+};
 
 use oci::{Algorithm, Digest, UnixTime};
 
+use super::{
+    failure::{self, Failure},
+    rule,
+};
 use crate::{
-    authority::{Authority, AuthorityKind, Keyless, StaticAction},
-    evidence::{UntrustedEvidence, UntrustedPiece},
-    identity::Identity,
-    policy_set::Policy,
-    record::Finding,
+    authority::{Authority, AuthorityKind, Proof, StaticAction, Trust},
+    condition::Conditions,
+    evidence::{Origin, UntrustedEvidence, UntrustedPiece},
+    policy_set::{Policy, PolicyRule},
+    record::{AuthorityFinding, Finding, PIECES_TOLD_MAX, PieceFinding, VerifiedPiece},
     refusal::{Reason, told},
-    verifier::{Demand, Examined, Flaw, Signed, Signer, Verifier, examine},
+    rego::RegoBounds,
+    verifier::{By, Claim, Demand, Examined, Flaw, Signed, Verifier, examine},
 };
 
-/// Most sources or flaws told in one message.
+pub use worth::Worth;
+
+/// Most places told in one message.
 const TOLD_MAX: usize = 4;
+
+/// Who verifies by which trust root; the configured one is among them.
+pub(super) type Verifiers = BTreeMap<Trust, Box<dyn Verifier>>;
 
 /// The subject and its evidence, with what has been found out about it so far.
 pub(super) struct Case<'a> {
-    verifier: &'a dyn Verifier,
-    subject: &'a Digest,
-    evidence: &'a UntrustedEvidence,
-    root_usable: bool,
+    pub(super) verifiers: &'a Verifiers,
+    pub(super) subject: &'a Digest,
+    pub(super) evidence: &'a UntrustedEvidence,
+    pub(super) root_usable: bool,
+    pub(super) bounds: &'a RegoBounds,
+    pub(super) now: UnixTime,
     pieces: Vec<Piece<'a>>,
+    /// Every good piece is told, not only the first that suffices.
+    tells_all: bool,
+    /// A rule asked what time it is, since this was last looked at.
+    read_clock: Cell<bool>,
 }
 
 struct Piece<'a> {
     untrusted: &'a UntrustedPiece,
-    /// By certificate, with and without the certificate log: the same question for every keyless authority.
-    with_sct: OnceCell<Examined>,
-    without_sct: OnceCell<Examined>,
+    claim: OnceCell<Examined<Claim>>,
+    /// By certificate: the same question for every keyless authority that wants it proven alike.
+    by_certificate: RefCell<ByProof<'a>>,
 }
 
+/// Who signed, by whether the certificate log counts, and by the proof that is wanted.
+type ByProof<'a> = BTreeMap<(bool, &'a Proof), Rc<Examined<Signed>>>;
+
 /// What became of one policy, before it is said what that leads to.
-pub(super) enum PolicyOutcome {
+pub(super) struct PolicyOutcome {
+    pub outcome: Outcome,
+    pub authorities: Vec<AuthorityFinding>,
+    /// A rule looked at the time: another time, another outcome.
+    pub read_clock: bool,
+}
+
+pub(super) enum Outcome {
     Passed(Finding),
     Failed(Failure),
     Undecided(String),
 }
 
-/// Why no authority of a policy was satisfied.
-pub(super) struct Failure {
-    pub authority: Option<String>,
-    pub reason: Reason,
-    /// One line, without the policy's name.
-    pub message: String,
-    /// Nothing that could be a signature was there.
-    pub absent: bool,
+/// What satisfied an authority.
+pub(super) struct Satisfied<'a> {
+    pub authority: &'a Authority,
+    /// Good pieces: the first that suffices, or all of them where a rule wants to see them.
+    pub pieces: Vec<Good<'a>>,
 }
 
-enum AuthorityOutcome {
-    Passed(Finding),
+/// A piece that is good, and says what is wanted.
+pub(super) struct Good<'a> {
+    pub piece: &'a UntrustedPiece,
+    pub signed: Signed,
+    /// Which attestation of the authority it is, and as what type; none for a signature.
+    pub attested: Option<&'a crate::authority::Attestation>,
+}
+
+/// What became of one authority.
+struct Heard<'a> {
+    outcome: Result<Satisfied<'a>, Unsatisfied>,
+    told: Vec<PieceFinding>,
+}
+
+enum Unsatisfied {
     Failed(Failure),
     Undecided(String),
 }
 
 impl<'a> Case<'a> {
     pub(super) fn new(
-        verifier: &'a dyn Verifier,
-        subject: &'a Digest,
-        evidence: &'a UntrustedEvidence,
+        verifiers: &'a Verifiers,
+        (subject, evidence): (&'a Digest, &'a UntrustedEvidence),
+        bounds: &'a RegoBounds,
         root_usable: bool,
+        now: UnixTime,
     ) -> Self {
         let mut pieces: Vec<_> = evidence.pieces.iter().collect();
         // Whatever order upstream told them in, the same verdict and the same words come out.
-        pieces.sort_by_cached_key(|piece| sort_key(piece));
-        let pieces = pieces
-            .into_iter()
-            .map(|untrusted| Piece { untrusted, with_sct: OnceCell::new(), without_sct: OnceCell::new() })
-            .collect();
-        Self { verifier, subject, evidence, root_usable, pieces }
+        pieces.sort_by(|a, b| (a.digest(), &a.form, &a.origin).cmp(&(b.digest(), &b.form, &b.origin)));
+        let piece = |untrusted| Piece { untrusted, claim: OnceCell::new(), by_certificate: RefCell::default() };
+        let pieces = pieces.into_iter().map(piece).collect();
+        Self {
+            verifiers,
+            subject,
+            evidence,
+            root_usable,
+            bounds,
+            now,
+            pieces,
+            tells_all: false,
+            read_clock: Cell::new(false),
+        }
     }
 
-    /// Judges one policy: any authority suffices. Undecided only where none is satisfied and one of them could still be.
-    pub(super) fn policy(&self, policy: &Policy) -> PolicyOutcome {
-        let mut failures = Vec::new();
-        let mut undecided = None;
+    /// The same, telling every good piece.
+    pub(super) fn telling_all(mut self) -> Self {
+        self.tells_all = true;
+        self
+    }
+
+    /// Judges one policy.
+    ///
+    /// 1. Any authority suffices, and the first that is satisfied ends the search, unless a rule wants to see them all.
+    /// 2. The policy's rule, where it has one, must agree.
+    /// 3. Undecided only where it has not passed and what is not known could still make it.
+    pub(super) fn policy(&self, policy: &'a Policy) -> PolicyOutcome {
+        self.read_clock.set(false);
+        let (mut satisfied, mut failures, mut undecided, mut findings) = (Vec::new(), Vec::new(), None, Vec::new());
+        // 1.
         for authority in policy.authorities() {
-            match self.authority(authority) {
-                AuthorityOutcome::Passed(finding) => return PolicyOutcome::Passed(finding),
-                AuthorityOutcome::Failed(failure) => failures.push(failure),
-                AuthorityOutcome::Undecided(why) => undecided = undecided.or(Some(why)),
+            let Heard { outcome, told } = self.authority(authority, policy);
+            findings.push(finding(authority, outcome.is_ok(), told));
+            match outcome {
+                Ok(one) => satisfied.push(one),
+                Err(Unsatisfied::Failed(failure)) => failures.push(failure),
+                Err(Unsatisfied::Undecided(why)) => undecided = undecided.or(Some(why)),
+            }
+            if !satisfied.is_empty() && policy.rule().is_none() {
+                break;
             }
         }
-        match undecided {
-            Some(why) => PolicyOutcome::Undecided(why),
-            None => PolicyOutcome::Failed(together(failures)),
+        let outcome = if satisfied.is_empty() {
+            undecided.map_or_else(|| Outcome::Failed(failure::together(failures)), Outcome::Undecided)
+        } else {
+            self.ruled(policy.rule(), &satisfied, undecided) // 2.
+        };
+        PolicyOutcome { outcome, authorities: findings, read_clock: self.read_clock.get() }
+    }
+
+    /// What the policy's rule says about what the authorities found.
+    fn ruled(&self, rule: Option<&PolicyRule>, satisfied: &[Satisfied<'_>], undecided: Option<String>) -> Outcome {
+        let Some(rule) = rule else { return passed(satisfied) };
+        match rule::of_policy(self, rule, satisfied) {
+            // A rule may ask for what is not there: what was not heard is not nothing.
+            Examined::Good(()) => undecided.map_or_else(|| passed(satisfied), Outcome::Undecided),
+            Examined::Panicked => Outcome::Undecided("the policy's rule could not be evaluated".to_owned()),
+            // 3. With more evidence it might agree.
+            Examined::Flawed(flaw) => match undecided.or_else(|| undecidable(&flaw)) {
+                Some(why) => Outcome::Undecided(why),
+                None => Outcome::Failed(Failure {
+                    authority: None,
+                    reason: flaw.reason,
+                    message: flaw.detail,
+                    absent: false,
+                }),
+            },
         }
     }
 
-    fn authority(&self, authority: &Authority) -> AuthorityOutcome {
-        let name = &authority.name;
+    fn authority(&self, authority: &'a Authority, policy: &Policy) -> Heard<'a> {
+        let asked = || self.by_evidence(authority, policy);
         match &authority.kind {
             AuthorityKind::Static(StaticAction::Pass) => {
-                AuthorityOutcome::Passed(Finding::Unverified { by: format!("static authority \"{}\"", told(name)) })
+                Heard { outcome: Ok(Satisfied { authority, pieces: Vec::new() }), told: Vec::new() }
             }
             AuthorityKind::Static(StaticAction::Fail { message }) => {
-                let message = message.as_deref().map_or_else(String::new, |message| format!(": {}", told(message)));
-                let message = format!("disallowed by static authority \"{}\"{message}", told(name));
-                AuthorityOutcome::Failed(Failure {
-                    authority: Some(name.clone()),
-                    reason: Reason::StaticFail,
-                    message,
-                    absent: false,
-                })
+                let failure = failure::disallowed(&authority.name, message.as_deref());
+                Heard { outcome: Err(Unsatisfied::Failed(failure)), told: Vec::new() }
             }
-            AuthorityKind::Keyless(keyless) => self.by_evidence(name, |piece| self.keyless(piece, keyless)),
-            AuthorityKind::Key(key) => {
-                self.by_evidence(name, |piece| examine(self.verifier, piece.untrusted, self.subject, Demand::Key(key)))
-            }
+            AuthorityKind::Keyless(_) | AuthorityKind::Key(_) => asked(),
         }
     }
 
-    /// Asks every piece until one satisfies. A piece that is no good spoils nothing; a place that did not answer, or a piece on
-    /// which the verifier failed, leaves the authority undecided where the others do not satisfy it.
-    fn by_evidence(&self, authority: &str, ask: impl Fn(&Piece<'a>) -> Examined) -> AuthorityOutcome {
-        let fail = |reason, detail: &str| AuthorityOutcome::Failed(failure(authority, reason, detail));
+    /// Asks for a signature, or for each attestation that is listed. A piece that is no good spoils nothing; a place that did not
+    /// answer, or a piece on which an examination failed, leaves the authority undecided where the others do not satisfy it.
+    fn by_evidence(&self, authority: &'a Authority, policy: &Policy) -> Heard<'a> {
+        let fail = |reason, detail: &str| Heard {
+            outcome: Err(Unsatisfied::Failed(failure::of(&authority.name, reason, detail))),
+            told: Vec::new(),
+        };
         if self.subject.algorithm() != Algorithm::Sha256 {
             return fail(
                 Reason::Sha512Unsupported,
@@ -126,165 +209,234 @@ impl<'a> Case<'a> {
         if !self.root_usable {
             return fail(Reason::TrustRootExpired, "the trust root is older than policy.trust_root_max_age");
         }
-        let mut flaws = Vec::new();
-        let mut panicked = 0_usize;
-        for piece in &self.pieces {
-            match ask(piece) {
-                Examined::Signed(signed) => {
-                    return AuthorityOutcome::Passed(verified(authority, piece.untrusted, signed));
-                }
-                Examined::Flawed(flaw) => flaws.push(flaw),
-                Examined::Panicked => panicked += 1,
-            }
-        }
-        if panicked > 0 {
-            return AuthorityOutcome::Undecided(format!("the verifier failed on {panicked} of the pieces of evidence"));
-        }
-        if !self.evidence.unasked.is_empty() {
-            return AuthorityOutcome::Undecided(self.unasked());
-        }
-        let unread = self.evidence.flawed.iter().map(|what| Flaw::new(Reason::EvidenceUnreadable, told(what)));
-        flaws.extend(unread);
-        AuthorityOutcome::Failed(self.failure_of(authority, flaws))
-    }
-
-    fn keyless(&self, piece: &Piece<'a>, keyless: &Keyless) -> Examined {
-        let sct = !keyless.ignore_sct;
-        let cell = if sct { &piece.with_sct } else { &piece.without_sct };
-        let examined =
-            cell.get_or_init(|| examine(self.verifier, piece.untrusted, self.subject, Demand::Certificate { sct }));
-        let Examined::Signed(signed) = examined else {
-            return examined.clone();
+        let mut told = Vec::new();
+        let mut pieces = Vec::new();
+        let wanted: Vec<_> = if authority.attestations.is_empty() {
+            vec![None]
+        } else {
+            authority.attestations.iter().map(Some).collect()
         };
-        match accept(&keyless.identities, &signed.signer) {
-            Ok(()) => Examined::Signed(signed.clone()),
-            Err(flaw) => Examined::Flawed(flaw),
-        }
-    }
-
-    fn failure_of(&self, authority: &str, flaws: Vec<Flaw>) -> Failure {
-        let count = flaws.len();
-        let closest = flaws.into_iter().max_by(|a, b| (a.reason, &a.detail).cmp(&(b.reason, &b.detail)));
-        match closest {
-            None => Failure { absent: true, ..missing(authority, &self.looked_at()) },
-            Some(Flaw { reason: Reason::NotASignature, detail }) => Failure {
-                absent: true,
-                ..missing(authority, &format!("{}; found {count} that {detail}", self.looked_at()))
-            },
-            Some(Flaw { reason, detail }) if count > 1 => {
-                failure(authority, reason, &format!("{detail} (the closest of {count} pieces of evidence)"))
+        for attestation in wanted {
+            match self.search(authority, attestation, policy, &mut told) {
+                Ok(good) => pieces.extend(good),
+                Err(why) => return Heard { outcome: Err(why), told },
             }
-            Some(Flaw { reason, detail }) => failure(authority, reason, &detail),
+        }
+        Heard { outcome: Ok(Satisfied { authority, pieces }), told }
+    }
+
+    /// The pieces that are good for one question; the first suffices, unless the policy's rule wants to see all.
+    fn search(
+        &self,
+        authority: &'a Authority,
+        attested: Option<&'a crate::authority::Attestation>,
+        policy: &Policy,
+        told: &mut Vec<PieceFinding>,
+    ) -> Result<Vec<Good<'a>>, Unsatisfied> {
+        let (mut good, mut flaws, mut doubts, mut findings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let name = attested.map(|attested| attested.name.clone());
+        let mut note = |piece: &UntrustedPiece, failed, told| {
+            let (evidence, origin) = (piece.digest().clone(), piece.origin.clone());
+            findings.push(PieceFinding { evidence, origin, attestation: name.clone(), failed, told });
+        };
+        for piece in self.pieces_for(authority) {
+            match self.answers(piece, authority, attested, policy.conditions()) {
+                Examined::Good(signed) => {
+                    note(piece.untrusted, None, format!("signed by {}", signed.signer));
+                    good.push(Good { piece: piece.untrusted, signed, attested });
+                    if policy.rule().is_none() && !self.tells_all {
+                        break;
+                    }
+                }
+                Examined::Flawed(flaw) => {
+                    note(piece.untrusted, Some(flaw.reason), flaw.detail.clone());
+                    doubts.extend(undecidable(&flaw));
+                    flaws.push(flaw);
+                }
+                Examined::Panicked => doubts.push("the verifier failed on a piece of evidence".to_owned()),
+            }
+        }
+        if !good.is_empty() {
+            // Pieces of another kind than the one that was found explain nothing.
+            findings.retain(|finding| !finding.failed.is_some_and(is_another_kind));
+            told.append(&mut findings);
+            return Ok(good);
+        }
+        told.append(&mut findings);
+        if let Some(doubt) = doubts.into_iter().next() {
+            return Err(Unsatisfied::Undecided(doubt));
+        }
+        if let Some(why) = self.unasked(authority) {
+            return Err(Unsatisfied::Undecided(why));
+        }
+        let unread =
+            self.evidence.flawed.iter().map(|what| Flaw::new(Reason::EvidenceUnreadable, crate::refusal::told(what)));
+        flaws.extend(unread);
+        let missing = failure::Missing { authority: &authority.name, attested, looked_at: self.looked_at(authority) };
+        Err(Unsatisfied::Failed(failure::closest(&missing, flaws)))
+    }
+
+    /// Whether a piece is what is asked for, in the order of cost: what it says, who signed, conditions, the rule.
+    fn answers(
+        &self,
+        piece: &Piece<'a>,
+        authority: &'a Authority,
+        attested: Option<&'a crate::authority::Attestation>,
+        conditions: &Conditions,
+    ) -> Examined<Signed> {
+        let claim = match self.claim(piece) {
+            Examined::Good(claim) => claim,
+            Examined::Flawed(flaw) => return Examined::Flawed(flaw.clone()),
+            Examined::Panicked => return Examined::Panicked,
+        };
+        if let Err(flaw) = says(claim, attested) {
+            return Examined::Flawed(flaw);
+        }
+        let signed = match self.signed(piece, authority) {
+            Examined::Good(signed) => signed,
+            other @ (Examined::Flawed(_) | Examined::Panicked) => return other,
+        };
+        if let Err(why) = conditions.met_by(&signed.workflow, claim.annotations()) {
+            return Examined::Flawed(Flaw::new(Reason::ConditionUnmet, why));
+        }
+        match attested.and_then(|attested| Some((attested, attested.rule.as_ref()?))) {
+            None => Examined::Good(signed),
+            Some((attested, rule)) => match rule::of_attestation(self, piece.untrusted, attested, rule) {
+                Examined::Good(()) => Examined::Good(signed),
+                Examined::Flawed(flaw) => Examined::Flawed(flaw),
+                Examined::Panicked => Examined::Panicked,
+            },
         }
     }
 
-    fn looked_at(&self) -> String {
-        let mut asked: Vec<_> = self.evidence.asked.clone();
-        asked.sort_unstable();
-        asked.dedup();
+    fn claim<'p>(&self, piece: &'p Piece<'a>) -> &'p Examined<Claim> {
+        piece.claim.get_or_init(|| examine(|| self.verifier(&Trust::default())?.read(piece.untrusted, self.subject)))
+    }
+
+    fn signed(&self, piece: &Piece<'a>, authority: &'a Authority) -> Examined<Signed> {
+        let proof = &authority.proof;
+        let ask = |by| {
+            examine(|| {
+                self.verifier(&proof.trust)?.verify(piece.untrusted, self.subject, Demand { by, proof, now: self.now })
+            })
+        };
+        match &authority.kind {
+            AuthorityKind::Key(key) => ask(By::Key(key)),
+            AuthorityKind::Keyless(keyless) => {
+                let sct = !keyless.ignore_sct;
+                let known = piece.by_certificate.borrow().get(&(sct, proof)).cloned();
+                let examined = known.unwrap_or_else(|| {
+                    let examined = Rc::new(ask(By::Certificate { sct }));
+                    piece.by_certificate.borrow_mut().insert((sct, proof), Rc::clone(&examined));
+                    examined
+                });
+                match examined.as_ref() {
+                    Examined::Good(signed) => match failure::accept(&keyless.identities, &signed.signer) {
+                        Ok(()) => Examined::Good(signed.clone()),
+                        Err(flaw) => Examined::Flawed(flaw),
+                    },
+                    other @ (Examined::Flawed(_) | Examined::Panicked) => other.clone(),
+                }
+            }
+            AuthorityKind::Static(_) => {
+                Examined::Flawed(Flaw::new(Reason::SignerUnsuitable, "nobody is asked for a signature"))
+            }
+        }
+    }
+
+    /// A judge makes one for every trust root that a policy names; were one missing, nothing is verified by another.
+    fn verifier(&self, trust: &Trust) -> Result<&dyn Verifier, Flaw> {
+        let verifier = self.verifiers.get(trust).map(AsRef::as_ref);
+        verifier.ok_or_else(|| Flaw::new(Reason::CertificateUntrusted, "the trust root is not there"))
+    }
+
+    /// What lies where the authority looks.
+    fn pieces_for(&self, authority: &Authority) -> impl Iterator<Item = &Piece<'a>> {
+        let origins: Vec<Origin> = authority.origins().collect();
+        self.pieces.iter().filter(move |piece| origins.contains(&piece.untrusted.origin))
+    }
+
+    fn looked_at(&self, authority: &Authority) -> String {
+        let asked: Vec<_> = authority.origins().filter(|origin| self.evidence.asked.contains(origin)).collect();
         let asked: Vec<_> = asked.iter().map(ToString::to_string).collect();
         if asked.is_empty() { "nothing was asked".to_owned() } else { format!("looked at: {}", asked.join(", ")) }
     }
 
-    fn unasked(&self) -> String {
-        let mut unasked: Vec<_> =
-            self.evidence.unasked.iter().map(|unasked| format!("{}: {}", unasked.source, told(&unasked.why))).collect();
+    /// The places of this authority that were not heard; none where all were.
+    fn unasked(&self, authority: &Authority) -> Option<String> {
+        let told = |unasked: &crate::evidence::Unasked| format!("{}: {}", unasked.origin, told(&unasked.why));
+        let origins: Vec<Origin> = authority.origins().collect();
+        let unasked = self.evidence.unasked.iter().filter(|unasked| origins.contains(&unasked.origin));
+        let mut unasked: Vec<_> = unasked.map(told).collect();
         unasked.sort_unstable();
         unasked.truncate(TOLD_MAX);
-        format!("could not ask {}", unasked.join("; "))
+        (!unasked.is_empty()).then(|| format!("could not ask {}", unasked.join("; ")))
+    }
+
+    /// The statement within a piece, as bytes that were signed.
+    pub(super) fn statement(&self, piece: &UntrustedPiece) -> Result<Vec<u8>, Flaw> {
+        self.verifier(&Trust::default())?.statement(piece)
+    }
+
+    pub(super) fn note_clock(&self) {
+        self.read_clock.set(true);
     }
 }
 
-/// Whether one of the identities is the signer's: issuer and subject in one and the same entry.
-fn accept(identities: &[Identity], signer: &Signer) -> Result<(), Flaw> {
-    let Signer::Certificate { issuer, subject } = signer else {
-        return Err(Flaw::new(Reason::SignerUnsuitable, "signed by a key, and a certificate is asked for"));
-    };
-    if identities.iter().any(|identity| identity.matches(issuer, subject)) {
-        return Ok(());
-    }
-    // The entry that came closest is told: one half matching beats none.
-    let half = |identity: &&Identity| identity.issuer.matches(issuer) || identity.subject.matches(subject);
-    let Some(wanted) = identities.iter().find(half).or_else(|| identities.first()) else {
-        return Err(Flaw::new(Reason::IdentityMismatch, "the authority accepts no identity"));
-    };
-    let told_half = |noun: &str, pattern: &crate::identity::Pattern, seen: &str| {
-        if pattern.matches(seen) {
-            format!("{noun} matches")
-        } else {
-            format!("{noun} \"{}\" is not {pattern}", told(seen))
+/// Whether the claim is of the kind that is asked for.
+fn says(claim: &Claim, attested: Option<&crate::authority::Attestation>) -> Result<(), Flaw> {
+    match (attested, claim) {
+        (None, Claim::Signature { .. }) => Ok(()),
+        (None, Claim::Attestation { predicate_type, .. }) => {
+            let detail = format!("is an attestation of type \"{}\" and no signature", told(predicate_type));
+            Err(Flaw::new(Reason::NotASignature, detail))
         }
-    };
-    let others = match identities.len() {
-        0 | 1 => String::new(),
-        n => format!(" (nor any of {} other identities)", n - 1),
-    };
-    let detail = format!(
-        "identity does not match: {}, {}{others}",
-        told_half("issuer", &wanted.issuer, issuer),
-        told_half("subject", &wanted.subject, subject)
-    );
-    Err(Flaw::new(Reason::IdentityMismatch, detail))
-}
-
-fn verified(authority: &str, piece: &UntrustedPiece, Signed { signer, at }: Signed) -> Finding {
-    Finding::Verified {
-        authority: authority.to_owned(),
-        signer,
-        signed_at: at,
-        evidence: addressed(piece).clone(),
-        source: piece.source(),
-    }
-}
-
-fn failure(authority: &str, reason: Reason, detail: &str) -> Failure {
-    Failure {
-        authority: Some(authority.to_owned()),
-        reason,
-        message: format!("authority \"{}\": {detail}", told(authority)),
-        absent: false,
-    }
-}
-
-fn missing(authority: &str, detail: &str) -> Failure {
-    Failure {
-        message: format!("no signature by authority \"{}\" ({detail})", told(authority)),
-        ..failure(authority, Reason::SignatureMissing, detail)
-    }
-}
-
-/// One failure for the policy: reason and authority of the one that came closest, the words of all. Absent only where all are.
-fn together(failures: Vec<Failure>) -> Failure {
-    let absent = failures.iter().all(|failure| failure.absent);
-    let messages: Vec<_> = failures.iter().map(|failure| failure.message.clone()).collect();
-    let closest = failures.into_iter().max_by_key(|failure| failure.reason);
-    match closest {
-        Some(closest) => Failure { message: messages.join("; "), absent, ..closest },
-        None => Failure {
-            authority: None,
-            reason: Reason::SignatureMissing,
-            message: "the policy has no authority".to_owned(),
-            absent: false,
+        (Some(wanted), claim) => match claim.predicate_type() {
+            Some(seen) if seen == wanted.predicate_type.uri() => Ok(()),
+            Some(seen) => {
+                Err(Flaw::new(Reason::AttestationMissing, format!("is an attestation of type \"{}\"", told(seen))))
+            }
+            None => Err(Flaw::new(Reason::AttestationMissing, "is a signature and no attestation")),
         },
     }
 }
 
-fn addressed(piece: &UntrustedPiece) -> &Digest {
-    match piece {
-        UntrustedPiece::CosignSignature { payload, .. } => payload.digest(),
-        UntrustedPiece::Bundle { bytes, .. } => bytes.digest(),
-    }
+/// A rule that could not be run says neither yes nor no.
+fn undecidable(flaw: &Flaw) -> Option<String> {
+    (flaw.reason == Reason::RuleUndecided).then(|| flaw.detail.clone())
 }
 
-fn sort_key(piece: &UntrustedPiece) -> impl Ord {
-    let annotations = match piece {
-        UntrustedPiece::CosignSignature { annotations, .. } => Some(annotations.clone()),
-        UntrustedPiece::Bundle { .. } => None,
+fn passed(satisfied: &[Satisfied<'_>]) -> Outcome {
+    // Where several are satisfied, one that was verified is told rather than one that nobody asked.
+    let told = satisfied.iter().find(|one| !one.pieces.is_empty()).or_else(|| satisfied.first());
+    let Some(Satisfied { authority, pieces }) = told else {
+        return Outcome::Failed(failure::together(Vec::new()));
     };
-    (addressed(piece).clone(), annotations, piece.source())
+    Outcome::Passed(if pieces.is_empty() {
+        Finding::Unverified { by: format!("static authority \"{}\"", crate::refusal::told(&authority.name)) }
+    } else {
+        Finding::Verified { authority: authority.name.clone(), pieces: pieces.iter().map(verified).collect() }
+    })
 }
 
-/// The instant at which a failure is to be looked at again.
-pub(super) fn failure_ends(absent: bool, lifetimes: &super::VerdictLifetimes, now: UnixTime) -> UnixTime {
-    now.plus(if absent { lifetimes.absent_ttl } else { lifetimes.refused_ttl })
+fn verified(good: &Good<'_>) -> VerifiedPiece {
+    let Signed { signer, workflow, at, .. } = good.signed.clone();
+    let attestation = good.attested.map(|attested| crate::record::Attested {
+        name: attested.name.clone(),
+        predicate_type: attested.predicate_type.uri().to_owned(),
+    });
+    let (evidence, origin) = (good.piece.digest().clone(), good.piece.origin.clone());
+    VerifiedPiece { attestation, signer, workflow, signed_at: at, evidence, origin }
+}
+
+fn finding(authority: &Authority, satisfied: bool, mut pieces: Vec<PieceFinding>) -> AuthorityFinding {
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.failed.map_or(u8::MAX, |reason| reason as u8)));
+    let pieces_not_told = pieces.len().saturating_sub(PIECES_TOLD_MAX);
+    pieces.truncate(PIECES_TOLD_MAX);
+    AuthorityFinding { authority: authority.name.clone(), satisfied, pieces, pieces_not_told }
+}
+
+/// Whether a piece was not even of the kind that was looked for.
+pub(super) fn is_another_kind(reason: Reason) -> bool {
+    matches!(reason, Reason::NotASignature | Reason::AttestationMissing)
 }

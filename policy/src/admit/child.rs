@@ -3,11 +3,12 @@
 use oci::{Digest, ManifestKind, UnixTime, UntrustedManifest};
 
 use super::{
-    Admitted, Judge, Judgement, Manifest, Outcome, Readmission, Undecided, needs_evidence,
+    Admitted, Judge, Judgement, Manifest, Outcome, Readmission, Undecided,
     verdict::{Decision, Terms, Verdict},
+    wanted,
 };
 use crate::{
-    evidence::UntrustedEvidence,
+    evidence::{UntrustedEvidence, Wanted},
     fingerprint::Fingerprint,
     policy_set::Policy,
     record::{Effect, Record},
@@ -42,8 +43,9 @@ pub enum ChildOutcome {
     NotListed,
     /// The index's admission has ended or is not in force any more: judge the index again.
     IndexEnded,
-    /// A policy governs the child and not the index: collect the child's own evidence and ask again.
-    NeedsEvidence,
+    /// A policy governs the child and not the index, or asks for attestations of each platform: collect the child's own evidence, this
+    /// of it, and ask again.
+    NeedsEvidence(Wanted),
 }
 
 impl Judge {
@@ -51,7 +53,8 @@ impl Judge {
     ///
     /// 1. The index's admission must count now, in this judge.
     /// 2. The index must list the child: digest, size and media type.
-    /// 3. Policies that govern the child and not the index must pass besides, by the child's own evidence (`extra`).
+    /// 3. Policies that govern the child and not the index, and those that ask for attestations of each platform, must pass besides, by
+    ///    the child's own evidence (`extra`).
     /// 4. The child is admitted no longer than the index, and with its warning.
     #[must_use]
     pub fn admit_child(
@@ -74,10 +77,10 @@ impl Judge {
         let none = UntrustedEvidence::default();
         let evidence = match extra {
             Some(evidence) => evidence,
-            None if needs_evidence(&besides, child.digest()) => {
-                return ChildJudgement::only(ChildOutcome::NeedsEvidence);
-            }
-            None => &none,
+            None => match wanted(&besides, child.digest()) {
+                wanted if wanted.is_empty() => &none,
+                wanted => return ChildJudgement::only(ChildOutcome::NeedsEvidence(wanted)),
+            },
         };
         let digest = child.digest().clone();
         let terms = Terms { repository: index.repository(), digest: &digest, lifetimes: &self.lifetimes, now };
@@ -114,12 +117,21 @@ impl Judge {
         self.fingerprint(index.repository(), child).through(index.fingerprint())
     }
 
-    /// The policies that govern the child and did not govern the index.
+    /// The policies that govern the child and did not govern the index, and those of any index on the way that ask each child for its own,
+    /// whether or not their globs name the child: a glob may be about the index's digest alone.
     fn besides(&self, index: &Admitted<Manifest>, child: &Digest) -> Vec<&Policy> {
+        let is_in = |list: &[&Policy], policy: &Policy| list.iter().any(|other| std::ptr::eq(*other, policy));
         let indexs = self.policies.matching(index.repository(), index.digest());
-        let mut childs = self.policies.matching(index.repository(), child);
-        childs.retain(|policy| !indexs.iter().any(|other| std::ptr::eq(*policy, *other)));
-        childs
+        let mut besides = self.policies.matching(index.repository(), child);
+        besides.retain(|policy| policy.conditions().attestations_per_platform || !is_in(&indexs, policy));
+        for above in index.path().iter().chain([index.digest()]) {
+            for policy in self.policies.matching(index.repository(), above) {
+                if policy.conditions().attestations_per_platform && !is_in(&besides, policy) {
+                    besides.push(policy);
+                }
+            }
+        }
+        besides
     }
 }
 

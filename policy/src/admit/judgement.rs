@@ -14,6 +14,8 @@ pub struct VerdictLifetimes {
     pub absent_ttl: Duration,
     /// Of *refused*.
     pub refused_ttl: Duration,
+    /// Of one whose rules looked at the time.
+    pub clock_ttl: Duration,
     /// When the trust root becomes too old to be used; never where none. Every verdict that used it ends then.
     pub trust_root_ends: Option<UnixTime>,
 }
@@ -28,6 +30,14 @@ pub enum JudgeError {
     /// The trust root cannot be used.
     #[error("trust root cannot be used")]
     TrustRoot(#[source] TrustRootError),
+    /// A policy names a trust root that is not there.
+    #[error("policy {policy} names trust root \"{name}\", which is not there")]
+    UnknownTrustRoot {
+        /// The policy's name.
+        policy: String,
+        /// The trust root's name.
+        name: String,
+    },
 }
 
 /// What judging a digest found. Admits nothing.

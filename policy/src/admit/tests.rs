@@ -5,15 +5,30 @@ use oci::ManifestLimits;
 
 use super::*;
 use crate::{
-    evidence::{Source, UntrustedPiece},
+    evidence::{Form, Origin, Source, UntrustedPiece},
     policy_set::{LoadContext, NoMatch, SourceText},
-    verifier::{Demand, Flaw, Signed},
+    verifier::{Claim, Demand, Flaw, Signed, Verifier},
+};
+
+const NEVER: VerdictLifetimes = VerdictLifetimes {
+    absent_ttl: Duration::ZERO,
+    refused_ttl: Duration::ZERO,
+    clock_ttl: Duration::ZERO,
+    trust_root_ends: None,
 };
 
 /// A verifier with a fault: it panics on every piece.
 struct Panics;
 
 impl Verifier for Panics {
+    fn read(&self, _: &UntrustedPiece, _: &Digest) -> Result<Claim, Flaw> {
+        Ok(Claim::Signature { annotations: BTreeMap::new(), predicate_type: None })
+    }
+
+    fn statement(&self, _: &UntrustedPiece) -> Result<Vec<u8>, Flaw> {
+        panic!("index out of bounds");
+    }
+
     fn verify(&self, _: &UntrustedPiece, _: &Digest, _: Demand<'_>) -> Result<Signed, Flaw> {
         panic!("index out of bounds");
     }
@@ -29,14 +44,13 @@ fn manifest() -> UntrustedManifest {
 fn a_panic_of_the_verifier_is_neither_a_yes_nor_remembered_as_a_no() {
     let upstreams = ["cgr.dev".parse().unwrap()];
     let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
-    let lifetimes = VerdictLifetimes { absent_ttl: Duration::ZERO, refused_ttl: Duration::ZERO, trust_root_ends: None };
     let policies = PolicySet::built_in(&context).unwrap().set;
-    let judge =
-        Judge { verifier: Box::new(Panics), ..Judge::new(policies, &TrustRoot::public_good(), lifetimes).unwrap() };
-    let piece = UntrustedPiece::CosignSignature {
-        payload: Addressed::hash(Algorithm::Sha256, Bytes::new()),
-        annotations: BTreeMap::new(),
-        source: Source::CosignTag,
+    let mut judge = Judge::new(policies, &TrustRoot::public_good(), NEVER, RegoBounds::default()).unwrap();
+    judge.verifiers.insert(Trust::default(), Box::new(Panics));
+    let piece = UntrustedPiece {
+        bytes: Addressed::hash(Algorithm::Sha256, Bytes::new()),
+        form: Form::CosignSignature { annotations: BTreeMap::new() },
+        origin: Origin::beside(Source::CosignTag),
     };
     let evidence = UntrustedEvidence { pieces: vec![piece], ..UntrustedEvidence::default() };
     let repository = "cgr.dev/chainguard/nginx".parse().unwrap();
@@ -55,8 +69,7 @@ fn a_policy_with_an_unusable_key_makes_no_judge() {
     let Ok(loaded) = PolicySet::load(&[source], &context) else {
         return;
     };
-    let lifetimes = VerdictLifetimes { absent_ttl: Duration::ZERO, refused_ttl: Duration::ZERO, trust_root_ends: None };
-    let error = Judge::new(loaded.set, &TrustRoot::public_good(), lifetimes).unwrap_err();
+    let error = Judge::new(loaded.set, &TrustRoot::public_good(), NEVER, RegoBounds::default()).unwrap_err();
     assert!(matches!(error, JudgeError::Keys(_)), "{error}");
 }
 
@@ -67,6 +80,8 @@ fn admissions_and_permits_come_to_be_in_three_lines() {
         include_str!("../admit.rs"),
         include_str!("case.rs"),
         include_str!("child.rs"),
+        include_str!("failure.rs"),
+        include_str!("rule.rs"),
         include_str!("judgement.rs"),
         include_str!("verdict.rs"),
         include_str!("admitted.rs"),

@@ -4,7 +4,8 @@ use oci::{Digest, Repository, UnixTime};
 
 use super::{
     Assessment, Undecided, VerdictLifetimes,
-    case::{Case, Failure, PolicyOutcome, failure_ends},
+    case::{Case, Outcome, PolicyOutcome},
+    failure::{self, Failure},
 };
 use crate::{
     fingerprint::Fingerprint,
@@ -65,6 +66,7 @@ impl Rests {
                 Reason::NoMatchingPolicy | Reason::Sha512Unsupported | Reason::StaticFail => Self::Nowhere,
                 Reason::TrustRootExpired => Self::TooOld,
                 Reason::SignatureMissing
+                | Reason::AttestationMissing
                 | Reason::NotASignature
                 | Reason::EvidenceUnreadable
                 | Reason::DigestMismatch
@@ -74,7 +76,10 @@ impl Rests {
                 | Reason::LogMissing
                 | Reason::LogInvalid
                 | Reason::TimeMissing
-                | Reason::IdentityMismatch => Self::Usable,
+                | Reason::IdentityMismatch
+                | Reason::ConditionUnmet
+                | Reason::RuleUndecided
+                | Reason::RuleUnmet => Self::Usable,
             },
         }
     }
@@ -105,7 +110,7 @@ impl Verdict {
                     format!("refused: {words}, and no_match = \"deny\""),
                 );
                 let finding = Finding::Failed { reason: Reason::NoMatchingPolicy, message: words.clone() };
-                let ends = Some(failure_ends(false, terms.lifetimes, terms.now));
+                let ends = Some(failure::ends(false, terms.lifetimes, terms.now));
                 (Effect::Refuse(refusal), Mode::Enforce, finding, ends)
             }
             NoMatch::Warn => {
@@ -113,12 +118,12 @@ impl Verdict {
             }
             NoMatch::Allow => (Effect::Serve, Mode::Enforce, unverified("no_match = \"allow\""), None),
         };
-        let findings = vec![PolicyFinding { policy: None, mode, finding }];
+        let findings = vec![PolicyFinding { policy: None, mode, finding, authorities: Vec::new() }];
         Self { decision: Decision::Effect(effect), findings, ends, complete: true }
     }
 
     /// What these policies, at least one, decide together: all must pass, each is levelled by its own mode.
-    pub(super) fn of(policies: &[&Policy], case: &Case<'_>, terms: &Terms<'_>) -> Self {
+    pub(super) fn of<'a>(policies: &[&'a Policy], case: &Case<'a>, terms: &Terms<'_>) -> Self {
         let mut tally = Tally { complete: true, ..Tally::default() };
         for policy in policies {
             tally.add(policy, case.policy(policy), terms);
@@ -143,20 +148,26 @@ impl Verdict {
 
 impl<'a> Tally<'a> {
     fn add(&mut self, policy: &'a Policy, outcome: PolicyOutcome, terms: &Terms<'_>) {
+        let PolicyOutcome { outcome, authorities, read_clock } = outcome;
         let finding = match outcome {
-            PolicyOutcome::Passed(finding) => finding,
-            PolicyOutcome::Failed(failure) => self.failed(policy, failure, terms),
-            PolicyOutcome::Undecided(why) => self.not_decided(policy, why, terms),
+            Outcome::Passed(finding) => finding,
+            Outcome::Failed(failure) => self.failed(policy, failure, terms),
+            Outcome::Undecided(why) => self.not_decided(policy, why, terms),
         };
         // What rests on the trust root ends with it.
         if let (Rests::Usable, Some(ends)) = (Rests::of(&finding), terms.lifetimes.trust_root_ends) {
             self.end(ends);
         }
-        self.findings.push(PolicyFinding { policy: Some(policy.name().to_owned()), mode: policy.mode(), finding });
+        // What looked at the time can change with it.
+        if read_clock {
+            self.end(terms.now.plus(terms.lifetimes.clock_ttl));
+        }
+        let (policy, mode) = (Some(policy.name().to_owned()), policy.mode());
+        self.findings.push(PolicyFinding { policy, mode, finding, authorities });
     }
 
     fn failed(&mut self, policy: &'a Policy, failure: Failure, terms: &Terms<'_>) -> Finding {
-        self.end(failure_ends(failure.absent, terms.lifetimes, terms.now));
+        self.end(failure::ends(failure.absent, terms.lifetimes, terms.now));
         let finding = Finding::Failed { reason: failure.reason, message: bounded(failure.message.clone()) };
         match policy.mode() {
             Mode::Enforce => self.refused.push((policy, failure)),
@@ -169,7 +180,7 @@ impl<'a> Tally<'a> {
 
     fn not_decided(&mut self, policy: &Policy, why: String, terms: &Terms<'_>) -> Finding {
         self.complete = false;
-        self.end(failure_ends(true, terms.lifetimes, terms.now));
+        self.end(failure::ends(true, terms.lifetimes, terms.now));
         match policy.mode() {
             Mode::Enforce => {
                 let undecided = Undecided { policy: policy.name().to_owned(), why: why.clone() };

@@ -96,7 +96,7 @@ fn a_policy_of_the_childs_own_must_pass_besides() {
     let index = signed_index(&judge, &[&child]);
     let outcome =
         |extra: Option<UntrustedEvidence>| judge.admit_child(&index, child.clone(), extra.as_ref(), NOW).outcome;
-    assert!(matches!(outcome(None), ChildOutcome::NeedsEvidence));
+    assert!(matches!(outcome(None), ChildOutcome::NeedsEvidence(_)));
     assert!(matches!(outcome(Some(evidence(Vec::new()))), ChildOutcome::Absent(_)));
     assert!(matches!(outcome(Some(cut_off(Vec::new()))), ChildOutcome::Undecided(_)));
     assert!(matches!(outcome(Some(evidence(vec![good(index.digest())]))), ChildOutcome::Refused(_)));

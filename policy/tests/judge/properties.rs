@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm};
-use policy::{NoMatch, Outcome, Source, Unasked, UntrustedEvidence, UntrustedPiece};
+use policy::{Form, NoMatch, Origin, Outcome, Source, Unasked, UntrustedEvidence, UntrustedPiece};
 use proptest::{prelude::*, sample::SizeRange};
 
 use super::{
@@ -25,9 +25,9 @@ fn any_piece() -> impl Strategy<Value = UntrustedPiece> {
     (any::<Vec<u8>>(), annotations, any::<bool>(), source).prop_map(|(bytes, annotations, is_bundle, source)| {
         let bytes = Addressed::hash(Algorithm::Sha256, Bytes::from(bytes));
         if is_bundle {
-            UntrustedPiece::Bundle { bytes, source }
+            UntrustedPiece { bytes, form: Form::Bundle, origin: Origin::beside(source) }
         } else {
-            UntrustedPiece::CosignSignature { payload: bytes, annotations, source }
+            UntrustedPiece { bytes, form: Form::CosignSignature { annotations }, origin: Origin::beside(source) }
         }
     })
 }
@@ -52,8 +52,9 @@ proptest! {
 
     #[test]
     fn no_bytes_are_a_signature(pieces in prop::collection::vec(any_piece(), 0..4), unasked: bool, flawed: Vec<String>) {
-        let unasked = unasked.then(|| Unasked { source: Source::CosignTag, why: "no answer".to_owned() });
-        let evidence = UntrustedEvidence { pieces, asked: Vec::new(), unasked: unasked.into_iter().collect(), flawed };
+        let unasked = unasked.then(|| Unasked { origin: Origin::beside(Source::CosignTag), why: "no answer".to_owned() });
+        let unasked = unasked.into_iter().collect();
+        let evidence = UntrustedEvidence { pieces, unasked, flawed, ..UntrustedEvidence::default() };
         let outcome = judged(&chainguard(), &image("property"), &evidence).outcome;
         prop_assert!(!matches!(outcome, Outcome::Admitted(_)));
     }

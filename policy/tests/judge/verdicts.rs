@@ -209,7 +209,7 @@ fn a_sha512_digest_is_admitted_by_nothing_but_static_and_no_match() {
     let manifest = parse_as(Algorithm::Sha512, &document);
     let sign = || bundle(SIGSTORE.sign_bundle(&Signer::chainguard(), manifest.digest(), &Options::default()));
     let judge_by_evidence = chainguard();
-    assert!(!judge_by_evidence.needs_evidence(&repository(), manifest.digest()));
+    assert!(judge_by_evidence.wanted(&repository(), manifest.digest()).is_empty());
     for evidence in [evidence(vec![sign()]), cut_off(Vec::new())] {
         let (_, refusal) = refused(judged(&judge_by_evidence, &manifest, &evidence));
         assert_eq!(refusal.reason, Reason::Sha512Unsupported);
@@ -220,9 +220,9 @@ fn a_sha512_digest_is_admitted_by_nothing_but_static_and_no_match() {
 #[test]
 fn evidence_is_needed_exactly_where_it_can_make_a_difference() {
     let digest = image("x").digest().clone();
-    assert!(chainguard().needs_evidence(&repository(), &digest));
-    assert!(!judge(STATIC_FAIL).needs_evidence(&repository(), &digest));
-    assert!(!chainguard().needs_evidence(&"example.com/x/y".parse().unwrap(), &digest));
+    assert!(!chainguard().wanted(&repository(), &digest).is_empty());
+    assert!(judge(STATIC_FAIL).wanted(&repository(), &digest).is_empty());
+    assert!(chainguard().wanted(&"example.com/x/y".parse().unwrap(), &digest).is_empty());
 }
 
 /// A judge whose trust root may be used until `ends`.
@@ -393,7 +393,7 @@ fn a_stored_verdict_by_another_judge_or_in_another_form_does_not_count() {
     let (judge, manifest) = (chainguard(), image("stored"));
     let record = judged(&judge, &manifest, &evidence(vec![good(manifest.digest())])).record.unwrap();
     let document: serde_json::Value = serde_json::from_slice(&record.to_bytes()).unwrap();
-    for (key, value) in [("judge", json!("0")), ("format", json!(2)), ("fingerprint", json!("00".repeat(32)))] {
+    for (key, value) in [("judge", json!("0")), ("format", json!(1)), ("fingerprint", json!("00".repeat(32)))] {
         let mut changed = document.clone();
         changed[key] = value;
         let changed = Record::from_bytes(changed.to_string().as_bytes()).unwrap();

@@ -67,7 +67,8 @@ fn every_signature_is_admitted_under_its_own_identity() {
         let record = assess(&judge, &vector.digest, vec![piece(&vector.payload, vector.annotations.clone())])
             .unwrap_or_else(|refusal| panic!("{}: {refusal}", vector.name));
         let [finding] = record.findings() else { panic!("{}: one policy, one finding", vector.name) };
-        let Finding::Verified { signer, signed_at, .. } = &finding.finding else { panic!("{finding:?}") };
+        let Finding::Verified { pieces, .. } = &finding.finding else { panic!("{finding:?}") };
+        let [policy::VerifiedPiece { signer, signed_at, .. }] = pieces.as_slice() else { panic!("{pieces:?}") };
         let expected = Signer::Certificate { issuer: vector.issuer.clone(), subject: vector.identity.clone() };
         assert_eq!(signer, &expected);
         assert!(signed_at.is_some());
