@@ -54,6 +54,14 @@ impl Environment {
     }
 }
 
+/// One variable of the process, for a command that honours it. Empty counts as unset.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub(crate) fn variable(name: &str) -> Result<Option<String>, ConfigError> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    let text = value.map(OsString::into_string).transpose();
+    text.map_err(|_| ConfigError::NotUnicode { name: name.to_owned() })
+}
+
 fn first_of_list(value: &OsString) -> Option<PathBuf> {
     let first = value.to_str()?.split(':').next()?;
     Some(PathBuf::from(first)).filter(|path| path.is_absolute())

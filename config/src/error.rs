@@ -54,6 +54,16 @@ pub enum ConfigError {
         /// The variable.
         name: String,
     },
+    /// A variable of another program's that a command honours says something it cannot mean.
+    #[error("{name}: want {expected}, got {written}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What it may be.
+        expected: String,
+        /// What it is, quoted.
+        written: String,
+    },
     /// A key that does not exist.
     #[error("{place}: unknown key")]
     Unknown {
@@ -110,6 +120,7 @@ impl ConfigError {
             | Self::NotText { .. }
             | Self::Empty { .. }
             | Self::Syntax { .. }
+            | Self::Variable { .. }
             | Self::NotUnicode { .. } => None,
         }
     }

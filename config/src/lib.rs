@@ -20,6 +20,7 @@
 //! # Ok::<(), config::ConfigError>(())
 //! ```
 
+mod cosign;
 mod environment;
 mod error;
 mod evidence;
@@ -29,6 +30,7 @@ mod listen;
 mod log;
 mod notes;
 mod policy;
+mod refresh;
 mod secret;
 mod sources;
 mod store;
@@ -40,6 +42,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use serde::Deserialize;
 
+pub use cosign::CosignVariables;
 pub use error::{ConfigError, Origin, Place};
 pub use evidence::Evidence;
 pub use lifetimes::{Tags, Verdicts};
@@ -47,6 +50,7 @@ pub use limits::Limits;
 pub use listen::Tls;
 pub use log::{Log, LogFormat};
 pub use policy::{NoMatch, Policy, PolicyFiles, TrustRootSource};
+pub use refresh::{MirrorUrl, TrustRootRefresh};
 pub use secret::Secret;
 pub use store::{Storage, VerifyReads};
 pub use text::read_text;

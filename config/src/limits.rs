@@ -20,22 +20,36 @@ pub struct Limits {
     /// Largest blob. Default 64 GiB.
     #[serde(deserialize_with = "units::bytes")]
     pub blob_bytes_max: u64,
-    /// Largest single piece of evidence. Default 128 MiB.
+    /// Largest attestation or bundle. Default 128 MiB: software bills of materials grow large.
+    #[serde(deserialize_with = "units::bytes")]
+    pub attestation_bytes_max: u64,
+    /// Largest piece of other evidence. Default 128 MiB.
     #[serde(deserialize_with = "units::bytes")]
     pub evidence_bytes_max: u64,
-    /// Evidence held in memory at one time by all judgements together. Default 256 MiB.
+    /// Evidence of one image held in memory at one time, as it was fetched. Images that need much are judged one at a time; all
+    /// others together hold a quarter of it at most, with what their judgements need to work on it. Default 512 MiB.
     #[serde(deserialize_with = "units::bytes")]
     pub evidence_memory_bytes_max: u64,
-    /// Pieces of evidence looked at for one digest. Default 64.
+    /// Pieces of evidence of one digest that are kept and judged together. Where there are more, they are looked at as they come and
+    /// those that no authority takes are dropped. Default 64.
     #[serde(deserialize_with = "units::count")]
     pub evidence_count_max: usize,
-    /// Layers of one signature or attestation manifest. Default 1000.
+    /// One collection of the evidence of one digest; what was not looked at by then could not be asked. Default 10m.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub evidence_timeout: Duration,
+    /// One evaluation of one content rule. Default 5s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub rego_timeout: Duration,
+    /// Largest JSON document that a content rule is given; as values it takes several times as much memory. Default 128 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub rego_input_bytes_max: u64,
+    /// Layers of one signature or attestation manifest. Default 16384.
     #[serde(deserialize_with = "units::count")]
     pub signature_layers_max: usize,
-    /// Referrers of one digest. Default 1000.
+    /// Referrers of one digest. Default 16384.
     #[serde(deserialize_with = "units::count")]
     pub referrers_count_max: usize,
-    /// Pages of one referrers list. Default 32.
+    /// Pages of one referrers list. Default 256.
     #[serde(deserialize_with = "units::count")]
     pub referrers_pages_max: usize,
     /// Manifests named by one index. Default 1000.
@@ -130,12 +144,16 @@ impl Default for Limits {
         Self {
             manifest_bytes_max: 4 * MIB,
             blob_bytes_max: 64 * GIB,
+            attestation_bytes_max: 128 * MIB,
             evidence_bytes_max: 128 * MIB,
-            evidence_memory_bytes_max: 256 * MIB,
+            evidence_memory_bytes_max: 512 * MIB,
             evidence_count_max: 64,
-            signature_layers_max: 1000,
-            referrers_count_max: 1000,
-            referrers_pages_max: 32,
+            evidence_timeout: seconds(600),
+            rego_timeout: seconds(5),
+            rego_input_bytes_max: 128 * MIB,
+            signature_layers_max: 16_384,
+            referrers_count_max: 16_384,
+            referrers_pages_max: 256,
             index_manifests_max: 1000,
             index_depth_max: 4,
             manifest_layers_max: 4096,
@@ -174,15 +192,15 @@ const CONTAINERD_GIVES_UP: Duration = Duration::from_secs(30);
 impl Limits {
     /// Refuses limits that contradict each other, tells what a known client cannot bear.
     pub(crate) fn check(&self, sources: &Sources, notes: &mut Notes) -> Result<(), ConfigError> {
-        let (one, all) = (self.evidence_bytes_max, self.evidence_memory_bytes_max);
-        if one > all {
+        let all = self.evidence_memory_bytes_max;
+        let pieces = [
+            ("limits.evidence_bytes_max", self.evidence_bytes_max),
+            ("limits.attestation_bytes_max", self.attestation_bytes_max),
+        ];
+        if let Some((key, one)) = pieces.into_iter().find(|(_, one)| *one > all) {
             let problem =
                 format!("{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes");
-            return Err(sources.conflict(
-                "limits.evidence_bytes_max",
-                problem,
-                "raise evidence_memory_bytes_max as well",
-            ));
+            return Err(sources.conflict(key, problem, "raise evidence_memory_bytes_max as well"));
         }
         if self.decision_timeout >= CONTAINERD_GIVES_UP {
             notes.told("limits.decision_timeout is 30s or more: containerd gives up before it is told to come again");

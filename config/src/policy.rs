@@ -9,7 +9,14 @@ use std::{
 use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 
-use crate::{ConfigError, listen::existing_file, notes::Notes, sources::Sources, units};
+use crate::{
+    ConfigError,
+    listen::existing_file,
+    notes::Notes,
+    refresh::{Interval, TrustRootRefresh, WrittenRefresh},
+    sources::Sources,
+    units,
+};
 
 /// `[policy]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +31,8 @@ pub struct Policy {
     pub trust_root_warn_age: Duration,
     /// A trust root older than this admits nothing. Default: none, air-gapped stores go on.
     pub trust_root_max_age: Option<Duration>,
+    /// From where the trust root is refreshed. Default: Sigstore's mirror where the root is public-good Sigstore's, else nowhere.
+    pub trust_root_refresh: Option<TrustRootRefresh>,
 }
 
 /// `policy.files`.
@@ -67,6 +76,10 @@ pub(crate) struct WrittenPolicy {
     trust_root_warn_age: Duration,
     #[serde(deserialize_with = "units::optional_duration")]
     trust_root_max_age: Option<Duration>,
+    trust_root_refresh: Interval,
+    trust_root_mirror: Option<String>,
+    trust_root_mirror_ca: Option<RelativePathBuf>,
+    trust_root_initial: Option<RelativePathBuf>,
 }
 
 impl Default for WrittenPolicy {
@@ -77,6 +90,10 @@ impl Default for WrittenPolicy {
             trust_root: None,
             trust_root_warn_age: Duration::from_secs(30 * 86_400),
             trust_root_max_age: None,
+            trust_root_refresh: Interval::default(),
+            trust_root_mirror: None,
+            trust_root_mirror_ca: None,
+            trust_root_initial: None,
         }
     }
 }
@@ -89,6 +106,13 @@ impl WrittenPolicy {
             notes.told("policy.files is not set: the built-in policy is in force (Chainguard's public images, signed by Chainguard; nothing else)");
             PolicyFiles::BuiltIn
         };
+        let written = WrittenRefresh {
+            every: self.trust_root_refresh,
+            mirror: self.trust_root_mirror,
+            ca: self.trust_root_mirror_ca,
+            initial: self.trust_root_initial,
+        };
+        let trust_root_refresh = written.check(self.trust_root.is_some(), sources, notes)?;
         let trust_root = match self.trust_root {
             None => TrustRootSource::PublicGood,
             Some(path) => {
@@ -113,6 +137,7 @@ impl WrittenPolicy {
             trust_root,
             trust_root_warn_age: self.trust_root_warn_age,
             trust_root_max_age: self.trust_root_max_age,
+            trust_root_refresh,
         })
     }
 }

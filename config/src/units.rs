@@ -87,7 +87,7 @@ impl Visitor<'_> for NumberVisitor {
 }
 
 /// One or more numbers with units, largest unit first and each once: `7d`, `1h30m`, `500ms`.
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS_MS: [(&str, u64); 6] =
         [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut rest = text;
@@ -104,7 +104,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// A whole number and a unit of bytes, binary (`KiB`) or decimal (`kB`).
-fn parse_bytes(text: &str) -> Option<u64> {
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit, after) = split_number(text)?;
     let bytes: u64 = match unit {
         "B" => 1,

@@ -255,7 +255,7 @@ impl Section<'_> {
 const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 
 /// The text for an error message, with all before an `@` hidden: there a password may stand.
-fn without_user(text: &str) -> String {
+pub(crate) fn without_user(text: &str) -> String {
     match text.rsplit_once('@') {
         Some((_, host)) => format!("[secret]@{host}"),
         None => text.into(),

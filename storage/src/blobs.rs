@@ -23,6 +23,10 @@ pub struct Blobs {
 }
 
 impl Blobs {
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
     pub(crate) fn new(directory: Arc<Directory>) -> Self {
         Self { directory }
     }

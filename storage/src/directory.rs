@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -19,7 +19,20 @@ use crate::StoreError;
 
 /// What the file `format` says. Any change to the tree, the tables or the encoding of facts changes it.
 const FORMAT: &str = "pratique store 1";
+/// The socket's name.
+const SOCKET: &str = "control.sock";
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
+/// Where the server that owns the store in `path` answers, where one does; the store need not be opened for it.
+///
+/// # Errors
+/// Where others can write into the directory: they could answer in the server's place.
+pub(crate) fn socket_of(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+    let Ok(path) = fs::canonicalize(path) else { return Ok(None) };
+    refuse_exposed(&path)?;
+    let socket = path.join(SOCKET);
+    Ok(socket.symlink_metadata().is_ok_and(|it| it.file_type().is_socket()).then_some(socket))
+}
 
 /// The directory, held by this process until dropped.
 #[derive(Debug)]
@@ -47,6 +60,30 @@ impl Directory {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where the server that owns the store answers commands.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.path.join(SOCKET)
+    }
+
+    /// A place where only the owner of the store can reach a socket that is not yet closed to others. Nothing lies there.
+    pub(crate) fn socket_in_the_making(&self) -> Result<PathBuf, StoreError> {
+        let path = self.path.join("ingest").join(SOCKET);
+        remove_if_present(&path)?;
+        Ok(path)
+    }
+
+    /// Closes the socket to everybody else and puts it into its place, whatever a killed server left there.
+    pub(crate) fn install_socket(&self) -> Result<PathBuf, StoreError> {
+        let (made, path) = (self.path.join("ingest").join(SOCKET), self.socket());
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o600)).map_err(StoreError::io("close", &made))?;
+        fs::rename(&made, &path).map_err(StoreError::io("rename", &made))?;
+        Ok(path)
+    }
+
+    pub(crate) fn remove_socket(&self) -> Result<(), StoreError> {
+        remove_if_present(&self.socket())
     }
 
     pub(crate) fn facts(&self) -> PathBuf {
@@ -114,7 +151,7 @@ impl Directory {
 }
 
 /// Creates the directory and those above it that are missing, and makes their names durable: a store is nothing without its name.
-fn create_root(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn create_root(path: &Path) -> Result<(), StoreError> {
     let missing: Vec<&Path> =
         path.ancestors().take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(StoreError::io("create directory", path))?;
@@ -125,7 +162,7 @@ fn create_root(path: &Path) -> Result<(), StoreError> {
         .try_for_each(sync_directory)
 }
 
-fn refuse_exposed(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn refuse_exposed(path: &Path) -> Result<(), StoreError> {
     let mode = fs::metadata(path).map_err(StoreError::io("look at", path))?.permissions().mode() & 0o7777;
     if mode & 0o022 == 0 {
         return Ok(());
@@ -133,7 +170,7 @@ fn refuse_exposed(path: &Path) -> Result<(), StoreError> {
     Err(StoreError::Exposed { path: path.to_owned(), mode })
 }
 
-fn lock(root: &Path) -> Result<File, StoreError> {
+pub(crate) fn lock(root: &Path) -> Result<File, StoreError> {
     let path = root.join("lock");
     let file = options()
         .read(true)
@@ -185,11 +222,11 @@ fn regular_size(file: &File, path: &Path) -> Result<u64, StoreError> {
     if metadata.is_file() { Ok(metadata.len()) } else { Err(unexpected(path, "regular file")) }
 }
 
-fn unexpected(path: &Path, want: &'static str) -> StoreError {
+pub(crate) fn unexpected(path: &Path, want: &'static str) -> StoreError {
     StoreError::Unexpected { path: path.to_owned(), want }
 }
 
-fn make_directory(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_directory(path: &Path) -> Result<(), StoreError> {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -234,7 +271,7 @@ fn read_small(path: &Path) -> Result<Option<String>, StoreError> {
 }
 
 /// Writes a small file whole or not at all.
-fn replace_file(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> Result<(), StoreError> {
     let new = path.with_extension("new");
     remove_if_present(&new)?;
     let mut file = create_file(&new)?;

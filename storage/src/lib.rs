@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <storage>/                    0700; refused where others may write to it
+//! ├── control.sock              where the server that owns the store answers commands; 0600
 //! ├── lock                      held by the process that owns the store; second one refused
 //! ├── format                    what wrote the tree; another version's is refused
 //! ├── blobs/
@@ -11,14 +12,18 @@
 //! ├── quarantine/<digest>       once a blob, then rotten; kept for a person to look at
 //! ├── facts.redb                tags, tag history, manifests, verdicts, evidence notes, edges
 //! ├── facts.suspect             facts gave wrong answers: the next start checks the whole file
-//! └── facts.damaged-<n>         what such a check, or opening, found damaged
+//! ├── facts.damaged-<n>         what such a check, or opening, found damaged
+//! └── trust/                    trust roots; has a lock of its own, so that a command can write here beside a server
 //! ```
 //!
 //! It knows how to keep what it is given: nothing visible is half written, nothing acknowledged is lost by kill -9 or a power cut,
 //! nothing that has rotted is taken for sound, and an error is never a miss. It refuses to know what any of it is worth: verdicts
 //! and evidence notes are bytes to it, edges are only kept apart, and no clock is read.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 mod blobs;
 mod directory;
@@ -26,6 +31,7 @@ mod error;
 mod facts;
 mod ingest;
 mod scrub;
+mod trust;
 
 pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
@@ -34,6 +40,7 @@ pub use facts::{
 };
 pub use ingest::{Growing, Ingest, Progress};
 pub use scrub::{Pass, Scrub, Step};
+pub use trust::{TrustDirectory, TrustLock};
 
 use directory::Directory;
 
@@ -54,6 +61,27 @@ impl Store {
         Ok(Self { blobs: Blobs::new(directory), facts, facts_state })
     }
 
+    /// Where the server that owns the store in `path` answers commands, where one does.
+    ///
+    /// # Errors
+    /// Where others can write into the directory: they could answer in the server's place.
+    pub fn socket_of(path: &Path) -> Result<Option<PathBuf>, StoreError> {
+        directory::socket_of(path)
+    }
+
+    /// Puts a socket that only the owner of the store can open where [`Store::socket_of`] finds it: `bind` makes it where it is told
+    /// to, and never where others could reach it before it is closed to them.
+    ///
+    /// # Errors
+    /// When it cannot be made: the name of the directory may be too long for a socket.
+    pub fn socket<T>(&self, bind: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<Socket<T>, StoreError> {
+        let directory = Arc::clone(self.blobs.directory());
+        let making = directory.socket_in_the_making()?;
+        let listener = bind(&making).map_err(StoreError::io("bind", &making))?;
+        let path = directory.install_socket()?;
+        Ok(Socket { listener, path, directory })
+    }
+
     /// Bytes by digest.
     #[must_use]
     pub fn blobs(&self) -> &Blobs {
@@ -70,5 +98,24 @@ impl Store {
     #[must_use]
     pub fn facts_state(&self) -> &FactsState {
         &self.facts_state
+    }
+}
+
+/// A socket in the store's directory. Its name goes when this is dropped, and the lock is held until then.
+#[derive(Debug)]
+pub struct Socket<T> {
+    /// What listens.
+    pub listener: T,
+    /// Where.
+    pub path: PathBuf,
+    directory: Arc<Directory>,
+}
+
+impl<T> Drop for Socket<T> {
+    fn drop(&mut self) {
+        // A name that stays is replaced by the next server, and nobody answers there until then.
+        if let Err(error) = self.directory.remove_socket() {
+            tracing::warn!("the control socket stays behind: {error}");
+        }
     }
 }

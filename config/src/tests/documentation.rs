@@ -24,7 +24,7 @@ fn what_the_documented_example_leaves_commented_out_can_be_switched_on() {
         text.push_str(switched.unwrap_or(line));
         text.push('\n');
     }
-    let case = ["tls.crt", "tls.key", "password", "ca.pem", "policies/a.yaml", "trusted_root.json"]
+    let case = ["tls.crt", "tls.key", "password", "ca.pem", "policies/a.yaml", "trusted_root.json", "root.json"]
         .into_iter()
         .fold(Case::of(&text), |case, name| case.file(name, "x"));
     let settings = case.settings();
@@ -33,6 +33,8 @@ fn what_the_documented_example_leaves_commented_out_can_be_switched_on() {
     assert!(upstream.credentials.is_some() && upstream.ca_file.is_some());
     assert_ne!(settings.policy.files, PolicyFiles::BuiltIn);
     assert_ne!(settings.policy.trust_root, TrustRootSource::PublicGood);
+    let refresh = settings.policy.trust_root_refresh.unwrap();
+    assert!(refresh.initial.is_some() && refresh.ca_file.is_some());
 }
 
 #[test]

@@ -81,7 +81,11 @@ fn no_limit_can_be_zero_negative_or_boundless() {
         ),
         (
             "[limits]\nevidence_bytes_max = \"1GiB\"",
-            "limits.evidence_bytes_max: 1073741824 bytes for one piece of evidence do not fit into evidence_memory_bytes_max, 268435456 bytes\nhint: raise evidence_memory_bytes_max as well",
+            "limits.evidence_bytes_max: 1073741824 bytes for one piece of evidence do not fit into evidence_memory_bytes_max, 536870912 bytes\nhint: raise evidence_memory_bytes_max as well",
+        ),
+        (
+            "[limits]\nevidence_bytes_max = \"1MiB\"\nevidence_memory_bytes_max = \"1MiB\"",
+            "limits.attestation_bytes_max: 134217728 bytes for one piece of evidence do not fit into evidence_memory_bytes_max, 1048576 bytes\nhint: raise evidence_memory_bytes_max as well",
         ),
     ]);
 }

@@ -60,3 +60,50 @@ fn the_policy_flag_names_files_and_replaces_the_list() {
     case.overrides.policy = vec![case.path("[x].yaml")];
     assert_eq!(case.settings().policy.files, PolicyFiles::Files(vec![case.path("[x].yaml")]));
 }
+
+#[test]
+fn public_good_sigstore_is_refreshed_daily_from_its_own_mirror() {
+    let refresh = Case::new().settings().policy.trust_root_refresh.unwrap();
+    assert_eq!(refresh.mirror.to_string(), "https://tuf-repo-cdn.sigstore.dev");
+    assert_eq!((refresh.every, refresh.initial), (Some(Duration::from_secs(86_400)), None));
+    let never = Case::of("[policy]\ntrust_root_refresh = \"never\"").settings().policy.trust_root_refresh.unwrap();
+    assert_eq!(never.every, None);
+    let mirrored = Case::of("[policy]\ntrust_root_mirror = \"https://tuf.example.com/sigstore\"").settings();
+    assert_eq!(mirrored.policy.trust_root_refresh.unwrap().mirror.path, "/sigstore/");
+}
+
+#[test]
+fn a_trust_root_of_ones_own_is_refreshed_only_from_a_mirror_of_ones_own() {
+    let case = Case::of("[policy]\ntrust_root = \"t.json\"").file("t.json", "{}");
+    assert_eq!(case.settings().policy.trust_root_refresh, None);
+    assert!(case.notes().iter().any(|line| line.ends_with("the trust root is not refreshed")), "{:?}", case.notes());
+    let whole = "[policy]\ntrust_root = \"t.json\"\ntrust_root_mirror = \"http://127.0.0.1:8080\"\n\
+                 trust_root_initial = \"root.json\"\ntrust_root_refresh = \"1h\"";
+    let refresh = Case::of(whole).file("t.json", "{}").file("root.json", "{}").settings().policy.trust_root_refresh;
+    assert_eq!(refresh.unwrap().every, Some(Duration::from_secs(3600)));
+}
+
+#[test]
+fn refreshes_that_cannot_be_meant_are_refused() {
+    let t = |text: &str| Case::of(&format!("[policy]\n{text}")).file("t.json", "{}").file("r.json", "{}").error();
+    for (text, wanted) in [
+        ("trust_root_initial = \"r.json\"", "trust_root_initial: a TUF root is of no use without a TUF repository"),
+        (
+            "trust_root = \"t.json\"\ntrust_root_mirror = \"https://a.b\"",
+            "hint: set policy.trust_root_initial to the root.json of that TUF repository",
+        ),
+        (
+            "trust_root_mirror = \"https://a.b\"\ntrust_root_initial = \"r.json\"",
+            "nothing says whom to trust until the first refresh",
+        ),
+        ("trust_root_mirror_ca = \"r.json\"", "no mirror of your own is configured"),
+        ("trust_root_mirror = \"http://a.b\"", "want an https:// URL; plain http:// is for this machine only"),
+        ("trust_root_mirror = \"https://u:hunter2@a.b\"", "want an https:// URL without user"),
+        ("trust_root_refresh = \"0s\"", "a duration above zero such as \"24h\", or \"never\""),
+        ("trust_root_refresh = \"daily\"", "a duration above zero such as \"24h\", or \"never\""),
+        ("trust_root_refresh = 24", "a duration above zero such as \"24h\", or \"never\""),
+    ] {
+        let error = t(text);
+        assert!(error.contains(wanted) && !error.contains("hunter2"), "{text}: {error}");
+    }
+}

@@ -5,7 +5,7 @@ use oci::{Digest, Repository, UnixTime};
 use super::{
     Snapshot,
     codec::{Decoder, Encoder},
-    engine::Batch,
+    engine::{Batch, Order},
     table::Table,
 };
 use crate::StoreError;
@@ -26,6 +26,22 @@ impl Snapshot {
     pub fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<ManifestFact>, StoreError> {
         let found = self.get(Table::Manifests, &key(repository, digest).finish())?;
         found.map(|bytes| self.noticed(decode_manifest(&bytes))).transpose()
+    }
+
+    /// The manifests that are known, in the order of repository and digest: at most `limit`, from the first one behind `after` on.
+    /// Fewer than `limit` are the last.
+    pub fn manifests(
+        &self,
+        after: Option<&(Repository, Digest)>,
+        limit: usize,
+    ) -> Result<Vec<(Repository, Digest)>, StoreError> {
+        let all = Encoder::default();
+        let range = match after {
+            Some((repository, digest)) => all.prefix_after(key(repository, digest).finish()),
+            None => all.prefix(),
+        };
+        let entries = self.scan(Table::Manifests, range, Order::Ascending, limit)?;
+        entries.iter().map(|(key, _)| self.noticed(decode_key(key))).collect()
     }
 
     /// What was decided on a manifest under this fingerprint. Whether it still holds is for the reader to judge.
@@ -96,6 +112,13 @@ pub(super) fn unless_damaged<T>(
 
 fn key(repository: &Repository, digest: &Digest) -> Encoder {
     Encoder::repository(repository).digest(digest)
+}
+
+fn decode_key(bytes: &[u8]) -> Result<(Repository, Digest), StoreError> {
+    let mut decoder = Decoder::new(Table::Manifests, bytes);
+    let key = (decoder.repository()?, decoder.digest()?);
+    decoder.finish()?;
+    Ok(key)
 }
 
 fn decode_manifest(bytes: &[u8]) -> Result<ManifestFact, StoreError> {

@@ -298,3 +298,34 @@ fn what_crosses_threads_can() {
     crosses::<storage::StoreError>();
     crosses::<storage::IngestError>();
 }
+
+#[tokio::test]
+async fn known_manifests_are_listed_page_by_page_each_once() {
+    let place = Place::new();
+    let store = place.open();
+    let fact = || ManifestFact { media_type: "x".to_owned(), size: 1, first_seen: at(1) };
+    let mut want = BTreeSet::new();
+    for name in ["cgr.dev/a", "cgr.dev/a/b", "cgr.dev/b"] {
+        for number in 0..5 {
+            let key = (repository(name), digest(number));
+            let change = Change::Manifest { repository: key.0.clone(), digest: key.1.clone(), fact: fact() };
+            store.facts().apply(vec![change]).await.unwrap();
+            want.insert(key);
+        }
+    }
+    for limit in [1, 4, 5, 100] {
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.facts().read().unwrap().manifests(after.as_ref(), limit).unwrap();
+            assert!(page.len() <= limit);
+            let is_last = page.len() < limit;
+            after = page.last().cloned().or(after);
+            seen.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), want.len(), "pages of {limit}");
+        assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), want, "pages of {limit}");
+    }
+}
