@@ -12,9 +12,11 @@ mod guard;
 mod lookup;
 mod permit;
 mod referrer;
+mod seen;
+mod told;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -29,11 +31,13 @@ use tokio::sync::{Semaphore, watch};
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
+pub use told::Offered;
 
 use crate::{
-    app::InForce, clock::Clock, collect::Collector, error::ApiError, evidence::EvidenceStore, flight::Flight,
+    app::InForce, clock::Clock, collect::Sieve, error::ApiError, evidence::EvidenceStore, flight::Flight,
     resolve::Resolver,
 };
+use seen::Seen;
 
 /// What may be served under a digest.
 pub enum Entry {
@@ -54,13 +58,15 @@ pub struct Admission {
     /// One judgement per (repository, digest, fingerprint): two repositories may rightly judge one digest differently.
     judging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
     /// The same by stored evidence alone.
-    rejudging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    rejudging: Flight<(VerdictKey, Effort), Arc<Admitted<Manifest>>>,
     /// Judgements at the same time.
-    judges: Semaphore,
-    /// One collection per (repository, subject), which goes on when who asked has left.
-    collecting: Flight<(Repository, Digest), ()>,
+    judges: Arc<Semaphore>,
+    /// One collection per (repository, subject, fingerprint), which goes on when who asked has left.
+    collecting: Flight<VerdictKey, ()>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
+    /// Evidence that was looked at as content, down to its last byte.
+    seen: Seen,
 }
 
 type VerdictKey = (Repository, Digest, Fingerprint);
@@ -88,9 +94,10 @@ impl Admission {
             limits,
             judging: Flight::default(),
             rejudging: Flight::default(),
-            judges: Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)),
+            judges: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))),
             collecting: Flight::default(),
             in_memory: Mutex::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -134,7 +141,7 @@ impl Admission {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Entry, ApiError> {
-        let own = match self.admitted(in_force, repository, digest, 0, Effort::Stored).await {
+        let own = match self.admitted(in_force, repository, digest, 0, Effort::Settled).await {
             Ok(admitted) => return Ok(Entry::Image(admitted)),
             Err(error) => error,
         };
@@ -163,16 +170,42 @@ impl Admission {
         manifest: &UntrustedManifest,
         evidence: &UntrustedEvidence,
     ) -> Result<Admitted<Manifest>, ApiError> {
+        let judged = self.judgement(in_force, repository, manifest, evidence).await?;
+        self.conclude(judged).await
+    }
+
+    /// Judges `manifest` by `evidence`. Nothing is remembered of it yet.
+    async fn judgement(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+        evidence: &UntrustedEvidence,
+    ) -> Result<Judgement, ApiError> {
         // Signatures and megabytes of JSON are no work for the threads that serve: they are looked at elsewhere, a few at a time.
-        let slot = self.judges.acquire().await;
         let (judge, now) = (Arc::clone(&in_force.judge), self.clock.now());
         let (repository, manifest, evidence) = (repository.clone(), manifest.clone(), evidence.clone());
-        let judged = tokio::task::spawn_blocking(move || judge.admit(&repository, manifest, &evidence, now)).await;
-        drop(slot);
-        let Judgement { record, in_memory, outcome } =
-            judged.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })?;
+        self.aside(move || judge.admit(&repository, manifest, &evidence, now)).await
+    }
+
+    /// Remembers a judgement.
+    async fn conclude(&self, judged: Judgement) -> Result<Admitted<Manifest>, ApiError> {
+        let Judgement { record, in_memory, outcome } = judged;
         self.remember(record, in_memory).await?;
         concluded(outcome)
+    }
+
+    /// Runs work of the judge where it holds up nobody.
+    async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+        let slot = self.judges.acquire().await;
+        let done = tokio::task::spawn_blocking(work).await;
+        drop(slot);
+        done.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })
+    }
+
+    fn sieve(&self, in_force: &InForce, repository: &Repository, digest: &Digest) -> Sieve {
+        let image = (repository.clone(), digest.clone());
+        Sieve::new(Arc::clone(&in_force.judge), image, self.clock.now(), Arc::clone(&self.judges))
     }
 
     async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
@@ -187,6 +220,8 @@ impl Admission {
             }
         }
         let Some(record) = record else { return Ok(()) };
+        // What was decided in full takes the place of what was not.
+        self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).remove(&key_of(&record));
         told(&record);
         let change = Change::Verdict {
             repository: record.repository().clone(),
@@ -198,13 +233,23 @@ impl Admission {
     }
 
     /// Whether a verdict that has ended must not be made again from the same evidence: it found something wanting, and only new
-    /// evidence can change that.
+    /// evidence can change that. So with one that could not be decided in full: what it found wanting is asked for again with what it
+    /// could not ask for.
     fn wants_new_evidence(
         &self,
         repository: &Repository,
         digest: &Digest,
         fingerprint: Fingerprint,
+        effort: Effort,
     ) -> Result<bool, ApiError> {
+        let failed = |finding: &policy::PolicyFinding| matches!(finding.finding, policy::Finding::Failed { .. });
+        let key = (repository.clone(), digest.clone(), fingerprint);
+        let kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if effort != Effort::Stored
+            && kept.is_some_and(|record| record.refusal().is_some() || record.findings().iter().any(failed))
+        {
+            return Ok(true);
+        }
         let wanting = |finding: &policy::PolicyFinding| {
             matches!(finding.finding, policy::Finding::Failed { .. } | policy::Finding::Undecided { .. })
         };
@@ -229,19 +274,24 @@ impl Admission {
         // One that cannot be read has ended.
         Ok(bytes.and_then(|bytes| Record::from_bytes(&bytes).ok()))
     }
-
-    fn collector(&self, in_force: &InForce, repository: &Repository) -> Result<Collector, ApiError> {
-        Ok(self.evidence.collector(in_force.upstream(repository.upstream())?))
-    }
 }
 
 /// How far a look may go.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Effort {
-    /// What is in the store: verdicts, and evidence to judge by again.
+    /// What is in the store: verdicts, and evidence to judge by again, as far as it goes.
     Stored,
+    /// The same, by those who go on to upstream: a verdict by part of what is wanted, that could not be decided in full, is none.
+    Settled,
     /// Upstream too.
     Upstream,
+}
+
+impl Effort {
+    /// Whether upstream is not asked.
+    fn is_local(self) -> bool {
+        self != Self::Upstream
+    }
 }
 
 fn key_of(record: &Record) -> VerdictKey {
@@ -294,8 +344,8 @@ fn findings(record: &Record) -> String {
     let one = |finding: &policy::PolicyFinding| {
         let policy = finding.policy.as_deref().unwrap_or("no_match");
         match &finding.finding {
-            policy::Finding::Verified { authority, signer, .. } => {
-                format!("verified for policy {policy} by authority \"{authority}\": {}", signed_by(signer))
+            policy::Finding::Verified { authority, pieces } => {
+                format!("verified for policy {policy} by authority \"{authority}\": {}", signed_by(pieces))
             }
             policy::Finding::Unverified { by } => format!("unverified, let in by {by}"),
             policy::Finding::Failed { message, .. } => message.clone(),
@@ -307,9 +357,14 @@ fn findings(record: &Record) -> String {
     record.findings().iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-fn signed_by(signer: &policy::Signer) -> String {
-    match signer {
-        policy::Signer::Certificate { issuer, subject } => format!("{subject} ({issuer})"),
-        policy::Signer::Key { fingerprint } => format!("key sha256:{fingerprint}"),
+/// Who made the signatures, each once, and for what.
+fn signed_by(pieces: &[policy::VerifiedPiece]) -> String {
+    let attested = |piece: &policy::VerifiedPiece| piece.attestation.as_ref().map(|attested| attested.name.clone());
+    let signers: BTreeSet<String> = pieces.iter().map(|piece| piece.signer.to_string()).collect();
+    let attested: BTreeSet<String> = pieces.iter().filter_map(attested).collect();
+    let signers = signers.into_iter().collect::<Vec<_>>().join(" and ");
+    if attested.is_empty() {
+        return signers;
     }
+    format!("{} attested by {signers}", attested.into_iter().collect::<Vec<_>>().join(", "))
 }

@@ -2,14 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, UNIX_EPOCH},
 };
 
 use config::{PolicyFiles, Settings, TrustRootSource};
 use oci::{UnixTime, UpstreamName};
-use policy::{Judge, LoadContext, PolicySet, SourceText, TrustRoot, VerdictLifetimes};
+use policy::{Judge, LoadContext, PolicySet, RegoBounds, SourceText, VerdictLifetimes};
 use storage::{FactsState, Store};
 use tokio::sync::watch;
 
@@ -21,15 +19,19 @@ use crate::{
     fill::Fills,
     resolve::Resolver,
     route::Routes,
+    trust::{self, Current},
     upstream::Upstream,
 };
 
 /// What a reload replaces as a whole: policies, trust root, credentials, routes.
+#[derive(Clone)]
 pub struct InForce {
     /// Counts reloads; a permit or verdict found under another generation is looked at again.
     pub generation: u64,
     /// Who judges.
     pub judge: Arc<Judge>,
+    /// Whom the judge trusts.
+    pub trust: Arc<Current>,
     /// Which path is which repository.
     pub routes: Routes,
     /// The upstreams by name.
@@ -96,6 +98,12 @@ pub enum StartError {
         /// What is wrong.
         why: String,
     },
+    /// Another process owns the store.
+    #[error("store {} is in use by another process", path.display())]
+    Locked {
+        /// The store's directory.
+        path: std::path::PathBuf,
+    },
     /// The store cannot be opened.
     #[error("{0}")]
     Store(String),
@@ -129,8 +137,7 @@ impl App {
         let settings = Arc::new(settings);
         let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now())?;
         let limits = Arc::new(settings.limits.clone());
-        let store = Store::open(&settings.storage.path, limits.tag_history_max)
-            .map_err(|error| StartError::Store(chain(&error)))?;
+        let store = Store::open(&settings.storage.path, limits.tag_history_max).map_err(not_opened)?;
         if let FactsState::SetAside { moved_to, reason } = store.facts_state() {
             notes.push(format!(
                 "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again",
@@ -173,18 +180,38 @@ impl App {
         self.in_force.send_replace(Arc::new(value));
         Ok(notes)
     }
+
+    /// Takes the trust root that a refresh or an import has kept in the store into force, and nothing else: files that the operator
+    /// has changed wait for their reload. Whether its content is another. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be used; what was in force stays.
+    pub fn renew_trust_root(&self) -> Result<bool, StartError> {
+        let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = InForce::clone(&self.in_force());
+        let Noted { value: trust, .. } = trust::load(&fresh.settings, self.clock.now())?;
+        let is_same = trust.root.content_digest() == fresh.trust.root.content_digest();
+        if !trust.is_kept() || (is_same && trust.as_of == fresh.trust.as_of) {
+            return Ok(false);
+        }
+        // Where no age is set, a root that was merely found current changes no verdict, and nobody need look again.
+        if !is_same || fresh.settings.policy.trust_root_max_age.is_some() {
+            let policies = fresh.judge.policies().clone();
+            fresh.judge = Arc::new(judge(&fresh.settings, policies, &trust)?);
+            fresh.generation += 1;
+        }
+        fresh.trust = Arc::new(trust);
+        self.in_force.send_replace(Arc::new(fresh));
+        Ok(!is_same)
+    }
 }
 
 fn load(settings: &Arc<Settings>, generation: u64, now: UnixTime) -> Result<Noted<InForce>, StartError> {
     let Noted { value: policies, mut notes } = load_policies(settings)?;
-    let trust_root = load_trust_root(settings)?;
-    let ends = trust_root_ends(settings, now, &mut notes);
-    let lifetimes = VerdictLifetimes {
-        absent_ttl: settings.verdicts.absent_ttl,
-        refused_ttl: settings.verdicts.refused_ttl,
-        trust_root_ends: ends,
-    };
-    let judge = Judge::new(policies, &trust_root, lifetimes).map_err(|error| StartError::Judge(chain(&error)))?;
+    let Noted { value: trust, notes: told } = trust::load(settings, now)?;
+    notes.extend(told);
+    notes.extend(trust.warning(settings, now));
+    let judge = judge(settings, policies, &trust)?;
     let mut upstreams = BTreeMap::new();
     for upstream in &settings.upstreams {
         let client = Upstream::new(upstream, &settings.limits)
@@ -194,11 +221,28 @@ fn load(settings: &Arc<Settings>, generation: u64, now: UnixTime) -> Result<Note
     let value = InForce {
         generation,
         judge: Arc::new(judge),
+        trust: Arc::new(trust),
         routes: Routes::new(&settings.upstreams),
         upstreams,
         settings: Arc::clone(settings),
     };
     Ok(Noted { value, notes })
+}
+
+fn judge(settings: &Settings, policies: PolicySet, trust: &Current) -> Result<Judge, StartError> {
+    let lifetimes = VerdictLifetimes {
+        absent_ttl: settings.verdicts.absent_ttl,
+        refused_ttl: settings.verdicts.refused_ttl,
+        clock_ttl: settings.verdicts.clock_ttl,
+        trust_root_ends: trust.ends(settings),
+    };
+    Judge::new(policies, &trust.root, lifetimes, rego_bounds(&settings.limits))
+        .map_err(|error| StartError::Judge(chain(&error)))
+}
+
+/// What a rule may take.
+fn rego_bounds(limits: &config::Limits) -> RegoBounds {
+    RegoBounds { timeout: limits.rego_timeout, input_bytes_max: limits.rego_input_bytes_max }
 }
 
 fn load_policies(settings: &Settings) -> Result<Noted<PolicySet>, StartError> {
@@ -225,49 +269,19 @@ fn load_policies(settings: &Settings) -> Result<Noted<PolicySet>, StartError> {
     Ok(Noted { value: loaded.set, notes: loaded.notes })
 }
 
-fn no_match(configured: config::NoMatch) -> policy::NoMatch {
+fn not_opened(error: storage::StoreError) -> StartError {
+    if let storage::StoreError::Locked { path } = error {
+        return StartError::Locked { path };
+    }
+    StartError::Store(chain(&error))
+}
+
+pub(crate) fn no_match(configured: config::NoMatch) -> policy::NoMatch {
     match configured {
         config::NoMatch::Deny => policy::NoMatch::Deny,
         config::NoMatch::Warn => policy::NoMatch::Warn,
         config::NoMatch::Allow => policy::NoMatch::Allow,
     }
-}
-
-/// A `trusted_root.json` is larger than a policy: it holds certificates of every authority there ever was.
-const TRUST_ROOT_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-fn load_trust_root(settings: &Settings) -> Result<TrustRoot, StartError> {
-    match &settings.policy.trust_root {
-        TrustRootSource::PublicGood => Ok(TrustRoot::public_good()),
-        TrustRootSource::File(path) => {
-            let text = config::read_text(path, TRUST_ROOT_BYTES_MAX)?;
-            TrustRoot::parse(text.as_bytes())
-                .map_err(|error| StartError::TrustRoot { path: path.display().to_string(), why: chain(&error) })
-        }
-    }
-}
-
-/// When the root inside was last compared with the published one: 2026-08-21.
-const PUBLIC_GOOD_AS_OF: UnixTime = UnixTime::from_millis(1_787_270_400_000);
-
-#[expect(clippy::disallowed_methods, reason = "only the time of the file is looked at; its content is read by config")]
-fn modified_at(path: &Path) -> Option<UnixTime> {
-    let modified = std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()?;
-    Some(UnixTime::from_millis(0).plus(modified.duration_since(UNIX_EPOCH).ok()?))
-}
-
-/// When the trust root becomes too old to be used, where the operator set an age. Its age counts from when the file was written; the
-/// one inside from when it was last compared with the one that Sigstore publishes.
-fn trust_root_ends(settings: &Settings, now: UnixTime, notes: &mut Vec<String>) -> Option<UnixTime> {
-    let written = match &settings.policy.trust_root {
-        TrustRootSource::PublicGood => PUBLIC_GOOD_AS_OF,
-        TrustRootSource::File(path) => modified_at(path).unwrap_or(now),
-    };
-    let age = now.since(written).unwrap_or(Duration::ZERO);
-    if age > settings.policy.trust_root_warn_age {
-        notes.push(format!("the trust root is {} days old (of {written}); refresh it", age.as_secs() / 86_400));
-    }
-    settings.policy.trust_root_max_age.map(|max| written.plus(max))
 }
 
 /// Loads everything that serving needs but the store, and says what is in force.

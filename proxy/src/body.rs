@@ -283,7 +283,7 @@ impl Reading {
         match progress {
             Progress::Committed => Ok(Some(self.range.end)),
             Progress::Written(written) => Ok(Some(written.min(kept)).filter(|end| *end > self.range.start)),
-            Progress::Failed => Err(fill.failure().to_string()),
+            Progress::Failed => Err(fill.reason().await.to_string()),
         }
     }
 

@@ -1,68 +1,80 @@
-//! Finds what upstream offers about a digest: the union of all places, none hiding another.
+//! Finds what upstream offers about a digest: the union of all places that policies want asked, none hiding another.
+//!
+//! ```text
+//! origins ── ask ──> candidates ── open, fetch: few and small first ──> pieces ──┬─ few: all are kept, one judgement
+//!                                                                               └─ many: sieved as they come, until they suffice
+//! ```
+//!
+//! Nothing in here decides: what is left out is what the judge said no authority takes.
+
+mod candidate;
+mod configs;
+mod content;
+mod fetch;
+mod place;
+mod room;
+mod search;
+mod sieve;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use config::Limits;
-use futures_util::{StreamExt as _, stream};
-use oci::{
-    Addressed, Algorithm, Descriptor, Digest, ManifestKind, MediaType, Reference, Repository, Tag, UntrustedManifest,
-};
-use policy::{Source, Unasked, UntrustedEvidence, UntrustedPiece};
+use oci::{Addressed, Digest, ManifestKind, Repository, Tag, UntrustedManifest, UpstreamName};
+use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiece};
 use storage::Blobs;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{
-    error::{ApiError, chain},
-    evidence_tag::evidence_tag,
-    limits::manifest_limits,
-    upstream::{Flaw, Upstream, UpstreamError},
-};
+pub use room::{Memory, Room, Work};
+pub use sieve::Sieve;
 
-/// What was found about one digest.
-pub struct Collected {
-    /// For the judge.
-    pub evidence: UntrustedEvidence,
-    /// The manifests that carried it, with the tag under which each was found, where there was one.
-    pub manifests: Vec<(UntrustedManifest, Option<Tag>)>,
-    /// Their configs: nothing is read from them, but who asks for the evidence itself gets them too, with upstream or without.
-    pub configs: Vec<Addressed>,
-}
+use crate::upstream::{Flaw, Upstream, UpstreamError};
+use search::Search;
 
-/// Asks one repository of one upstream.
-pub struct Collector {
-    /// Where to ask.
-    pub upstream: Arc<Upstream>,
-    /// What may be taken in.
-    pub limits: Arc<Limits>,
-    /// Bytes already here need not be fetched again.
-    pub blobs: Blobs,
-    /// Room for evidence in memory, in KiB, shared by all collections.
-    pub memory: Arc<Semaphore>,
-    /// What this collection takes of it; given back when the collector is dropped, after the judgement.
-    pub held: Mutex<Vec<OwnedSemaphorePermit>>,
-}
-
-/// How long a piece waits for room in memory. Collections that wait for each other end here, and are asked again.
-pub(crate) const ROOM_TIMEOUT: Duration = Duration::from_secs(5);
-
+/// How many things of one collection are fetched at the same time.
+const FETCHES: usize = 8;
 /// The config of a manifest of evidence is small; a larger one is left where it is.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
 
-/// How many pieces of one source are fetched at the same time.
-const FETCHES: usize = 4;
+/// Asks upstreams, each by its own client only.
+pub struct Collector {
+    upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
+    limits: Arc<Limits>,
+    blobs: Blobs,
+    /// Blobs that came from upstream, and so are not in the store.
+    fetched: Mutex<HashSet<Digest>>,
+}
 
-/// What one place gave.
+/// What was found about one digest.
 #[derive(Default)]
-struct Yield {
-    pieces: Vec<UntrustedPiece>,
-    manifests: Vec<(UntrustedManifest, Option<Tag>)>,
-    flawed: Vec<String>,
-    /// Why this is not all that is there.
-    unasked: Option<String>,
+pub struct Collected {
+    /// What became of each place that was to be asked.
+    pub places: Vec<Place>,
+    /// What they gave.
+    pub pieces: Vec<UntrustedPiece>,
+    /// The configs of the image, where they were to be collected.
+    pub configs: UntrustedConfigs,
+    /// The manifests that carried all of their pieces, beside the image, with the tag under which each was found, where there was one.
+    pub manifests: Vec<(UntrustedManifest, Option<Tag>)>,
+    /// Their configs: nothing is read from them, but who asks for the evidence itself gets them too, with upstream or without.
+    pub extras: Vec<Addressed>,
+}
+
+/// What became of one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which one.
+    pub origin: Origin,
+    /// Why not all that is there was looked at; none where all was.
+    pub unasked: Option<String>,
+    /// Why not all that was looked at is kept; none where all is.
+    pub partly: Option<String>,
+    /// What was there and could not be read, one clause each.
+    pub flawed: Vec<String>,
+    /// How many more such there were.
+    flawed_more: usize,
 }
 
 /// Why a place, or one piece in it, gave nothing.
@@ -76,253 +88,94 @@ enum Nothing {
 }
 
 impl Collector {
-    /// Asks every place that can hold a signature of `subject`.
-    pub async fn signatures(&self, repository: &Repository, subject: &Digest) -> Collected {
-        let (cosign, api, tag) = tokio::join!(
-            self.cosign_tag(repository, subject),
-            self.referrers_api(repository, subject),
-            self.referrers_tag(repository, subject),
-        );
-        let mut collected =
-            Collected { evidence: UntrustedEvidence::default(), manifests: Vec::new(), configs: Vec::new() };
-        let places = [(Source::CosignTag, cosign), (Source::ReferrersApi, api), (Source::ReferrersTag, tag)];
-        for (source, place) in places {
-            collected.add(source, place);
-        }
+    /// Asks `upstreams` within `limits`. Bytes that `blobs` has need not be fetched again.
+    #[must_use]
+    pub fn new(upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>, limits: Arc<Limits>, blobs: Blobs) -> Self {
+        Self { upstreams: upstreams.clone(), limits, blobs, fetched: Mutex::default() }
+    }
+
+    /// Asks these places about `subject`. What is found is in `room` until that is dropped.
+    ///
+    /// 1. All places are asked at once for what they list.
+    /// 2. What is listed is opened and fetched: what claims to be evidence before what does not, small before large.
+    /// 3. Where that is more than `limits.evidence_count_max`, `sieve` looks at it as it comes: what no authority takes is dropped. It
+    ///    is also asked, before the rest is looked at and before each large piece, whether what is there suffices.
+    pub async fn evidence(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        origins: &BTreeSet<Origin>,
+        sieve: &Sieve,
+        room: &Room,
+    ) -> Collected {
+        let search = Search::new(self, (repository, subject), sieve, room);
+        let mut collected = search.run(origins).await;
         for (manifest, _) in &collected.manifests {
             if let ManifestKind::Image { config, .. } = manifest.kind()
                 && config.size <= CONFIG_BYTES_MAX
+                && room.take(vec![config.size]).await.is_ok()
                 && let Ok(config) = self.blob(repository, config).await
             {
-                collected.configs.push(config);
+                collected.extras.push(config);
             }
         }
         collected
     }
 
-    /// The tag `sha256-<hex>.sig` of cosign's legacy layout: one layer a signature.
-    async fn cosign_tag(&self, repository: &Repository, subject: &Digest) -> Result<Yield, Nothing> {
-        let tag = evidence_tag(subject, ".sig").ok_or(Nothing::Empty)?;
-        let manifest = self.manifest(repository, &Reference::Tag(tag.clone())).await?;
-        let ManifestKind::Image { layers, .. } = manifest.kind() else {
-            return Err(Nothing::Flawed("the signature tag holds an index".to_owned()));
-        };
-        // A registry that answers a missing tag with the image itself has told nothing.
-        let layers: Vec<_> =
-            layers.iter().filter(|layer| layer.media_type.as_str() == MediaType::SIMPLE_SIGNING).cloned().collect();
-        if layers.is_empty() {
-            return Err(Nothing::Empty);
-        }
-        let mut found = Yield::default();
-        if layers.len() > self.limits.evidence_count_max {
-            found.flawed.push(format!(
-                "only {} of {} signatures were looked at (limits.evidence_count_max)",
-                self.limits.evidence_count_max,
-                layers.len()
-            ));
-        }
-        let fetched: Vec<_> = stream::iter(layers.into_iter().take(self.limits.evidence_count_max))
-            .map(|layer| async move { (self.blob(repository, &layer).await, layer.annotations) })
-            .buffered(FETCHES)
-            .collect()
-            .await;
-        for (payload, annotations) in fetched {
-            match payload {
-                Ok(payload) => found.pieces.push(UntrustedPiece::CosignSignature {
-                    payload,
-                    annotations,
-                    source: Source::CosignTag,
-                }),
-                Err(nothing) => found.note(nothing),
-            }
-        }
-        found.manifests.push((manifest, Some(tag)));
-        Ok(found)
+    /// Whether a blob came from upstream by this collector: it is to be stored.
+    #[must_use]
+    pub fn has_fetched(&self, blob: &Digest) -> bool {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).contains(blob)
     }
+}
 
-    async fn referrers_api(&self, repository: &Repository, subject: &Digest) -> Result<Yield, Nothing> {
-        let listed = self.upstream.referrers(repository.path(), subject).await;
-        // A list that cannot be read says nothing about what is there.
-        let listed = listed.map_err(|error| match unasked(&error) {
-            Nothing::Flawed(why) => Nothing::Unasked(why),
-            nothing @ (Nothing::Unasked(_) | Nothing::Empty) => nothing,
-        })?;
-        // 404: upstream has no such API, and says so; nothing can be there.
-        let Some(listed) = listed else { return Err(Nothing::Empty) };
-        let mut found = self.referrers(repository, subject, &listed.descriptors, Source::ReferrersApi).await;
-        if let Some(error) = listed.cut {
-            found.note(Nothing::Unasked(error.to_string()));
-        }
-        Ok(found)
-    }
-
-    /// The referrers tag schema: an index under the tag `sha256-<hex>`.
-    async fn referrers_tag(&self, repository: &Repository, subject: &Digest) -> Result<Yield, Nothing> {
-        let tag = evidence_tag(subject, "").ok_or(Nothing::Empty)?;
-        let index = self.manifest(repository, &Reference::Tag(tag)).await?;
-        let ManifestKind::Index { manifests } = index.kind() else {
-            return Err(Nothing::Empty);
-        };
-        // Seen in the wild: a missing tag answered with the index asked about. Its children have no such subject and fall out below.
-        Ok(self.referrers(repository, subject, manifests, Source::ReferrersTag).await)
-    }
-
-    /// Opens every manifest that is listed: what descriptors say of them is not believed.
-    async fn referrers(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-        listed: &[Descriptor],
-        source: Source,
-    ) -> Yield {
-        let digests: BTreeSet<_> = listed.iter().map(|descriptor| descriptor.digest.clone()).collect();
-        let mut found = Yield::default();
-        if digests.len() > self.limits.evidence_count_max {
-            found.flawed.push(format!(
-                "only {} of {} referrers were looked at (limits.evidence_count_max)",
-                self.limits.evidence_count_max,
-                digests.len()
-            ));
-        }
-        let opened: Vec<_> = stream::iter(digests.into_iter().take(self.limits.evidence_count_max))
-            .map(|digest| async move { self.referrer(repository, subject, digest, source).await })
-            .buffered(FETCHES)
-            .collect()
-            .await;
-        for outcome in opened {
-            match outcome {
-                Ok((piece, manifest)) => {
-                    found.pieces.extend(piece);
-                    found.manifests.push((manifest, None));
+impl Collected {
+    /// For the judge.
+    #[must_use]
+    pub fn evidence(&self) -> UntrustedEvidence {
+        let mut evidence = UntrustedEvidence { pieces: self.pieces.clone(), ..UntrustedEvidence::default() };
+        for place in &self.places {
+            match &place.unasked {
+                None => evidence.asked.push(place.origin.clone()),
+                Some(why) => {
+                    evidence.unasked.push(Unasked { origin: place.origin.clone(), why: why.clone() });
                 }
-                Err(nothing) => found.note(nothing),
             }
+            evidence.flawed.extend(place.all_flawed());
         }
-        found
+        evidence.configs = self.configs.clone();
+        evidence
+    }
+}
+
+/// Flaws of one place that are told one by one.
+const FLAWED_TOLD_MAX: usize = 16;
+
+impl Place {
+    fn new(origin: Origin) -> Self {
+        Self { origin, unasked: None, partly: None, flawed: Vec::new(), flawed_more: 0 }
     }
 
-    /// One referrer: a bundle where it is one; another referrer of this subject is remembered without being a piece.
-    async fn referrer(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-        digest: Digest,
-        source: Source,
-    ) -> Result<(Option<UntrustedPiece>, UntrustedManifest), Nothing> {
-        let manifest = self.manifest(repository, &Reference::Digest(digest)).await?;
-        if manifest.subject().is_none_or(|named| &named.digest != subject) {
-            return Err(Nothing::Empty);
+    /// Remembers why one piece gave nothing. What the others gave counts all the same.
+    fn note(&mut self, nothing: Nothing) {
+        match nothing {
+            Nothing::Flawed(why) if self.flawed.len() < FLAWED_TOLD_MAX => self.flawed.push(why),
+            Nothing::Flawed(_) => self.flawed_more += 1,
+            Nothing::Empty => {}
+            Nothing::Unasked(why) => self.cut(why),
         }
-        let ManifestKind::Image { layers, .. } = manifest.kind() else {
-            return Ok((None, manifest));
-        };
-        let [layer] = layers.as_slice() else {
-            return Ok((None, manifest));
-        };
-        if !layer.media_type.as_str().starts_with(MediaType::SIGSTORE_BUNDLE_PREFIX) {
-            return Ok((None, manifest));
-        }
-        let bytes = self.blob(repository, layer).await?;
-        Ok((Some(UntrustedPiece::Bundle { bytes, source }), manifest))
     }
 
-    /// The digests of all that upstream lists about `subject`, by API and by tag, and whether that is all.
-    ///
-    /// # Errors
-    /// When one of the two cannot be asked.
-    pub async fn referrers_of(
-        &self,
-        repository: &Repository,
-        subject: &Digest,
-    ) -> Result<(Vec<Digest>, bool), ApiError> {
-        let what = format!("referrers of {subject}");
-        let listed = self.upstream.referrers(repository.path(), subject).await;
-        let listed = listed.map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
-        let whole = listed.as_ref().is_none_or(|listed| listed.cut.is_none() && listed.skipped == 0);
-        let descriptors = listed.map(|listed| listed.descriptors).unwrap_or_default();
-        let mut digests: BTreeSet<_> = descriptors.into_iter().map(|descriptor| descriptor.digest).collect();
-        if let Some(tag) = evidence_tag(subject, "") {
-            match self.manifest(repository, &Reference::Tag(tag)).await {
-                Ok(index) if index.media_type().is_index() => {
-                    digests.extend(index.points_at().map(|descriptor| descriptor.digest.clone()));
-                }
-                Err(Nothing::Unasked(why)) => return Err(ApiError::undecided(format!("cannot fetch {what}: {why}"))),
-                Ok(_) | Err(Nothing::Empty | Nothing::Flawed(_)) => {}
-            }
-        }
-        let whole = whole && digests.len() <= self.limits.referrers_count_max;
-        Ok((digests.into_iter().take(self.limits.referrers_count_max).collect(), whole))
+    /// Not all that is there was looked at, nor can it be kept.
+    fn cut(&mut self, why: String) {
+        self.partly.get_or_insert_with(|| why.clone());
+        self.unasked.get_or_insert(why);
     }
 
-    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<UntrustedManifest, Nothing> {
-        let fetched = self.upstream.manifest(repository.path(), reference).await.map_err(|error| unasked(&error))?;
-        let flawed = |why: String| Nothing::Flawed(format!("manifest {reference}: {why}"));
-        let addressed = match reference {
-            Reference::Tag(_) => Addressed::hash(Algorithm::Sha256, fetched.bytes),
-            Reference::Digest(digest) => Addressed::check(digest, fetched.bytes).map_err(|e| flawed(e.to_string()))?,
-        };
-        UntrustedManifest::parse(addressed, fetched.content_type.as_deref(), &manifest_limits(&self.limits))
-            .map_err(|error| flawed(error.to_string()))
-    }
-
-    /// A blob of evidence: from the store where it is, else from upstream; never more than its descriptor says.
-    async fn small_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Addressed, Nothing> {
-        match self.blobs.read(&blob.digest, blob.size).await {
-            Ok(Some(addressed)) => return Ok(addressed),
-            // Damage was set aside; what it should be is fetched again.
-            Ok(None) | Err(storage::StoreError::Corrupt { .. }) => {}
-            Err(error) => return Err(Nothing::Unasked(format!("store: {}", chain(&error)))),
-        }
-        let fetched = self.upstream.small_blob(repository.path(), &blob.digest, blob.size).await;
-        let bytes = fetched.map_err(|error| match unasked(&error) {
-            // A manifest that points at nothing is a flaw of its own, not an empty place.
-            Nothing::Empty => Nothing::Flawed(format!("piece {} is missing upstream", blob.digest)),
-            nothing @ (Nothing::Unasked(_) | Nothing::Flawed(_)) => nothing,
-        })?;
-        Addressed::check(&blob.digest, bytes).map_err(|error| Nothing::Flawed(error.to_string()))
-    }
-
-    async fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Addressed, Nothing> {
-        if blob.size > self.limits.evidence_bytes_max {
-            return Err(Nothing::Flawed(format!(
-                "a piece of {} bytes is larger than limits.evidence_bytes_max ({})",
-                blob.size, self.limits.evidence_bytes_max
-            )));
-        }
-        let kib = u32::try_from(blob.size.div_ceil(1024)).unwrap_or(u32::MAX);
-        let room = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
-        let Ok(Ok(room)) = room else {
-            return Err(Nothing::Unasked("too much evidence in memory (limits.evidence_memory_bytes_max)".to_owned()));
-        };
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push(room);
-        self.small_blob(repository, blob).await
-    }
-
-    /// Every blob that `manifest` points at, for a look at what it is. `None` where that is more than evidence may be, or not to be had.
-    ///
-    /// # Errors
-    /// When upstream cannot be asked.
-    pub async fn blobs_of(
-        &self,
-        repository: &Repository,
-        manifest: &UntrustedManifest,
-    ) -> Result<Option<Vec<Addressed>>, ApiError> {
-        let pointed: Vec<&Descriptor> = manifest.points_at().collect();
-        let total = pointed.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
-        if total > self.limits.evidence_bytes_max || pointed.len() > self.limits.signature_layers_max {
-            return Ok(None);
-        }
-        let mut blobs = Vec::with_capacity(pointed.len());
-        for blob in pointed {
-            match self.blob(repository, blob).await {
-                Ok(addressed) => blobs.push(addressed),
-                Err(Nothing::Unasked(why)) => {
-                    return Err(ApiError::undecided(format!("cannot fetch evidence blob {}: {why}", blob.digest)));
-                }
-                Err(Nothing::Flawed(_) | Nothing::Empty) => return Ok(None),
-            }
-        }
-        Ok(Some(blobs))
+    /// All flaws, the many summed up.
+    pub fn all_flawed(&self) -> impl Iterator<Item = String> {
+        let more = (self.flawed_more > 0).then(|| format!("{} more pieces could not be read", self.flawed_more));
+        self.flawed.iter().cloned().chain(more)
     }
 }
 
@@ -337,35 +190,11 @@ fn unasked(error: &UpstreamError) -> Nothing {
     }
 }
 
-impl Yield {
-    /// Remembers why one piece gave nothing. What the others gave counts all the same.
-    fn note(&mut self, nothing: Nothing) {
-        match nothing {
-            Nothing::Flawed(why) => self.flawed.push(why),
-            Nothing::Empty => {}
-            Nothing::Unasked(why) => self.unasked = Some(why),
-        }
-    }
-}
-
-impl Collected {
-    fn add(&mut self, source: Source, place: Result<Yield, Nothing>) {
-        match place {
-            Ok(found) => {
-                match found.unasked {
-                    None => self.evidence.asked.push(source),
-                    Some(why) => self.evidence.unasked.push(Unasked { source, why }),
-                }
-                self.evidence.pieces.extend(found.pieces);
-                self.evidence.flawed.extend(found.flawed);
-                self.manifests.extend(found.manifests);
-            }
-            Err(Nothing::Empty) => self.evidence.asked.push(source),
-            Err(Nothing::Flawed(why)) => {
-                self.evidence.asked.push(source);
-                self.evidence.flawed.push(why);
-            }
-            Err(Nothing::Unasked(why)) => self.evidence.unasked.push(Unasked { source, why }),
+impl fmt::Display for Nothing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unasked(why) | Self::Flawed(why) => f.write_str(why),
+            Self::Empty => f.write_str("nothing is there"),
         }
     }
 }

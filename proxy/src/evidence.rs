@@ -1,229 +1,251 @@
 //! Evidence at rest: what was collected about a digest, kept beside the image so that it can be judged again without upstream.
 
+mod note;
+
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
+    collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
 };
 
 use config::Limits;
-use oci::{Digest, Repository, Tag, UnixTime, UntrustedManifest};
-use policy::{Source, Unasked, UntrustedEvidence, UntrustedPiece};
-use serde::{Deserialize, Serialize};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci::{Addressed, Digest, Repository, Tag, UnixTime, UntrustedManifest, UpstreamName};
+use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, Wanted};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex;
 
 use crate::{
-    collect::{Collected, Collector, ROOM_TIMEOUT},
+    collect::{Collected, Collector, Memory, Room, Sieve, Work},
     error::ApiError,
     resolve::edges,
     upstream::Upstream,
 };
+use note::{BlobNote, ConfigsNote, Note, PlaceNote};
 
 /// Collects evidence and keeps it.
 pub struct EvidenceStore {
     store: Store,
     limits: Arc<Limits>,
-    memory: Arc<Semaphore>,
-    room_kib: u32,
+    memory: Arc<Memory>,
+    /// One writer of a note at a time: it is read, added to and written again.
+    notes: [Mutex<()>; NOTE_LOCKS],
 }
 
-/// Evidence that was just collected, with the room it takes in memory.
-pub struct Fresh {
-    /// For the judge.
+const NOTE_LOCKS: usize = 64;
+/// How many blobs are written or read at the same time.
+const FILES: usize = 4;
+
+/// Evidence for one judgement, with the room it takes in memory.
+pub struct Gathered {
+    /// For the judge. Places that could not be asked, now or when it was collected, are unasked in it.
     pub evidence: UntrustedEvidence,
-    _room: Collector,
+    room: Room,
 }
 
-/// Evidence from the store, with the room it takes in memory.
-pub struct Stored {
-    /// For the judge. Places that could not be asked when it was collected are unasked in it.
-    pub evidence: UntrustedEvidence,
-    _room: OwnedSemaphorePermit,
+/// What is asked about: an image, with its manifest for the sake of its configs.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Where it is.
+    pub repository: &'a Repository,
+    /// What it is.
+    pub manifest: &'a UntrustedManifest,
 }
 
-impl Stored {
-    /// Whether every place had answered.
+impl Gathered {
+    /// Whether all that is wanted was there to be looked at.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.evidence.unasked.is_empty()
+    pub fn is_complete(&self, wanted: &Wanted) -> bool {
+        self.missing(wanted).is_empty()
+    }
+
+    /// What of it is still to be collected.
+    #[must_use]
+    pub fn missing(&self, wanted: &Wanted) -> Wanted {
+        let asked = |origin: &&Origin| !self.evidence.asked.contains(origin);
+        Wanted {
+            origins: wanted.origins.iter().filter(asked).cloned().collect(),
+            configs: wanted.configs && matches!(self.evidence.configs, UntrustedConfigs::Unasked),
+        }
     }
 }
-
-/// What was collected about a digest, and from where: bytes lie in the blob store, the rest here.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Note {
-    format: u32,
-    collected_at: UnixTime,
-    asked: Vec<Source>,
-    pieces: Vec<PieceNote>,
-    flawed: Vec<String>,
-}
-
-const FORMAT: u32 = 1;
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-enum PieceNote {
-    CosignSignature { payload: Digest, size: u64, annotations: BTreeMap<String, String>, source: Source },
-    Bundle { bytes: Digest, size: u64, source: Source },
-}
-
-/// All places in which a signature can lie. Evidence from fewer is not complete.
-const SIGNATURE_SOURCES: [Source; 3] = [Source::CosignTag, Source::ReferrersApi, Source::ReferrersTag];
 
 impl EvidenceStore {
     /// Over `store`.
     #[must_use]
     pub fn new(store: Store, limits: Arc<Limits>) -> Self {
-        let room_kib = u32::try_from(limits.evidence_memory_bytes_max / 1024).unwrap_or(u32::MAX);
-        let permits = usize::try_from(room_kib).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { store, limits, memory: Arc::new(Semaphore::new(permits)), room_kib }
+        let memory = Memory::new(limits.evidence_memory_bytes_max, limits.evidence_timeout);
+        Self { store, limits, memory, notes: [const { Mutex::const_new(()) }; NOTE_LOCKS] }
     }
 
-    /// A collector for `upstream` within the limits shared by all collections.
+    /// A collector that asks `upstreams`.
     #[must_use]
-    pub fn collector(&self, upstream: Arc<Upstream>) -> Collector {
-        Collector {
-            upstream,
-            limits: Arc::clone(&self.limits),
-            blobs: self.store.blobs().clone(),
-            memory: Arc::clone(&self.memory),
-            held: Mutex::default(),
-        }
+    pub fn collector(&self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Collector {
+        Collector::new(upstreams, Arc::clone(&self.limits), self.store.blobs().clone())
     }
 
-    /// Asks upstream for signatures of `subject` and keeps what came.
+    /// Room in memory, shared by all collections.
+    #[must_use]
+    pub fn room(&self, work: Work) -> Room {
+        self.memory.room(work)
+    }
+
+    /// Asks upstream for what is wanted about `subject` and keeps what came. Of places that are not wanted, what `before` has goes
+    /// into the same judgement.
     ///
     /// # Errors
     /// When the store fails; what upstream did not answer is in the evidence as unasked.
     pub async fn collect(
         &self,
-        upstream: Arc<Upstream>,
-        repository: &Repository,
-        subject: &Digest,
+        collector: &Collector,
+        subject: Subject<'_>,
+        wanted: &Wanted,
+        before: Option<Gathered>,
+        sieve: &Sieve,
         now: UnixTime,
-    ) -> Result<Fresh, ApiError> {
-        let collector = self.collector(upstream);
-        let collected = collector.signatures(repository, subject).await;
-        self.keep(repository, subject, &collected, now).await?;
-        Ok(Fresh { evidence: collected.evidence, _room: collector })
+    ) -> Result<Gathered, ApiError> {
+        let Subject { repository, manifest } = subject;
+        let (mut before, room) = match before {
+            Some(Gathered { evidence, room }) => (evidence, room),
+            None => (UntrustedEvidence::default(), self.room(sieve.work())),
+        };
+        let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, sieve, &room).await;
+        if wanted.configs {
+            collected.configs = collector.configs(repository, manifest, &room).await;
+        }
+        self.keep(collector, (repository, manifest.digest()), &collected, now).await?;
+        before.pieces.retain(|piece| !wanted.origins.contains(&piece.origin));
+        before.asked.retain(|origin| !wanted.origins.contains(origin));
+        before.unasked.retain(|unasked| !wanted.origins.contains(&unasked.origin));
+        let mut evidence = collected.evidence();
+        evidence.pieces.append(&mut before.pieces);
+        evidence.asked.append(&mut before.asked);
+        evidence.unasked.append(&mut before.unasked);
+        evidence.flawed.append(&mut before.flawed);
+        if !wanted.configs {
+            evidence.configs = before.configs;
+        }
+        Ok(Gathered { evidence, room })
     }
 
     async fn keep(
         &self,
-        repository: &Repository,
-        subject: &Digest,
+        collector: &Collector,
+        (repository, subject): (&Repository, &Digest),
         collected: &Collected,
         now: UnixTime,
     ) -> Result<(), ApiError> {
-        let blobs = self.store.blobs();
-        let mut pieces = Vec::new();
-        for piece in &collected.evidence.pieces {
-            let (bytes, note) = piece_note(piece);
-            blobs.put(bytes).await?;
-            pieces.push(note);
-        }
-        let note = Note {
-            format: FORMAT,
-            collected_at: now,
-            asked: collected.evidence.asked.clone(),
-            pieces,
-            flawed: collected.evidence.flawed.clone(),
+        let configs: &[Addressed] = match &collected.configs {
+            UntrustedConfigs::Asked(configs) => configs,
+            UntrustedConfigs::Unasked | UntrustedConfigs::Flawed(_) => &[],
         };
+        let pieces = collected.pieces.iter().map(|piece| &piece.bytes);
+        let blobs = pieces.chain(configs).chain(&collected.extras);
+        let blobs = blobs.filter(|blob| collector.has_fetched(blob.digest()));
+        let manifests = collected.manifests.iter().map(|(manifest, _)| manifest.addressed());
+        let puts = blobs.chain(manifests).map(|blob| self.store.blobs().put(blob));
+        // Collected first: an iterator over borrowed things does not live across the waiting.
+        let puts: Vec<_> = puts.collect();
+        let () = stream::iter(puts).buffer_unordered(FILES).try_collect().await?;
         let mut changes = Vec::new();
-        for config in &collected.configs {
-            blobs.put(config).await?;
-        }
         for (manifest, tag) in &collected.manifests {
-            blobs.put(manifest.addressed()).await?;
             changes.extend(found(repository, subject, manifest, tag.as_ref(), now));
         }
-        let bytes = serde_json::to_vec(&note).map_err(|error| ApiError::Fault { message: error.to_string() })?;
+        let _writing = self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await;
+        let mut note = self.note(repository, subject)?.unwrap_or_default();
+        note.add(collected, now);
+        let bytes = note.to_bytes().map_err(|error| ApiError::Fault { message: error.to_string() })?;
         changes.push(Change::Evidence { repository: repository.clone(), digest: subject.clone(), bytes });
         Ok(self.store.facts().apply(changes).await?)
     }
 
-    /// What is kept about `subject`, where every byte of it is still there.
+    /// What is kept about `subject` of what is wanted. A place of which not every byte is there any more is one that was not asked.
+    /// `None` where nothing was ever collected.
     ///
     /// # Errors
     /// When the store cannot be read, or there is no room for it in memory.
-    pub async fn stored(&self, repository: &Repository, subject: &Digest) -> Result<Option<Stored>, ApiError> {
-        let Some(bytes) = self.store.facts().read()?.evidence(repository, subject)? else {
-            return Ok(None);
-        };
-        // A note of another form is one that was never made.
-        let Ok(note) = serde_json::from_slice::<Note>(&bytes) else { return Ok(None) };
-        if note.format != FORMAT {
-            return Ok(None);
+    pub async fn stored(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        wanted: &Wanted,
+        work: Work,
+    ) -> Result<Option<Gathered>, ApiError> {
+        let Some(note) = self.note(repository, subject)? else { return Ok(None) };
+        let mut gathered = Gathered { evidence: UntrustedEvidence::default(), room: self.room(work) };
+        let Gathered { evidence, room } = &mut gathered;
+        let mut never: BTreeSet<&Origin> = wanted.origins.iter().collect();
+        for place in note.places.iter().filter(|place| wanted.origins.contains(&place.origin)) {
+            never.remove(&place.origin);
+            self.read_place(place, evidence, room).await?;
         }
-        let room = self.room(&note).await?;
-        let missing = SIGNATURE_SOURCES.into_iter().filter(|source| !note.asked.contains(source));
         let why = "could not be asked when the evidence was collected";
-        let unasked = missing.map(|source| Unasked { source, why: why.to_owned() }).collect();
-        let mut evidence = UntrustedEvidence { pieces: Vec::new(), asked: note.asked, unasked, flawed: note.flawed };
-        for piece in note.pieces {
-            match self.piece(piece).await? {
-                Some(piece) => evidence.pieces.push(piece),
-                None => return Ok(None),
+        let unasked = |origin: &Origin| Unasked { origin: origin.clone(), why: why.to_owned() };
+        evidence.unasked.extend(never.into_iter().map(unasked));
+        if let (true, Some(configs)) = (wanted.configs, &note.configs) {
+            evidence.configs = self.read_configs(configs, room).await?;
+        }
+        Ok(Some(gathered))
+    }
+
+    async fn read_place(
+        &self,
+        place: &PlaceNote,
+        evidence: &mut UntrustedEvidence,
+        room: &Room,
+    ) -> Result<(), ApiError> {
+        let read = self.read(place.pieces.iter().map(|piece| &piece.blob).collect(), room).await?;
+        let mut partly = place.partly.clone();
+        for (piece, bytes) in place.pieces.iter().zip(read) {
+            match bytes {
+                Some(bytes) => evidence.pieces.push(piece.piece(bytes, &place.origin)),
+                None => partly = Some("stored evidence is not there any more".to_owned()),
             }
         }
-        Ok(Some(Stored { evidence, _room: room }))
+        evidence.flawed.extend(place.flawed.iter().cloned());
+        match partly {
+            None => evidence.asked.push(place.origin.clone()),
+            Some(why) => evidence.unasked.push(Unasked { origin: place.origin.clone(), why }),
+        }
+        Ok(())
     }
 
-    async fn room(&self, note: &Note) -> Result<OwnedSemaphorePermit, ApiError> {
-        let bytes = note.pieces.iter().map(PieceNote::size).fold(0, u64::saturating_add);
-        // What was let in under a larger limit takes all the room there is.
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.room_kib);
-        let room = tokio::time::timeout(ROOM_TIMEOUT, Arc::clone(&self.memory).acquire_many_owned(kib)).await;
-        room.ok()
-            .and_then(Result::ok)
-            .ok_or_else(|| ApiError::undecided("too much evidence in memory (limits.evidence_memory_bytes_max)"))
+    async fn read_configs(&self, configs: &ConfigsNote, room: &Room) -> Result<UntrustedConfigs, ApiError> {
+        Ok(match configs {
+            ConfigsNote::Flawed(why) => UntrustedConfigs::Flawed(why.clone()),
+            ConfigsNote::Asked(configs) => {
+                let read: Option<Vec<_>> = self.read(configs.iter().collect(), room).await?.into_iter().collect();
+                read.map_or(UntrustedConfigs::Unasked, UntrustedConfigs::Asked)
+            }
+        })
     }
 
-    async fn piece(&self, note: PieceNote) -> Result<Option<UntrustedPiece>, ApiError> {
-        let (digest, size) = match &note {
-            PieceNote::CosignSignature { payload, size, .. } => (payload, *size),
-            PieceNote::Bundle { bytes, size, .. } => (bytes, *size),
-        };
-        let read = match self.store.blobs().read(digest, size).await {
+    /// The blobs, in their order, with room made for all of them.
+    async fn read(&self, blobs: Vec<&BlobNote>, room: &Room) -> Result<Vec<Option<Addressed>>, ApiError> {
+        room.take(blobs.iter().map(|blob| blob.size).collect()).await.map_err(ApiError::undecided)?;
+        let reads: Vec<_> = blobs.into_iter().map(|blob| self.read_one(blob)).collect();
+        stream::iter(reads).buffered(FILES).try_collect().await
+    }
+
+    async fn read_one(&self, blob: &BlobNote) -> Result<Option<Addressed>, ApiError> {
+        match self.store.blobs().read(&blob.digest, blob.size).await {
             // Damage was set aside; the piece is fetched again with the rest.
-            Err(storage::StoreError::Corrupt { .. }) => None,
-            other => other?,
-        };
-        Ok(read.map(|addressed| match note {
-            PieceNote::CosignSignature { annotations, source, .. } => {
-                UntrustedPiece::CosignSignature { payload: addressed, annotations, source }
-            }
-            PieceNote::Bundle { source, .. } => UntrustedPiece::Bundle { bytes: addressed, source },
-        }))
-    }
-}
-
-impl PieceNote {
-    fn size(&self) -> u64 {
-        match self {
-            Self::CosignSignature { size, .. } | Self::Bundle { size, .. } => *size,
+            Err(storage::StoreError::Corrupt { .. }) => Ok(None),
+            other => Ok(other?),
         }
     }
+
+    /// The note about `subject`. One of another form is one that was never made.
+    fn note(&self, repository: &Repository, subject: &Digest) -> Result<Option<Note>, ApiError> {
+        let bytes = self.store.facts().read()?.evidence(repository, subject)?;
+        Ok(bytes.and_then(|bytes| Note::from_bytes(&bytes)))
+    }
 }
 
-fn piece_note(piece: &UntrustedPiece) -> (&oci::Addressed, PieceNote) {
-    match piece {
-        UntrustedPiece::CosignSignature { payload, annotations, source } => (
-            payload,
-            PieceNote::CosignSignature {
-                payload: payload.digest().clone(),
-                size: payload.bytes().len() as u64,
-                annotations: annotations.clone(),
-                source: *source,
-            },
-        ),
-        UntrustedPiece::Bundle { bytes, source } => (
-            bytes,
-            PieceNote::Bundle { bytes: bytes.digest().clone(), size: bytes.bytes().len() as u64, source: *source },
-        ),
-    }
+fn lock_of(repository: &Repository, subject: &Digest) -> usize {
+    let mut hasher = DefaultHasher::new();
+    (repository, subject).hash(&mut hasher);
+    usize::try_from(hasher.finish() % NOTE_LOCKS as u64).unwrap_or(0)
 }
 
 /// What is remembered of a manifest that carries evidence. The edge from its subject says where it was found, not that it may be served.

@@ -5,7 +5,13 @@ use oci::{Digest, Tag};
 /// The tag under which evidence about `subject` lies: `sha256-<hex>` and a suffix.
 #[must_use]
 pub fn evidence_tag(subject: &Digest, suffix: &str) -> Option<Tag> {
-    format!("{}-{}{suffix}", subject.algorithm(), subject.hex()).parse().ok()
+    evidence_tag_at("", subject, suffix)
+}
+
+/// The same behind a prefix, as a policy's `source.tagPrefix` says.
+#[must_use]
+pub fn evidence_tag_at(prefix: &str, subject: &Digest, suffix: &str) -> Option<Tag> {
+    format!("{prefix}{}-{}{suffix}", subject.algorithm(), subject.hex()).parse().ok()
 }
 
 /// The subject and the suffix of a tag that holds evidence: `.sig`, `.att` or `.sbom`. The tag without suffix is none: it is judged like any image.

@@ -89,8 +89,7 @@ impl Fill {
     }
 
     /// Why the fill failed, as far as is known at this instant; [`Self::reason`] waits for it.
-    #[must_use]
-    pub fn failure(&self) -> ApiError {
+    fn failure(&self) -> ApiError {
         let failure = self.outcome.borrow().clone().and_then(Result::err);
         failure.unwrap_or_else(|| ApiError::Fault { message: "a download ended without a reason".to_owned() })
     }

@@ -103,30 +103,54 @@ impl Resolver {
         Some(Resolved { digest: fact.digest, warning: Some(warning) })
     }
 
-    /// Asks upstream by HEAD; by GET where HEAD tells no digest.
-    async fn ask(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
-        let reference = Reference::Tag(tag.clone());
+    /// Asks upstream by HEAD. What it tells is a claim until the manifest is here, and only then the tag's meaning: a digest that
+    /// upstream does not have, because the tag moved on or the header lies, must not take the place of one that is good.
+    async fn ask(
+        self: &Arc<Self>,
+        upstream: &Arc<Upstream>,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> Result<Digest, ApiError> {
         let what = format!("tag {repository}:{tag}");
-        let failed = |error: UpstreamError| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what);
-        let head = match upstream.head_manifest(repository.path(), &reference).await {
+        let head = match upstream.head_manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(head) => head,
             Err(UpstreamError::NotFound { .. }) => {
                 self.gone(repository, tag).await?;
                 return Err(unknown(repository, tag));
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
-        let digest = if let Some(digest) = head.digest {
-            digest
-        } else {
-            let fetched = upstream.manifest(repository.path(), &reference).await.map_err(failed)?;
-            let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
-            let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
-            self.keep(repository, &manifest).await?;
-            manifest.digest().clone()
+        let told = match head.digest {
+            Some(digest) => match self.manifest(upstream, repository, &digest).await {
+                Ok(_) => Some(digest),
+                Err(ApiError::Unknown { .. } | ApiError::Wrong { .. }) => None,
+                Err(error) => return Err(error),
+            },
+            None => None,
+        };
+        let digest = match told {
+            Some(digest) => digest,
+            None => self.whole(upstream, repository, tag).await?,
         };
         self.remember(repository, tag, &digest).await?;
         Ok(digest)
+    }
+
+    /// Fetches what `tag` has now and names it by its own digest.
+    async fn whole(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
+        let what = format!("tag {repository}:{tag}");
+        let fetched = match upstream.manifest(repository.path(), &Reference::Tag(tag.clone())).await {
+            Ok(fetched) => fetched,
+            Err(UpstreamError::NotFound { .. }) => {
+                self.gone(repository, tag).await?;
+                return Err(unknown(repository, tag));
+            }
+            Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
+        };
+        let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
+        let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+        self.keep(repository, &manifest).await?;
+        Ok(manifest.digest().clone())
     }
 
     /// Records where `tag` points now.

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use config::{Loaded, Settings};
+use config::{Limits, Loaded, Settings};
 use metrics::{counter, gauge};
 use tokio::{sync::watch, task::JoinHandle};
 
@@ -10,8 +10,10 @@ use crate::{
     admin,
     app::{App, Noted, StartError},
     clock::Clock,
+    control::Control,
+    error::chain,
     listen::{Listener, TlsFiles},
-    scrub, stack, telemetry,
+    scrub, stack, telemetry, trust,
 };
 
 /// A server that answers until it is told to stop.
@@ -25,6 +27,8 @@ pub struct Server {
     tls: Option<Arc<TlsFiles>>,
     drain: watch::Sender<bool>,
     serving: JoinHandle<()>,
+    control: Option<JoinHandle<()>>,
+    refreshing: JoinHandle<()>,
     admin: Option<Admin>,
 }
 
@@ -52,6 +56,7 @@ impl Server {
         let listener = Listener::bind(settings.listen, tls.clone(), Arc::clone(&limits)).await?;
         let address = listener.address()?;
         let serving = tokio::spawn(listener.run(stack::stack(&app), draining.clone()));
+        let limits_of_control = Arc::clone(&limits);
         let (mut admin_address, mut admin) = (None, None);
         if let Some(address) = settings.admin_listen {
             let listener = Listener::bind(address, None, limits).await?;
@@ -62,13 +67,15 @@ impl Server {
             let service = admin::service(&app, metrics, draining.clone());
             admin = Some(Admin { stop, task: tokio::spawn(listener.run(service, stopping)) });
         }
-        tokio::spawn(scrub::run(Arc::clone(&app), draining));
+        let control = control(&app, limits_of_control, &draining);
+        tokio::spawn(scrub::run(Arc::clone(&app), draining.clone()));
+        let refreshing = tokio::spawn(trust::run(Arc::clone(&app), draining));
         for note in loaded.notes.iter().chain(&notes) {
             tracing::info!("{note}");
         }
         show_policies(&app);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
-        Ok(Self { address, admin_address, app, tls, drain, serving, admin })
+        Ok(Self { address, admin_address, app, tls, drain, serving, control, refreshing, admin })
     }
 
     /// Takes a configuration that was read again into force: policies, trust root, credentials, upstreams, certificates. Addresses,
@@ -105,11 +112,32 @@ impl Server {
         tracing::info!("draining");
         self.drain.send_replace(true);
         let _ = self.serving.await;
+        if let Some(control) = self.control {
+            let _ = control.await;
+        }
+        let _ = self.refreshing.await;
         if let Some(admin) = self.admin {
             admin.stop.send_replace(true);
             let _ = admin.task.await;
         }
         tracing::info!("stopped");
+    }
+}
+
+/// Answers commands. A server that cannot is a server all the same.
+fn control(app: &Arc<App>, limits: Arc<Limits>, draining: &watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+    match Control::bind(app, limits) {
+        Ok(control) => {
+            tracing::debug!(socket = %control.path().display(), "control socket");
+            Some(tokio::spawn(control.run(Arc::clone(app), draining.clone())))
+        }
+        Err(error) => {
+            tracing::warn!(
+                "no control socket, so that commands cannot be answered while this serves: {}",
+                chain(&error)
+            );
+            None
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, sync::OnceLock};
 
 use config::{Log, LogFormat};
-use metrics::{describe_counter, describe_histogram};
+use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
@@ -69,10 +69,15 @@ fn describe() {
         ("pratique_tag_lookups_total", "Tags resolved, by how"),
         ("pratique_reloads_total", "Reloads by outcome; after a failed one the last good configuration is in force"),
         ("pratique_upstream_requests_total", "Requests to upstreams, by kind and outcome"),
+        (
+            "pratique_trust_root_refreshes_total",
+            "Attempts to refresh the trust root, by outcome; after a failed one the last good one is in force",
+        ),
     ];
     for (name, text) in counters {
         describe_counter!(name, text);
     }
+    describe_gauge!("pratique_trust_root_age_seconds", "Time since the trust root was last known to be current");
     describe_histogram!("pratique_request_seconds", "Time until an answer began, by call");
     describe_histogram!("pratique_upstream_seconds", "Time until an upstream's answer began, by kind");
 }

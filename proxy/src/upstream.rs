@@ -1,6 +1,6 @@
 //! Upstream registries: the only outbound HTTP of the product.
 //!
-//! An [`Upstream`] asks one registry and hands back what it said, bounded in size and time and otherwise unjudged: no digest is
+//! A [`Mirror`] hands out the files of a TUF repository. An [`Upstream`] asks one registry and hands back what it said, bounded in size and time and otherwise unjudged: no digest is
 //! checked here. What it does judge is where a request may go and with which secrets:
 //!
 //! ```text
@@ -24,6 +24,7 @@ mod links;
 mod lists;
 mod manifest;
 mod meter;
+mod mirror;
 mod origin;
 mod redirect;
 mod request;
@@ -48,6 +49,7 @@ pub use self::{
     error::{Flaw, Forbidden, Kind, Outage, Pointer, TlsFault, UpstreamError, UpstreamSetupError},
     lists::{Referrers, TagsPage},
     manifest::{Fetched, Head},
+    mirror::Mirror,
 };
 
 /// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
@@ -62,7 +64,7 @@ impl Upstream {
     pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&upstream.url);
         let basic = basic(upstream, &own)?;
-        let tls = tls::client_config(upstream)?;
+        let tls = tls::client_config(upstream.name.as_str(), upstream.ca_file.as_deref())?;
         let dialer =
             |listed: &[HostPort]| Dialer::new(tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout);
         // Two clients, so that a host listed for tokens is not reachable by redirect, nor the other way round.

@@ -3,11 +3,15 @@
 use std::{pin::Pin, sync::Arc};
 
 use oci::{Digest, Repository, UntrustedManifest};
-use policy::{Admitted, ChildOutcome, Fingerprint, Manifest, UntrustedEvidence};
+use policy::{Admitted, ChildOutcome, Manifest, Outcome, UntrustedEvidence, Wanted};
 use storage::EdgeKind;
 
 use super::{Admission, Effort, readmitted};
-use crate::{app::InForce, error::ApiError, evidence::Stored};
+use crate::{
+    app::InForce,
+    error::ApiError,
+    evidence::{Gathered, Subject},
+};
 
 /// A look that may lead to another, through an index around this one.
 pub(super) type Look<'a> = Pin<Box<dyn Future<Output = Result<Arc<Admitted<Manifest>>, ApiError>> + Send + 'a>>;
@@ -49,9 +53,9 @@ impl Admission {
                 return Err(refused);
             }
             // 4. and 5.
-            if effort == Effort::Stored {
+            if effort.is_local() {
                 let Some(manifest) = manifest else { return Err(not_judged()) };
-                return self.judged_from_store(in_force, repository, manifest).await;
+                return self.judged_from_store(in_force, repository, manifest, effort).await;
             }
             let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
             let joined = self.judging.join(key, || {
@@ -89,14 +93,17 @@ impl Admission {
         in_force: &Arc<InForce>,
         repository: &Repository,
         manifest: UntrustedManifest,
+        effort: Effort,
     ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
         let digest = manifest.digest().clone();
         let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, &digest));
-        let joined = self.rejudging.join(key, || {
+        let joined = self.rejudging.join((key, effort), || {
             let (this, in_force, repository) = (Arc::clone(self), Arc::clone(in_force), repository.clone());
             async move {
-                let judged = this.by_stored_evidence(&in_force, &repository, &manifest).await?;
-                judged.unwrap_or_else(|| Err(not_judged())).map(Arc::new)
+                match this.by_stored_evidence(&in_force, &repository, &manifest, effort).await? {
+                    ByStore::Judged(judged) => judged.map(Arc::new),
+                    ByStore::Open { .. } => Err(not_judged()),
+                }
             }
         });
         let admitted = joined.await?;
@@ -105,25 +112,42 @@ impl Admission {
 
     /// Judges by stored evidence, where that says something new: a refusal that has ended under the same fingerprint would only
     /// be repeated, and wants new evidence instead.
+    ///
+    /// What could not be decided in full for want of evidence is not remembered: it would stand in the way of collecting the rest.
     async fn by_stored_evidence(
         &self,
         in_force: &InForce,
         repository: &Repository,
         manifest: &UntrustedManifest,
-    ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
+        effort: Effort,
+    ) -> Result<ByStore, ApiError> {
         let digest = manifest.digest();
-        if !in_force.judge.needs_evidence(repository, digest) {
-            return Ok(Some(self.judge(in_force, repository, manifest, &UntrustedEvidence::default()).await));
+        let wanted = in_force.judge.wanted(repository, digest);
+        if wanted.is_empty() {
+            return Ok(ByStore::Judged(
+                self.judge(in_force, repository, manifest, &UntrustedEvidence::default()).await,
+            ));
         }
         let fingerprint = in_force.judge.fingerprint(repository, digest);
-        if self.wants_new_evidence(repository, digest, fingerprint)? {
-            return Ok(None);
+        if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
+            return Ok(ByStore::Open { wanted, stored: None });
         }
-        let Some(stored) = self.evidence.stored(repository, digest).await? else { return Ok(None) };
-        let judged = self.judge(in_force, repository, manifest, &stored.evidence).await;
-        // What was not asked then may be asked now.
-        let open = matches!(judged, Err(ApiError::Undecided { .. })) && !stored.is_complete();
-        Ok((!open).then_some(judged))
+        let work = self.sieve(in_force, repository, digest).work();
+        let Some(stored) = self.evidence.stored(repository, digest, &wanted, work).await? else {
+            return Ok(ByStore::Open { wanted, stored: None });
+        };
+        let judged = self.judgement(in_force, repository, manifest, &stored.evidence).await?;
+        if judged.record.is_some() || stored.is_complete(&wanted) {
+            return Ok(ByStore::Judged(self.conclude(judged).await));
+        }
+        match judged.outcome {
+            // An index that is on the way to something else.
+            Outcome::Admitted(admitted) if effort == Effort::Stored => Ok(ByStore::Judged(Ok(admitted))),
+            // What was not asked then may be asked now.
+            Outcome::Admitted(_) | Outcome::Refused(_) | Outcome::Absent(_) | Outcome::Undecided(_) => {
+                Ok(ByStore::Open { wanted: stored.missing(&wanted), stored: Some(stored) })
+            }
+        }
     }
 
     /// Fetches what is missing, judges, remembers.
@@ -139,11 +163,27 @@ impl Admission {
         if let Some(verdict) = self.verdict(in_force, repository, &manifest)? {
             return verdict.map(Arc::new);
         }
-        if let Some(judged) = self.by_stored_evidence(in_force, repository, &manifest).await? {
-            return judged.map(Arc::new);
-        }
-        let fresh = self.evidence.collect(upstream, repository, digest, self.clock.now()).await?;
-        self.judge(in_force, repository, &manifest, &fresh.evidence).await.map(Arc::new)
+        let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, Effort::Upstream).await? {
+            ByStore::Judged(judged) => return judged.map(Arc::new),
+            ByStore::Open { wanted, stored } => (wanted, stored),
+        };
+        let gathered = self.collect(in_force, repository, &manifest, &wanted, stored).await?;
+        self.judge(in_force, repository, &manifest, &gathered.evidence).await.map(Arc::new)
+    }
+
+    /// Collects what is wanted and keeps it; what is stored of other places goes into the same judgement.
+    async fn collect(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+        wanted: &Wanted,
+        stored: Option<Gathered>,
+    ) -> Result<Gathered, ApiError> {
+        let collector = self.evidence.collector(&in_force.upstreams);
+        let sieve = self.sieve(in_force, repository, manifest.digest());
+        let subject = Subject { repository, manifest };
+        self.evidence.collect(&collector, subject, wanted, stored, &sieve, self.clock.now()).await
     }
 
     /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
@@ -181,8 +221,8 @@ impl Admission {
     )]
     async fn child(
         self: &Arc<Self>,
-        in_force: &InForce,
-        index: &Admitted<Manifest>,
+        in_force: &Arc<InForce>,
+        index: &Arc<Admitted<Manifest>>,
         digest: &Digest,
         manifest: Option<&UntrustedManifest>,
         effort: Effort,
@@ -190,7 +230,7 @@ impl Admission {
         let repository = index.repository();
         let child = match manifest {
             Some(manifest) => manifest.clone(),
-            None if effort == Effort::Stored => return Ok(None),
+            None if effort.is_local() => return Ok(None),
             None => {
                 let upstream = in_force.upstream(repository.upstream())?;
                 self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone()
@@ -205,12 +245,21 @@ impl Admission {
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
         let judged = match judged.outcome {
-            ChildOutcome::NeedsEvidence => {
-                let Some(stored) = self.evidence_of_child(in_force, repository, digest, fingerprint, effort).await?
-                else {
+            ChildOutcome::NeedsEvidence(wanted) => {
+                let Some(gathered) = self.evidence_of_child(in_force, &child, index, &wanted, effort).await? else {
                     return Ok(None);
                 };
-                in_force.judge.admit_child(index, child, Some(&stored.evidence), self.clock.now())
+                let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
+                let evidence = gathered.evidence.clone();
+                let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
+                if effort.is_local() && judged.record.is_none() && !gathered.is_complete(&wanted) {
+                    return match judged.outcome {
+                        ChildOutcome::Admitted(admitted) if effort == Effort::Stored => Ok(Some(admitted)),
+                        // What was not asked then may be asked now.
+                        _ => Err(not_judged()),
+                    };
+                }
+                judged
             }
             _ => judged,
         };
@@ -223,34 +272,50 @@ impl Admission {
         }
     }
 
+    /// What is wanted of a child's own evidence, stored or collected. `None` where only the store is looked at and it does not have
+    /// any of it, or is to have it anew.
     async fn evidence_of_child(
         self: &Arc<Self>,
-        in_force: &InForce,
-        repository: &Repository,
-        digest: &Digest,
-        fingerprint: Fingerprint,
+        in_force: &Arc<InForce>,
+        child: &UntrustedManifest,
+        index: &Admitted<Manifest>,
+        wanted: &Wanted,
         effort: Effort,
-    ) -> Result<Option<Stored>, ApiError> {
-        if !self.wants_new_evidence(repository, digest, fingerprint)?
-            && let Some(stored) = self.evidence.stored(repository, digest).await?
-            && (stored.is_complete() || effort == Effort::Stored)
+    ) -> Result<Option<Gathered>, ApiError> {
+        let (repository, digest) = (index.repository(), child.digest());
+        let fingerprint = in_force.judge.child_fingerprint(index, digest);
+        let work = self.sieve(in_force, repository, digest).work();
+        let mut missing = wanted.clone();
+        if !self.wants_new_evidence(repository, digest, fingerprint, effort)?
+            && let Some(stored) = self.evidence.stored(repository, digest, wanted, work).await?
         {
-            return Ok(Some(stored));
+            if stored.is_complete(wanted) || effort.is_local() {
+                return Ok(Some(stored));
+            }
+            missing = stored.missing(wanted);
         }
-        if effort == Effort::Stored {
+        if effort.is_local() {
             return Ok(None);
         }
-        let upstream = in_force.upstream(repository.upstream())?;
-        let work = || {
-            let (this, repository, digest) = (Arc::clone(self), repository.clone(), digest.clone());
-            async move {
-                let now = this.clock.now();
-                this.evidence.collect(upstream, &repository, &digest, now).await.map(drop)
-            }
+        let collect = || {
+            let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
+            let (repository, child) = (repository.clone(), child.clone());
+            async move { this.collect(&in_force, &repository, &child, &missing, None).await.map(drop) }
         };
-        self.collecting.join((repository.clone(), digest.clone()), work).await?;
-        self.evidence.stored(repository, digest).await
+        self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await?;
+        self.evidence.stored(repository, digest, wanted, work).await
     }
+}
+
+/// What the store alone says about an image.
+#[expect(clippy::large_enum_variant, reason = "made once per judgement and moved, never kept in lists")]
+enum ByStore {
+    Judged(Result<Admitted<Manifest>, ApiError>),
+    /// Nothing, or nothing new: this is to be collected, and judged together with what is stored.
+    Open {
+        wanted: Wanted,
+        stored: Option<Gathered>,
+    },
 }
 
 /// What the store alone cannot say.

@@ -43,7 +43,7 @@ impl Admission {
     ) -> Result<(Permit, u64), ApiError> {
         let mut answer = unknown(repository, blob);
         // What the store alone can say is asked of every parent before upstream is asked about a few.
-        for (effort, pages) in [(Effort::Stored, usize::MAX), (Effort::Upstream, 1)] {
+        for (effort, pages) in [(Effort::Settled, usize::MAX), (Effort::Upstream, 1)] {
             // What the store could not say is said by the second pass, or not at all.
             answer = unknown(repository, blob);
             let mut after = None;

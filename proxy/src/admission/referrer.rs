@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use oci::{Addressed, Descriptor, Digest, ManifestKind, Repository, Tag, UntrustedManifest};
-use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest};
+use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest, NotEvidence};
 use storage::{Change, Edge, EdgeKind};
 
 use super::{Admission, Effort, Entry};
 use crate::{
     app::InForce,
+    collect::{Collector, Work},
     error::ApiError,
     evidence::found,
     evidence_tag::{evidence_tag, subject_of},
@@ -29,7 +30,7 @@ impl Admission {
         // Where nothing is known of it, whether it names a subject is only known when it is here.
         let manifest = match self.resolver.stored(repository, digest).await? {
             Some(manifest) => manifest,
-            None if effort == Effort::Stored => return Ok(None),
+            None if effort.is_local() => return Ok(None),
             None => self.fetch(in_force, repository, digest).await?,
         };
         let named = manifest.subject().map(|subject| subject.digest.clone());
@@ -44,7 +45,7 @@ impl Admission {
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(Some(evidence)) => return Ok(Some(Arc::new(evidence))),
+                Ok(Some(evidence)) => return Ok(Some(evidence)),
                 Ok(None) => {}
                 Err(error) => worst = Some(worst.map_or(error.clone(), |worst| worst.or_worse(error))),
             }
@@ -85,41 +86,60 @@ impl Admission {
             })
             .await?;
         match evidence {
-            Some(evidence) => Ok(Entry::Evidence(Arc::new(evidence))),
+            Some(evidence) => Ok(Entry::Evidence(evidence)),
             None => self.manifest(repository, digest).await,
         }
     }
 
-    /// `manifest` as evidence of `subject`, where it is; its blobs are then here, hashed and read.
+    /// `manifest` as evidence of `subject`, where it is; its blobs are then here, hashed and read. What was looked at before is not
+    /// read again for as long as the subject's admission counts.
     pub(super) async fn evidence_of(
         &self,
         in_force: &InForce,
-        subject: &Admitted<Manifest>,
+        subject: &Arc<Admitted<Manifest>>,
         manifest: &UntrustedManifest,
         links: &[EvidenceLink],
-    ) -> Result<Option<Admitted<EvidenceManifest>>, ApiError> {
-        let media_types = &in_force.settings.evidence.media_types;
-        if !could_be_evidence(manifest, media_types) {
+    ) -> Result<Option<Arc<Admitted<EvidenceManifest>>>, ApiError> {
+        let key = (subject.repository().clone(), subject.digest().clone(), manifest.digest().clone());
+        let seen = self.seen.get(&key, in_force.generation);
+        if let Some(evidence) = seen.filter(|evidence| in_force.judge.in_force(evidence, self.clock.now())) {
+            return Ok(Some(evidence));
+        }
+        if !could_be_evidence(manifest, &in_force.settings.evidence.media_types) {
             return Ok(None);
         }
         // Holds the room in memory for as long as the blobs are looked at.
-        let collector = self.collector(in_force, subject.repository())?;
-        let blobs = collector.blobs_of(subject.repository(), manifest).await?;
-        let Some(blobs) = blobs else { return Ok(None) };
-        for link in links {
-            let now = self.clock.now();
-            let checked = in_force.judge.evidence_of(subject, manifest.clone(), link, &blobs, media_types, now);
-            match checked {
-                Ok(evidence) => {
-                    self.keep_evidence(subject, manifest, &blobs).await?;
-                    return Ok(Some(evidence));
-                }
-                Err(why) => {
+        let (collector, room) = (self.evidence.collector(&in_force.upstreams), self.evidence.room(Work::Reading));
+        let Some(blobs) = collector.blobs_of(subject.repository(), manifest, &room).await? else { return Ok(None) };
+        let checked = self.check_evidence(in_force, subject, manifest, links, blobs.clone()).await?;
+        let Some(evidence) = checked.map(Arc::new) else { return Ok(None) };
+        self.keep_evidence(subject, manifest, &blobs, &collector).await?;
+        self.seen.put(key, in_force.generation, &evidence);
+        Ok(Some(evidence))
+    }
+
+    /// Asks the judge, where its reading of megabytes holds up nobody.
+    async fn check_evidence(
+        &self,
+        in_force: &InForce,
+        subject: &Arc<Admitted<Manifest>>,
+        manifest: &UntrustedManifest,
+        links: &[EvidenceLink],
+        blobs: Vec<Addressed>,
+    ) -> Result<Option<Admitted<EvidenceManifest>>, ApiError> {
+        let (judge, settings, now) = (Arc::clone(&in_force.judge), Arc::clone(&in_force.settings), self.clock.now());
+        let (subject, manifest, links) = (Arc::clone(subject), manifest.clone(), links.to_vec());
+        self.aside(move || {
+            let media_types = &settings.evidence.media_types;
+            links.iter().find_map(|link| {
+                let checked = judge.evidence_of(&subject, manifest.clone(), link, &blobs, media_types, now);
+                let told = |why: &NotEvidence| {
                     tracing::debug!(repository = %subject.repository(), digest = %manifest.digest(), "not served as evidence: {why}");
-                }
-            }
-        }
-        Ok(None)
+                };
+                checked.inspect_err(told).ok()
+            })
+        })
+        .await
     }
 
     async fn keep_evidence(
@@ -127,17 +147,10 @@ impl Admission {
         subject: &Admitted<Manifest>,
         manifest: &UntrustedManifest,
         blobs: &[Addressed],
+        collector: &Collector,
     ) -> Result<(), ApiError> {
         let repository = subject.repository();
-        let known = self.parents(repository, manifest.digest(), |kind| kind == EdgeKind::Referrer)?;
-        let kept = manifest.points_at().all(|blob| {
-            self.parents(repository, &blob.digest, |kind| kind == EdgeKind::EvidenceBlob)
-                .is_ok_and(|edges| edges.iter().any(|edge| &edge.parent == manifest.digest()))
-        });
-        if kept && known.iter().any(|edge| &edge.parent == subject.digest()) {
-            return Ok(());
-        }
-        for blob in blobs {
+        for blob in blobs.iter().filter(|blob| collector.has_fetched(blob.digest())) {
             self.store.blobs().put(blob).await?;
         }
         let mut changes = found(repository, subject.digest(), manifest, None, self.clock.now());
@@ -203,7 +216,7 @@ impl Admission {
             return Ok(Referrers::default());
         };
         let mut referrers = Referrers::default();
-        let listed = match self.collector(in_force, repository)?.referrers_of(repository, subject).await {
+        let listed = match self.evidence.collector(&in_force.upstreams).referrers_of(repository, subject).await {
             Ok((listed, true)) => listed,
             Ok((listed, false)) => {
                 referrers.warning = Some(NOT_ALL.to_owned());
@@ -239,7 +252,7 @@ impl Admission {
     async fn listed(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
-        subject: &Admitted<Manifest>,
+        subject: &Arc<Admitted<Manifest>>,
         digest: &Digest,
     ) -> Result<Option<Descriptor>, ApiError> {
         let repository = subject.repository();

@@ -1,5 +1,7 @@
 //! Blobs: whole, or from a byte on.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{StatusCode, header};
 use oci::{Digest, RepositoryPath};
@@ -58,16 +60,17 @@ impl Upstream {
         Ok(BlobStream { start, length, body: answer.body })
     }
 
-    /// A whole blob of `bytes_max` at most, in memory; unchecked like [`Self::blob`]. It may take no longer than a manifest: whoever
-    /// waits for it holds room for evidence that others need.
-    pub async fn small_blob(
+    /// A whole blob of `size` bytes, in one buffer; unchecked like [`Self::blob`]. Whoever asks has made room for it. It may take
+    /// `longer` than a manifest.
+    pub async fn whole_blob(
         &self,
         repository: &RepositoryPath,
         digest: &Digest,
-        bytes_max: u64,
+        size: u64,
+        longer: Duration,
     ) -> Result<Bytes, UpstreamError> {
         let stream = self.blob(repository, digest, 0).await?;
-        stream.body.read(bytes_max, self.whole_within()).await
+        stream.body.read_into(size, self.whole_within().saturating_add(longer)).await
     }
 }
 

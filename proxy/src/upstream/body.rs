@@ -45,17 +45,26 @@ impl Body {
 
     /// All of it, where it is `bytes_max` at most and there `within` a time.
     pub(super) async fn read(self, bytes_max: u64, within: Duration) -> Result<Bytes, UpstreamError> {
-        let slow = UpstreamError::Unavailable { what: self.what, why: Outage::Slow(within) };
-        timeout(within, self.read_all(bytes_max)).await.unwrap_or(Err(slow))
+        let reserved = self.length().unwrap_or(0).min(RESERVED_BYTES_MAX);
+        self.read_within(bytes_max, reserved, within).await
     }
 
-    async fn read_all(mut self, bytes_max: u64) -> Result<Bytes, UpstreamError> {
+    /// The same for what is known to have `size` bytes and was given room: one buffer, which need not grow.
+    pub(super) async fn read_into(self, size: u64, within: Duration) -> Result<Bytes, UpstreamError> {
+        self.read_within(size, size, within).await
+    }
+
+    async fn read_within(self, bytes_max: u64, reserved: u64, within: Duration) -> Result<Bytes, UpstreamError> {
+        let slow = UpstreamError::Unavailable { what: self.what, why: Outage::Slow(within) };
+        timeout(within, self.read_all(bytes_max, reserved)).await.unwrap_or(Err(slow))
+    }
+
+    async fn read_all(mut self, bytes_max: u64, reserved: u64) -> Result<Bytes, UpstreamError> {
         let too_large = UpstreamError::Malformed { what: self.what, why: Flaw::TooLarge(bytes_max) };
-        let promised = self.length().unwrap_or(0);
-        if promised > bytes_max {
+        if self.length().is_some_and(|promised| promised > bytes_max) {
             return Err(too_large);
         }
-        let mut whole = BytesMut::with_capacity(usize::try_from(promised.min(RESERVED_BYTES_MAX)).unwrap_or(0));
+        let mut whole = BytesMut::with_capacity(usize::try_from(reserved).unwrap_or(0));
         let mut left = bytes_max;
         while let Some(bytes) = self.next().await? {
             let Some(rest) = left.checked_sub(bytes.len() as u64) else { return Err(too_large) };

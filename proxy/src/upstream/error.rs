@@ -21,6 +21,8 @@ pub enum Kind {
     Tags,
     /// A token of the upstream's token endpoint.
     Token,
+    /// A file of the TUF repository that the trust root comes from.
+    Tuf,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             Self::Referrers => "referrers",
             Self::Tags => "tags",
             Self::Token => "token",
+            Self::Tuf => "tuf",
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Kind {
             Self::Referrers => "fetching referrers",
             Self::Tags => "listing tags",
             Self::Token => "asking for a token",
+            Self::Tuf => "asking the mirror",
         })
     }
 }

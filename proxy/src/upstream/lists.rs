@@ -16,7 +16,7 @@ use super::{
 /// What upstream says refers to a digest, over all pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Referrers {
-    /// In upstream's order. Nothing here has been fetched or checked.
+    /// In upstream's order, each digest once. Nothing here has been fetched or checked.
     pub descriptors: Vec<Descriptor>,
     /// Entries that are no descriptors; told, since one of them may have been meant as evidence.
     pub skipped: usize,
@@ -69,11 +69,11 @@ impl Upstream {
     ) -> Result<Option<Referrers>, UpstreamError> {
         let mut url = self.url(repository, &format!("referrers/{digest}"));
         let mut found = Referrers { descriptors: Vec::new(), skipped: 0, cut: None };
-        let mut seen = HashSet::new();
+        let (mut seen, mut listed) = (HashSet::new(), HashSet::new());
         loop {
             let is_first = seen.is_empty();
             seen.insert(url.clone());
-            let next = match self.referrers_page(repository, &url, &mut found).await {
+            let next = match self.referrers_page(repository, &url, &mut found, &mut listed).await {
                 Err(UpstreamError::NotFound { .. }) if is_first => return Ok(None),
                 Err(error) if is_first => return Err(error),
                 Err(error) => Err(error),
@@ -120,6 +120,7 @@ impl Upstream {
         repository: &RepositoryPath,
         url: &Url,
         found: &mut Referrers,
+        listed: &mut HashSet<Digest>,
     ) -> Result<Result<Option<Url>, UpstreamError>, UpstreamError> {
         const WHAT: Kind = Kind::Referrers;
         let answer =
@@ -127,8 +128,14 @@ impl Upstream {
         let next = next_page(WHAT, answer.headers(), url, &self.exchange.own, repository);
         let body = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
         let page: IndexPage = self.json(WHAT, &body)?;
-        let (descriptors, skipped) = good(page.manifests);
+        let (mut descriptors, skipped) = good(page.manifests);
         found.skipped += skipped;
+        let is_empty = descriptors.is_empty();
+        descriptors.retain(|descriptor| listed.insert(descriptor.digest.clone()));
+        // Whatever its URL, a page on which all is known was read before; where it leads on, it leads in a circle.
+        if descriptors.is_empty() && !is_empty && matches!(next, Ok(Some(_))) {
+            return Ok(Err(UpstreamError::Malformed { what: WHAT, why: Flaw::PageLoop }));
+        }
         let count_max = self.limits.referrers_count_max;
         let room = count_max.saturating_sub(found.descriptors.len());
         let is_over = descriptors.len() > room;

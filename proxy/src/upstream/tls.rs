@@ -1,6 +1,6 @@
 //! Whom we believe to be an upstream.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use config::read_text;
 use rustls::{
@@ -14,24 +14,24 @@ use super::error::{TlsFault, UpstreamSetupError};
 /// A bundle of every public authority is a quarter of this.
 const CA_FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Compiled-in authorities plus those of the upstream's `ca_file`; h2 is offered before HTTP/1.1.
-pub(super) fn client_config(upstream: &config::Upstream) -> Result<Arc<ClientConfig>, UpstreamSetupError> {
+/// Compiled-in authorities plus those of `ca_file`; h2 is offered before HTTP/1.1. `name` is the upstream's, for errors.
+pub(super) fn client_config(name: &str, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, UpstreamSetupError> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    add_ca_file(upstream, &mut roots)?;
+    add_ca_file(name, ca_file, &mut roots)?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|source| UpstreamSetupError::Tls { upstream: upstream.name.to_string(), source })?
+        .map_err(|source| UpstreamSetupError::Tls { upstream: name.to_owned(), source })?
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-fn add_ca_file(upstream: &config::Upstream, roots: &mut RootCertStore) -> Result<(), UpstreamSetupError> {
-    let Some(path) = &upstream.ca_file else { return Ok(()) };
-    let wrong = |got| UpstreamSetupError::CaFile { upstream: upstream.name.to_string(), path: path.clone(), got };
+fn add_ca_file(name: &str, ca_file: Option<&Path>, roots: &mut RootCertStore) -> Result<(), UpstreamSetupError> {
+    let Some(path) = ca_file else { return Ok(()) };
+    let wrong = |got| UpstreamSetupError::CaFile { upstream: name.to_owned(), path: path.to_owned(), got };
     let text = read_text(path, CA_FILE_BYTES_MAX).map_err(|source| UpstreamSetupError::File {
-        upstream: upstream.name.to_string(),
+        upstream: name.to_owned(),
         key: "ca_file",
         source,
     })?;

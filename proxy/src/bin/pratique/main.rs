@@ -1,10 +1,18 @@
 //! The command line. Thin: each command is read here and done in the library.
 
+mod attestation;
+mod cosign;
+mod explain;
+mod foreign;
+mod policy;
 mod serve;
+mod terminal;
+mod trust_root;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// A registry to point `docker pull` at. It serves an image only after its signatures satisfy your policy.
 #[derive(Parser)]
@@ -14,8 +22,9 @@ struct Cli {
     command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done; 1 the configuration, a policy or the store cannot be used; 2 the command line cannot be read.";
+const EXIT_CODES: &str = "Exit codes: 0 done, and the answer is yes; 1 the answer is no, or the configuration, a policy or a file \
+                          cannot be used; 2 the command line cannot be read; 3 nobody can say: upstream, store or server did not \
+                          answer.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -23,6 +32,23 @@ enum Command {
     Serve(Source),
     /// Load configuration, policies and trust root as `serve` would, say what would be in force, and end.
     Check(Source),
+    Verify(Box<verify::Verify>),
+    #[command(visible_alias = "verify-attestation")]
+    Attestation(Box<attestation::Attestation>),
+    /// Cosign's spelling of `attestation`: `pratique download attestation IMAGE`.
+    #[command(subcommand)]
+    Download(attestation::Download),
+    Explain(explain::Explain),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// The keys and certificates that signatures are believed by: look at them, refresh them, bring them in by hand.
+    #[command(subcommand)]
+    TrustRoot(trust_root::TrustRoot),
 }
 
 /// Where the configuration comes from: defaults, then the file, then PRATIQUE_* variables, then these flags.
@@ -52,5 +78,20 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(source) => serve::serve(source.into()),
         Command::Check(source) => serve::check(&source.into()),
+        Command::Verify(verify) => terminal::end(verify.run()),
+        Command::Attestation(attestation) | Command::Download(attestation::Download::Attestation(attestation)) => {
+            terminal::end(attestation.run())
+        }
+        Command::Explain(explain) => terminal::end(explain.run()),
+        Command::Policy(policy) => terminal::end(policy.run()),
+        Command::Completions { shell } => completions(shell),
+        Command::TrustRoot(command) => trust_root::run(command),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "pratique", &mut script);
+    let stdout = String::from_utf8_lossy(&script).into_owned();
+    ExitCode::from(terminal::print(&proxy::command::Shown { stdout, ..Default::default() }).code())
 }

@@ -82,7 +82,7 @@ pub(crate) fn check(overrides: &Overrides) -> ExitCode {
     }
 }
 
-fn load(overrides: &Overrides) -> Result<Loaded, ExitCode> {
+pub(crate) fn load(overrides: &Overrides) -> Result<Loaded, ExitCode> {
     let loaded = config::load(overrides).map_err(|error| {
         say(&told(&error));
         ExitCode::FAILURE
@@ -102,7 +102,7 @@ fn told(error: &ConfigError) -> String {
     }
 }
 
-fn failed(error: &(dyn Error + 'static)) -> ExitCode {
+pub(crate) fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     say(&chain(error));
     ExitCode::FAILURE
 }
@@ -111,6 +111,6 @@ fn failed(error: &(dyn Error + 'static)) -> ExitCode {
     clippy::print_stderr,
     reason = "the command line speaks to the person who typed it; the log may not be set up yet"
 )]
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     eprintln!("pratique: {text}");
 }

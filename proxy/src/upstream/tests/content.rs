@@ -1,5 +1,7 @@
 //! Manifests and blobs: bounded, unencoded, in the range asked for.
 
+use std::time::Duration;
+
 use oci::Digest;
 
 use super::{
@@ -190,14 +192,15 @@ async fn a_blob_larger_than_any_may_be_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_small_blob_is_bounded() {
+async fn a_whole_blob_is_bounded() {
     let server = Server::start(|_| Reply::ok("blob")).await;
     let upstream = Setup::of(&server).build();
-    assert_eq!(&upstream.small_blob(&repository(), &digest(), 4).await.unwrap()[..], b"blob");
-    let error = upstream.small_blob(&repository(), &digest(), 3).await.unwrap_err();
+    assert_eq!(&upstream.whole_blob(&repository(), &digest(), 4, Duration::ZERO).await.unwrap()[..], b"blob");
+    let error = upstream.whole_blob(&repository(), &digest(), 3, Duration::ZERO).await.unwrap_err();
     assert_eq!(error, malformed(Kind::Blob, Flaw::TooLarge(3)));
     let server = Server::start(|_| Reply::status(200).then(Step::Flood)).await;
-    let error = Setup::of(&server).build().small_blob(&repository(), &digest(), 100_000).await.unwrap_err();
+    let error =
+        Setup::of(&server).build().whole_blob(&repository(), &digest(), 100_000, Duration::ZERO).await.unwrap_err();
     assert_eq!(error, malformed(Kind::Blob, Flaw::TooLarge(100_000)));
 }
 

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use config::Scheme;
@@ -48,7 +49,7 @@ async fn a_small_body_that_trickles_is_not_waited_for() {
     let server = Server::start(|_| Reply::status(200).then(Step::trickle())).await;
     let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = 4 * SOON).build();
     assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Slow(8 * SOON)));
-    let error = upstream.small_blob(&repository(), &digest(), 1 << 20).await.unwrap_err();
+    let error = upstream.whole_blob(&repository(), &digest(), 1 << 20, Duration::ZERO).await.unwrap_err();
     assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::Slow(8 * SOON) });
 }
 

@@ -1,0 +1,85 @@
+//! What commands ask of the gate that tell what was decided, or would be. Nothing passes through here.
+
+use std::sync::Arc;
+
+use config::Limits;
+use oci::{Digest, Repository, UntrustedManifest};
+use policy::{Judge, Readmission, Record, UntrustedEvidence, Wanted};
+
+use super::{Admission, Sieve};
+use crate::{
+    app::InForce,
+    collect::{Collector, Room},
+    error::ApiError,
+    evidence::Gathered,
+};
+
+/// Evidence that upstream offers now, with the room that it takes in memory.
+pub struct Offered {
+    /// For a judge.
+    pub evidence: UntrustedEvidence,
+    _room: Room,
+}
+
+impl Admission {
+    /// The verdict that is remembered about an image's own evidence under what is in force, where it holds now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn told(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<Option<Record>, ApiError> {
+        let fingerprint = in_force.judge.fingerprint(repository, digest);
+        let Some(record) = self.remembered(repository, digest, fingerprint)? else { return Ok(None) };
+        let now = self.clock.now();
+        let holds = match self.resolver.stored(repository, digest).await? {
+            Some(manifest) => !matches!(in_force.judge.readmit(repository, manifest, &record, now), Readmission::Ended),
+            None => record.holds_at(now),
+        };
+        Ok(holds.then_some(record))
+    }
+
+    /// All that upstream offers now of what `judge` wants to see of an image. Nothing of it is kept.
+    pub async fn offered(
+        &self,
+        in_force: &InForce,
+        judge: &Arc<Judge>,
+        (repository, manifest): (&Repository, &UntrustedManifest),
+        evidence_bytes_max: Option<u64>,
+    ) -> Offered {
+        let mut limits = Arc::clone(&self.limits);
+        if let Some(bytes_max) = evidence_bytes_max {
+            // More than all room together would never be let in.
+            let evidence_bytes_max = bytes_max.min(limits.evidence_memory_bytes_max);
+            limits = Arc::new(Limits { evidence_bytes_max, ..limits.as_ref().clone() });
+        }
+        let collector = Collector::new(&in_force.upstreams, limits, self.store.blobs().clone());
+        let image = (repository.clone(), manifest.digest().clone());
+        let sieve = Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges));
+        let room = self.evidence.room(sieve.work());
+        let wanted = judge.wanted(repository, manifest.digest());
+        let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, &sieve, &room).await;
+        if wanted.configs {
+            collected.configs = collector.configs(repository, manifest, &room).await;
+        }
+        Offered { evidence: collected.evidence(), _room: room }
+    }
+
+    /// What is stored of evidence that is wanted about an image; `None` where nothing was ever collected.
+    ///
+    /// # Errors
+    /// When the store fails, or there is no room in memory.
+    pub async fn kept(
+        &self,
+        judge: &Arc<Judge>,
+        (repository, digest): (&Repository, &Digest),
+        wanted: &Wanted,
+    ) -> Result<Option<Gathered>, ApiError> {
+        let image = (repository.clone(), digest.clone());
+        let sieve = Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges));
+        self.evidence.stored(repository, digest, wanted, sieve.work()).await
+    }
+}

@@ -1,0 +1,82 @@
+//! The control socket: commands are answered by the server that owns the store, and by the command itself where none does.
+//!
+//! ```text
+//! <storage>/control.sock, mode 0600     HTTP/1.1, POST /v1/command, a request and an answer in JSON
+//! ```
+//!
+//! Who may open the socket may also read and write the store: it is for the same user only, and knows no further permission. No image
+//! and no blob ever passes through it.
+
+mod client;
+mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use config::Settings;
+use storage::Store;
+
+pub use client::ask;
+pub use server::Control;
+
+use crate::{
+    app::{App, Noted, StartError},
+    clock::Clock,
+    command::{self, Answer, Failure, Kind, Request},
+    error::chain,
+};
+
+/// Where requests go.
+const PATH: &str = "/v1/command";
+/// Names the build: another one may speak otherwise.
+const VERSION_HEADER: &str = "pratique-version";
+/// This build.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Largest request: the policy files of an organization with room to spare. A hundred policies are some hundred KiB.
+const REQUEST_BYTES_MAX: usize = 32 << 20;
+/// Largest answer: the largest attestation that any configuration lets in is far below it, its encoding included.
+const ANSWER_BYTES_MAX: usize = 1 << 30;
+/// Longest work on one request. A comparison looks at every kept image.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// How often a store is tried that somebody owns who does not answer: it may be starting, or going.
+const TRIES: u32 = 20;
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Answers `request`: asks the server that owns the store of `settings`, or opens the store where there is none.
+pub async fn answer(settings: &Settings, request: Request) -> Answer {
+    let mut owner = None;
+    for _ in 0..TRIES {
+        match Store::socket_of(&settings.storage.path) {
+            Ok(None) => {}
+            Ok(Some(socket)) => match ask(&socket, &request).await {
+                Ok(answer) => return answer,
+                // A name that a killed server left behind, or one that is about to be there.
+                Err(client::AskError::NobodyThere(_)) => {}
+                Err(error) => return unanswered(chain(&error)),
+            },
+            Err(error) => return unanswered(chain(&error)),
+        }
+        match open(settings.clone()).await {
+            Ok(app) => return command::answer(&app, request).await,
+            Err(StartError::Locked { path }) => owner = Some(path),
+            Err(error @ StartError::Store(_)) => return unanswered(chain(&error)),
+            Err(error) => return Answer::Failed(Failure { kind: Kind::No, message: chain(&error), hint: None }),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    let store = owner.unwrap_or_else(|| settings.storage.path.clone());
+    let message =
+        format!("store {} is in use by another process, which does not answer on control.sock", store.display());
+    let hint = "wait for that process to end, or start this command as its user";
+    Answer::Failed(Failure { kind: Kind::Unanswered, message, hint: Some(hint.to_owned()) })
+}
+
+async fn open(settings: Settings) -> Result<Arc<App>, StartError> {
+    let opened = tokio::task::spawn_blocking(move || App::new(settings, Clock::system())).await;
+    let Noted { value, .. } = opened.map_err(|error| StartError::Store(error.to_string()))??;
+    Ok(value)
+}
+
+fn unanswered(message: String) -> Answer {
+    Answer::Failed(Failure { kind: Kind::Unanswered, message, hint: None })
+}

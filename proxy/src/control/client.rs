@@ -1,0 +1,70 @@
+//! Asking the server.
+
+use std::{io, path::Path};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use super::{ANSWER_BYTES_MAX, COMMAND_TIMEOUT, PATH, VERSION, VERSION_HEADER};
+use crate::command::{Answer, Request};
+
+/// Why the server gave no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nobody listens.
+    #[error("nobody listens on the control socket")]
+    NobodyThere(#[source] io::Error),
+    /// It broke off.
+    #[error("the server broke off on the control socket")]
+    Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Not in time.
+    #[error("the server did not answer on the control socket within {} s", COMMAND_TIMEOUT.as_secs())]
+    TimedOut,
+    /// It refuses to do what is asked.
+    #[error("the server (version {version}) does not take this command from version {VERSION}: {why}")]
+    NotTaken {
+        /// Of the server.
+        version: String,
+        /// Its words.
+        why: String,
+    },
+}
+
+/// Asks the server that listens on `socket`.
+///
+/// # Errors
+/// When nobody is there, or what comes is no answer.
+pub async fn ask(socket: &Path, request: &Request) -> Result<Answer, AskError> {
+    let stream = UnixStream::connect(socket).await.map_err(AskError::NobodyThere)?;
+    let asked = tokio::time::timeout(COMMAND_TIMEOUT, converse(stream, request));
+    asked.await.map_err(|_| AskError::TimedOut)?
+}
+
+async fn converse(stream: UnixStream, request: &Request) -> Result<Answer, AskError> {
+    let body = serde_json::to_vec(request).map_err(|error| AskError::Broken(error.into()))?;
+    let request = http::Request::builder()
+        .method(Method::POST)
+        .uri(PATH)
+        .header(header::HOST, "pratique")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| AskError::Broken(error.into()))?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| AskError::Broken(error.into()))?;
+    let connection = tokio::spawn(connection);
+    let answered = sender.send_request(request).await.map_err(|error| AskError::Broken(error.into()))?;
+    let (head, body) = answered.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(AskError::Broken)?.to_bytes();
+    drop(sender);
+    let _ = connection.await;
+    if head.status != StatusCode::OK {
+        let version = head.headers.get(VERSION_HEADER).and_then(|it| it.to_str().ok()).unwrap_or("unknown").to_owned();
+        return Err(AskError::NotTaken { version, why: String::from_utf8_lossy(&body).trim().to_owned() });
+    }
+    serde_json::from_slice(&body).map_err(|error| AskError::Broken(error.into()))
+}
