@@ -1,16 +1,19 @@
 //! What a verdict costs: made from evidence, and looked at again.
 //!
-//! Input: one image manifest with one layer, one signature by certificate, in either layout. The ratio of `admit` to `readmit` is
-//! what a stored verdict saves; both are measured in one run.
+//! Input: one image manifest with one layer, one signature by certificate, in either layout; and the same with three attestations
+//! (provenance, image configuration, SPDX) and a content rule for each. The ratio of `admit` to `readmit` is what a stored verdict
+//! saves; that of `attested/admit` to the bare cryptography what judging adds. All are measured in one run.
 
 #![allow(missing_docs, reason = "criterion's macros make items without documentation")]
 
 use std::{collections::BTreeMap, hint::black_box, time::Duration};
 
+use benches::Attested;
 use criterion::{Criterion, criterion_group, criterion_main};
 use oci::{Addressed, Algorithm, ManifestLimits, Repository, UnixTime, UntrustedManifest};
 use policy::{
-    Judge, LoadContext, NoMatch, PolicySet, Source, TrustRoot, UntrustedEvidence, UntrustedPiece, VerdictLifetimes,
+    Form, Judge, LoadContext, NoMatch, Origin, PolicySet, RegoBounds, Source, TrustRoot, UntrustedEvidence,
+    UntrustedPiece, VerdictLifetimes,
 };
 use support::{
     image::{self, Image},
@@ -29,9 +32,10 @@ fn judge(sigstore: &VirtualSigstore) -> Judge {
     let lifetimes = VerdictLifetimes {
         absent_ttl: Duration::from_secs(30),
         refused_ttl: Duration::from_secs(300),
+        clock_ttl: Duration::from_secs(300),
         trust_root_ends: None,
     };
-    Judge::new(policies, &root, lifetimes).expect("policies and root make a judge")
+    Judge::new(policies, &root, lifetimes, RegoBounds::default()).expect("policies and root make a judge")
 }
 
 fn parse(image: &Image) -> UntrustedManifest {
@@ -39,7 +43,11 @@ fn parse(image: &Image) -> UntrustedManifest {
 }
 
 fn evidence(piece: UntrustedPiece) -> UntrustedEvidence {
-    UntrustedEvidence { pieces: vec![piece], asked: vec![Source::CosignTag], ..UntrustedEvidence::default() }
+    UntrustedEvidence {
+        pieces: vec![piece],
+        asked: vec![Origin::beside(Source::CosignTag)],
+        ..UntrustedEvidence::default()
+    }
 }
 
 fn verdicts(criterion: &mut Criterion) {
@@ -51,17 +59,18 @@ fn verdicts(criterion: &mut Criterion) {
     let pieces = BTreeMap::from([
         (
             "legacy",
-            UntrustedPiece::CosignSignature {
-                payload: Addressed::hash(Algorithm::Sha256, legacy.payload),
-                annotations: legacy.annotations,
-                source: Source::CosignTag,
+            UntrustedPiece {
+                bytes: Addressed::hash(Algorithm::Sha256, legacy.payload),
+                form: Form::CosignSignature { annotations: legacy.annotations },
+                origin: Origin::beside(Source::CosignTag),
             },
         ),
         (
             "bundle",
-            UntrustedPiece::Bundle {
+            UntrustedPiece {
                 bytes: Addressed::hash(Algorithm::Sha256, bundle.into_bytes().into()),
-                source: Source::ReferrersApi,
+                form: Form::Bundle,
+                origin: Origin::beside(Source::ReferrersApi),
             },
         ),
     ]);
@@ -79,5 +88,17 @@ fn verdicts(criterion: &mut Criterion) {
     criterion.bench_function("parse manifest", |bencher| bencher.iter(|| parse(black_box(&image))));
 }
 
-criterion_group!(benches, verdicts);
-criterion_main!(benches);
+/// One signature and three attestations with a rule each, beside the cryptography of the same four pieces.
+fn attested(criterion: &mut Criterion) {
+    let attested = Attested::new();
+    let record = attested.record();
+    assert_eq!(attested.verify_bare(), 4, "all four are good to the crates too");
+    criterion.bench_function("attested/admit", |bencher| bencher.iter(|| black_box(&attested).admit()));
+    criterion.bench_function("attested/readmit", |bencher| bencher.iter(|| black_box(&attested).readmit(&record)));
+    criterion.bench_function("attested/bare cryptography", |bencher| {
+        bencher.iter(|| black_box(&attested).verify_bare());
+    });
+}
+
+criterion_group!(verdict, verdicts, attested);
+criterion_main!(verdict);

@@ -11,11 +11,16 @@
     reason = "test support: a surprise ends the test that met it"
 )]
 
+pub mod bare;
 pub mod client;
 pub mod image;
+pub mod judging;
 pub mod process;
 pub mod pull;
 pub mod sigstore;
+#[cfg(test)]
+mod sigstore_tests;
 pub mod soak;
+pub mod tuf;
 pub mod upstream;
 pub mod world;

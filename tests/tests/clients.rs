@@ -28,6 +28,8 @@ mod hello;
 mod needs;
 #[path = "clients/podman.rs"]
 mod podman;
+#[path = "clients/provenance.rs"]
+mod provenance;
 #[path = "clients/skopeo.rs"]
 mod skopeo;
 #[path = "clients/stage.rs"]

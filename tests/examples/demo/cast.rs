@@ -122,7 +122,7 @@ fn single(platform: &str, name: &str) -> Image {
 pub fn policies(parts: &[Part]) -> String {
     let key = parts.iter().find_map(|part| part.key.as_deref()).unwrap_or_default();
     let key = key.lines().fold(String::new(), |text, line| text + "          " + line + "\n");
-    let Signer { issuer, subject } = Signer::chainguard();
+    let Signer { issuer, subject, .. } = Signer::chainguard();
     format!(
         "apiVersion: policy.sigstore.dev/v1beta1
 kind: ClusterImagePolicy

@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, corrupt, fuzz, kills, load, memory};
+use support::soak::{Bounds, Tally, corrupt, evidence, fuzz, kills, load, memory};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -42,6 +42,17 @@ enum Campaign {
         /// How many clients.
         #[arg(long, default_value_t = 32)]
         clients: usize,
+    },
+    /// Memory and time for large attestations and for crowds of evidence. Without bounds: once.
+    Evidence {
+        #[command(flatten)]
+        limits: Limits,
+        /// An attestation's size in MiB.
+        #[arg(long, default_value_t = evidence::Size::FULL.attestation_bytes >> 20)]
+        mib: usize,
+        /// How many layers and referrers.
+        #[arg(long, default_value_t = evidence::Size::FULL.crowd)]
+        crowd: usize,
     },
     /// A corrupted blob: completes nowhere, whole or in part, and is not stored. Without bounds: three places.
     Corrupt {
@@ -86,7 +97,7 @@ impl Limits {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let tally = run(Cli::parse().campaign).await;
+    let tally = Box::pin(run(Cli::parse().campaign)).await;
     for failure in tally.failures() {
         eprintln!("FAILED {failure}");
     }
@@ -100,11 +111,15 @@ async fn run(campaign: Campaign) -> Tally {
         Campaign::Kills(limits) => kills::run(limits.or(Bounds::rounds(20)), say).await,
         Campaign::Load { limits, clients, images } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(30)));
-            load::run(bounds, load::Size { clients, images }, say).await
+            Box::pin(load::run(bounds, load::Size { clients, images }, say)).await
         }
         Campaign::Memory { limits, mib: size, clients } => {
             let size = memory::Size { blob_bytes: mib(size), clients };
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
+        }
+        Campaign::Evidence { limits, mib: size, crowd } => {
+            let size = evidence::Size { attestation_bytes: mib(size), crowd, ..evidence::Size::FULL };
+            evidence::run(limits.or(Bounds::rounds(1)), size, say).await
         }
         Campaign::Corrupt { limits, mib: size } => corrupt::run(limits.or(Bounds::rounds(3)), mib(size), say).await,
         Campaign::Fuzz { limits, target } => {

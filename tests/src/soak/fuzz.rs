@@ -1,16 +1,20 @@
 //! Parsers and judges over bytes that nobody would write.
 //!
 //! A target is a plain `fn(&[u8])`: it reads its input as something that comes from outside and panics where what must hold does not.
+//! Those of `oci` and `policy` are theirs (`fuzz/targets.rs` in either crate), where cargo-fuzz runs them too; those of `proxy` are here.
 //! It starts from seeds that are right, and sees them bent by `mutate`: as bytes, as lines, as JSON, and within the base64 of JSON.
 
 mod mutate;
-mod policies;
+#[path = "../../../storage/oci/fuzz/targets.rs"]
+mod oci_targets;
+#[path = "../../../policy/fuzz/targets.rs"]
+mod policy_targets;
 mod requests;
-mod signatures;
-mod texts;
+mod seeds;
 
 use std::{
     panic::{self, PanicHookInfo},
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -29,16 +33,29 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
-    Target { name: "manifest", run: texts::manifest, seeds: texts::manifests },
-    Target { name: "names", run: texts::names, seeds: texts::some_names },
-    Target { name: "json", run: texts::json, seeds: texts::manifests },
+pub const TARGETS: [Target; 11] = [
+    Target { name: "manifest", run: oci_targets::manifest, seeds: || of_oci("manifest") },
+    Target { name: "json", run: oci_targets::json, seeds: || of_oci("manifest") },
+    Target { name: "names", run: oci_targets::names, seeds: || of_oci("names") },
     Target { name: "route", run: requests::route, seeds: requests::request_lines },
     Target { name: "request", run: requests::request, seeds: requests::ranges },
-    Target { name: "policy", run: policies::load, seeds: policies::files },
-    Target { name: "legacy", run: signatures::legacy, seeds: signatures::legacy_seeds },
-    Target { name: "bundle", run: signatures::bundle, seeds: signatures::bundle_seeds },
+    Target { name: "policy", run: policy_targets::policy, seeds: || of_policy("policy") },
+    Target { name: "signature", run: policy_targets::signature, seeds: || of_policy("signature") },
+    Target { name: "attestation", run: policy_targets::attestation, seeds: || of_policy("attestation") },
+    Target { name: "dsse", run: policy_targets::dsse, seeds: || of_policy("dsse") },
+    Target { name: "bundle", run: policy_targets::bundle, seeds: || of_policy("bundle") },
+    Target { name: "rego_input", run: policy_targets::rego_input, seeds: || of_policy("rego_input") },
 ];
+
+fn of_oci(target: &str) -> Vec<Vec<u8>> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/oci/fuzz/seeds");
+    seeds::committed(&beside.join(target))
+}
+
+fn of_policy(target: &str) -> Vec<Vec<u8>> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/fuzz/seeds");
+    seeds::committed(&beside.join(target))
+}
 
 /// No input is worth more than this: what takes longer keeps a whole request waiting.
 const SLOWEST: Duration = Duration::from_secs(2);
@@ -83,7 +100,7 @@ fn attack(target: &Target, bounds: Bounds, say: Say) -> Tally {
     }
     tally.check(slowest <= SLOWEST, || format!("{}: an input took {slowest:?}", target.name));
     say(&format!(
-        "{:>9}  {count} inputs from {seeds} seeds, slowest {slowest:?}, {} failed",
+        "{:>11}  {count} inputs from {seeds} seeds, slowest {slowest:?}, {} failed",
         target.name,
         tally.failures().len()
     ));
@@ -150,7 +167,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_inputs() {
         let inputs = |seed| {
-            let (mut random, seeds) = (Random::new(seed), texts::manifests());
+            let (mut random, seeds) = (Random::new(seed), of_oci("manifest"));
             (0..50).map(|_| mutate::mutate(&seeds[0], &seeds, &mut random)).collect::<Vec<_>>()
         };
         assert_eq!(inputs(1), inputs(1));

@@ -280,7 +280,7 @@ fn setup(regime: Regime) -> Setup {
     // points, is asked for again.
     Setup::with_policy(&policy).sections(
         "[limits]\nupstream_stall_timeout = \"2s\"\nupstream_response_timeout = \"2s\"\n\
-         [tags]\nttl = \"1ms\"\n[verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
+         [verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
     )
 }
 

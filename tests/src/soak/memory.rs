@@ -149,15 +149,24 @@ fn told(status: u16, complete: bool, length: u64, digest: &Digest) -> String {
 }
 
 /// `VmHWM`: the most memory that the process ever had resident, bytes.
-fn resident_peak(process: &Process) -> Result<u64, String> {
-    let id = process.id().ok_or("the process has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).map_err(|error| failed("its status", error))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| "its status has no VmHWM in kB".to_owned())
+pub(super) fn resident_peak(process: &Process) -> Result<u64, String> {
+    in_status(process, "VmHWM:")
 }
 
-fn in_mib(bytes: u64) -> String {
+/// `VmRSS`: the memory that the process has resident now, bytes.
+pub(super) fn resident(process: &Process) -> Result<u64, String> {
+    in_status(process, "VmRSS:")
+}
+
+fn in_status(process: &Process, key: &str) -> Result<u64, String> {
+    let id = process.id().ok_or("the process has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).map_err(|error| failed("its status", error))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| format!("its status has no {key} in kB"))
+}
+
+pub(super) fn in_mib(bytes: u64) -> String {
     format!("{}.{} MiB", bytes >> 20, ((bytes & 0xF_FFFF) * 10) >> 20)
 }
 

@@ -17,6 +17,7 @@ mod reload;
 mod restart;
 mod slices;
 mod start;
+mod trust_root;
 
 use std::path::Path;
 

@@ -1,6 +1,8 @@
 //! A slice of each campaign of `soak`. The figures that count are those of the release profile: `soak memory`, `soak corrupt`.
 
-use support::soak::{Bounds, Tally, corrupt, kills, load, memory};
+use std::time::Duration;
+
+use support::soak::{Bounds, Tally, corrupt, evidence, kills, load, memory};
 
 /// Shown by `--nocapture`.
 fn say(line: &str) {
@@ -32,5 +34,12 @@ async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_sto
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_with_reloads_and_faults_nothing_wrong_is_served_and_nothing_right_refused() {
-    is_good(&load::run(Bounds::rounds(2), load::Size::USUAL, say).await);
+    is_good(&Box::pin(load::run(Bounds::rounds(2), load::Size::USUAL, say)).await);
+}
+
+/// The answers and the memory count here; how fast they come depends on the profile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_attestations_and_crowds_of_evidence_are_judged_right_in_bounded_memory() {
+    let size = evidence::Size { attestation_bytes: 16 << 20, crowd: 1000, crowd_within: Duration::from_secs(60) };
+    is_good(&evidence::run(Bounds::rounds(1), size, say).await);
 }

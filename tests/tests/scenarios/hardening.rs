@@ -81,8 +81,7 @@ async fn a_piece_as_large_as_all_the_room_does_not_stop_the_others() {
     );
     let good = sized(5000, 1);
     world.push_signed(REPOSITORY, "good", &good);
-    let limits =
-        "[limits]\nevidence_bytes_max = \"1MiB\"\nevidence_memory_bytes_max = \"1MiB\"\ndecision_timeout = \"20s\"\n";
+    let limits = "[limits]\nevidence_bytes_max = \"1MiB\"\nattestation_bytes_max = \"1MiB\"\nevidence_memory_bytes_max = \"1MiB\"\ndecision_timeout = \"20s\"\n";
     let pratique = world.pratique(&Setup::default().sections(limits)).await;
     let evil = get(&url(&pratique, "manifests/evil")).await;
     let good = get(&url(&pratique, "manifests/good")).await;
@@ -305,4 +304,26 @@ async fn a_reload_with_a_bad_certificate_changes_nothing() {
     write("tls.crt", "none");
     assert!(pratique.reload(&world, &setup("two")).await.is_err());
     assert_eq!(pratique.server.app.in_force().judge.policies().policies()[0].name(), "one");
+}
+
+#[tokio::test]
+async fn the_manifest_of_a_referrer_is_as_small_as_such_are() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+    let padded = Builder::new("linux/amd64")
+        .layer_as("application/vnd.dev.sigstore.bundle.v0.3+json", bundle.clone(), std::collections::BTreeMap::new())
+        .subject(&image.descriptor())
+        .artifact_type("application/vnd.dev.sigstore.bundle.v0.3+json")
+        .annotation("padding", &"x".repeat(300_000))
+        .build();
+    padded.push(&world.registry, REPOSITORY, None);
+    let ttl = "[verdicts]\nabsent_ttl = \"0s\"\nrefused_ttl = \"0s\"\n";
+    let pratique = world.pratique(&Setup::default().sections(ttl)).await;
+    let refused = get(&url(&pratique, "manifests/latest")).await;
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    image::bundle_referrer(&image.descriptor(), &bundle).push(&world.registry, REPOSITORY, None);
+    let answer = get(&url(&pratique, "manifests/latest")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }

@@ -12,6 +12,8 @@
     reason = "a test may stop at the first surprise, and says so where it skips"
 )]
 
+mod attestations;
+mod crowds;
 mod doors;
 mod fills;
 mod hardening;
@@ -20,7 +22,9 @@ mod offline;
 mod reload;
 mod repositories;
 mod serving;
+mod tags;
 mod tls;
+mod trust_root;
 mod vectors;
 
 use support::{

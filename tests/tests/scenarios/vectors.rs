@@ -4,12 +4,15 @@
 //! that was published; pratique collects it over HTTP, finds it well-formed, and the judge is asked about the digest that the
 //! signature names. The path starts at the collector and ends at the verdict.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oci::{Digest, Repository, UnixTime};
-use policy::UntrustedPiece;
-use proxy::{collect::Collector, upstream::Upstream};
+use policy::Form;
+use proxy::{
+    collect::{Collector, Memory, Sieve, Work},
+    upstream::Upstream,
+};
 use serde::Deserialize;
 use support::{
     image::{self, Builder},
@@ -19,6 +22,9 @@ use support::{
 use tokio::sync::Semaphore;
 
 use crate::keyless_policy;
+
+/// Some weeks after the root inside was published.
+const NOW: UnixTime = UnixTime::from_millis(1_790_000_000_000);
 
 #[derive(Deserialize)]
 struct Source {
@@ -92,17 +98,16 @@ async fn collected(
     let limits = Arc::new(loaded.settings.limits.clone());
     let store = storage::Store::open(&loaded.settings.storage.path, 1).unwrap();
     let upstream = Arc::new(Upstream::new(&loaded.settings.upstreams[0], &limits).unwrap());
-    let collector = Collector {
-        upstream,
-        limits,
-        blobs: store.blobs().clone(),
-        memory: Arc::new(Semaphore::new(100_000)),
-        held: std::sync::Mutex::default(),
-    };
+    let upstreams = BTreeMap::from([(loaded.settings.upstreams[0].name.clone(), upstream)]);
+    let collector = Collector::new(&upstreams, limits, store.blobs().clone());
     let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
-    let evidence = collector.signatures(&repository, digest).await.evidence;
+    let judge = Arc::new(judge("", None));
+    let wanted = judge.wanted(&repository, digest);
+    let room = Memory::new(100 << 20, Duration::from_secs(1)).room(Work::Verifying);
+    let sieve = Sieve::new(judge, (repository.clone(), digest.clone()), NOW, Arc::new(Semaphore::new(1)));
+    let evidence = collector.evidence(&repository, digest, &wanted.origins, &sieve, &room).await.evidence();
     assert_eq!((evidence.pieces.len(), evidence.unasked.len(), evidence.flawed.len()), (1, 0, 0));
-    assert!(matches!(evidence.pieces[0], UntrustedPiece::CosignSignature { .. }));
+    assert!(matches!(evidence.pieces[0].form, Form::CosignSignature { .. }));
     evidence
 }
 
@@ -113,6 +118,15 @@ fn signer_is(
     evidence: &policy::UntrustedEvidence,
     digest: &Digest,
 ) -> Result<(), String> {
+    let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
+    match judge(policies, trust_root).assess(&repository, digest, evidence, NOW) {
+        policy::Assessment::Complete(record) => record.refusal().map_or(Ok(()), |refusal| Err(refusal.message.clone())),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// A judge by `policies`, the built-in ones where empty, and by the public-good root where there is none.
+fn judge(policies: &str, trust_root: Option<&[u8]>) -> policy::Judge {
     let upstreams = ["cgr.dev".parse().unwrap()];
     let context = policy::LoadContext {
         upstreams: &upstreams,
@@ -127,14 +141,10 @@ fn signer_is(
     };
     let root = trust_root.map_or_else(policy::TrustRoot::public_good, |bytes| policy::TrustRoot::parse(bytes).unwrap());
     let lifetimes = policy::VerdictLifetimes {
-        absent_ttl: std::time::Duration::from_secs(30),
-        refused_ttl: std::time::Duration::from_secs(300),
+        absent_ttl: Duration::from_secs(30),
+        refused_ttl: Duration::from_secs(300),
+        clock_ttl: Duration::from_secs(300),
         trust_root_ends: None,
     };
-    let judge = policy::Judge::new(set.unwrap().set, &root, lifetimes).unwrap();
-    let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
-    match judge.assess(&repository, digest, evidence, UnixTime::from_millis(1_790_000_000_000)) {
-        policy::Assessment::Complete(record) => record.refusal().map_or(Ok(()), |refusal| Err(refusal.message.clone())),
-        other => Err(format!("{other:?}")),
-    }
+    policy::Judge::new(set.unwrap().set, &root, lifetimes, policy::RegoBounds::default()).unwrap()
 }

@@ -38,7 +38,7 @@ const WORDS: [&str; 24] = [
 ];
 
 /// One to four bends.
-pub(super) fn mutate(input: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+pub(crate) fn mutate(input: &[u8], others: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     let mut bytes = input.to_vec();
     for _ in 0..=random.below(4) {
         bytes = match random.below(10) {

@@ -1,0 +1,103 @@
+//! `policy check`, `policy test` and `policy diff`.
+
+use serde_json::Value;
+use support::{
+    client::Client,
+    process::Process,
+    sigstore::{Layout, Signer},
+};
+
+use crate::{PUBLIC, Stage, publish};
+
+const IMAGE: &str = "cgr.dev/chainguard/nginx:latest";
+
+fn policy(name: &str, signer: &Signer, more: &str) -> String {
+    format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: {name}
+spec:
+  images:
+  - glob: cgr.dev/chainguard/**
+  authorities:
+  - name: release
+    keyless:
+      identities:
+      - issuer: {}
+        subject: {}
+{more}",
+        signer.issuer, signer.subject
+    )
+}
+
+#[tokio::test]
+async fn check_tells_every_problem_with_its_place_and_a_way_out() {
+    let stage = Stage::public(Layout::Legacy).await;
+    let good = stage.file("good.yaml", &policy("good", &Signer::chainguard(), ""));
+    let broken = policy("broken", &Signer::chainguard(), "").replace("subject: ", "subjectRegExp: \"(\" # ");
+    let broken = stage.file("broken.yaml", &broken.replace("cgr.dev/chainguard/**", "cgr.dev/chainguard/nginx:latest"));
+    let said = stage.run(&["policy", "check", &good]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), "1 policy in 1 file: good\n"), "{}", said.stderr);
+    let said = stage.run(&["policy", "check", &good, &broken]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{}", said.stderr);
+    insta::assert_snapshot!("policy_check", stage.plain(&said.stderr));
+    let said = stage.run(&["policy", "check", "--output", "json", &broken]).await;
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    let told: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(told["errors"].as_array().unwrap().len(), 2, "{told}");
+    let said = stage.run(&["policy", "check"]).await;
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    let said = stage.run(&["policy", "check", "/nowhere.yaml"]).await;
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+}
+
+#[tokio::test]
+async fn test_tells_what_would_be_decided_and_serves_nothing() {
+    let stage = Stage::public(Layout::Legacy).await;
+    let chainguard = stage.file("chainguard.yaml", &policy("chainguard", &Signer::chainguard(), ""));
+    let fork = stage.file("fork.yaml", &policy("fork", &Signer::fork(), ""));
+    let attested = "    attestations:\n    - name: sbom\n      predicateType: https://spdx.dev/Document\n";
+    let sbom = stage.file("sbom.yaml", &policy("sbom", &Signer::chainguard(), attested));
+    let said = stage.run_both(&["policy", "test", &chainguard, &sbom, IMAGE]).await;
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    insta::assert_snapshot!("policy_test_served", stage.plain(&said.stdout));
+    let said = stage.run_both(&["policy", "test", &chainguard, &fork, IMAGE]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    insta::assert_snapshot!("policy_test_refused", stage.plain(&said.stdout));
+    let said = stage.run(&["policy", "test", &chainguard, IMAGE, "cgr.dev/chainguard/nothing"]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains(": served") && said.stderr.contains("unknown"), "{}{}", said.stdout, said.stderr);
+    let said = stage.run(&["policy", "test", &chainguard, "--output", "json", IMAGE]).await;
+    let told: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(told["images"][0]["verdict"], "served", "{told}");
+}
+
+#[tokio::test]
+async fn diff_tells_which_kept_images_would_change() {
+    let stage = Stage::public(Layout::Legacy).await;
+    let other = support::image::single("linux/amd64", [support::upstream::noise(10, 9)]);
+    publish(&stage.world, "chainguard/other", &Signer::fork(), Layout::Legacy, &other);
+    let server = Process::serve(&stage.config).await.unwrap();
+    for repository in [PUBLIC, "chainguard/other"] {
+        let url = format!("http://{}/v2/{repository}/manifests/latest", server.address);
+        Client::plain().get(&url, &[]).await.unwrap();
+    }
+    server.terminate().await.unwrap();
+    let calls = stage.world.registry.calls().len();
+    let same = stage.file("same.yaml", &policy("same", &Signer::chainguard(), ""));
+    let said = stage.run_both(&["policy", "diff", &same]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{}", said.stderr);
+    assert!(said.stderr.contains("2 images are kept with a verdict of their own; 0 would change"), "{}", said.stderr);
+    let fork = stage.file("fork.yaml", &policy("fork", &Signer::fork(), ""));
+    let said = stage.run_both(&["policy", "diff", &fork]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    insta::assert_snapshot!("policy_diff", stage.plain(&format!("{}{}", said.stdout, said.stderr)));
+    // Attestations were never collected: nobody can say.
+    let attested = "    attestations:\n    - name: sbom\n      predicateType: https://spdx.dev/Document\n";
+    let sbom = stage.file("sbom.yaml", &policy("sbom", &Signer::chainguard(), attested));
+    let said = stage.run_both(&["policy", "diff", &sbom]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("served -> undecided"), "{}", said.stdout);
+    assert_eq!(stage.world.registry.calls().len(), calls, "the store is asked and nobody else");
+}

@@ -1,0 +1,179 @@
+//! Much evidence, of which little is good: the good one is found, and where it is not, nobody calls that absent who has not looked.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use oci::{Descriptor, MediaType};
+use support::{
+    image::{self, Builder, Image, cosign_tag},
+    pull::message,
+    sigstore::{LegacySignature, Options, Signer},
+    upstream::{Call, Fault, Referrers, Registry, noise},
+    world::{Pratique, Setup, World},
+};
+
+use crate::{get, sized};
+
+const REPOSITORY: &str = "chainguard/nginx";
+/// Several times what is kept.
+const MANY: usize = 300;
+
+fn url(pratique: &Pratique, image: &Image) -> String {
+    format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)
+}
+
+/// A layer that calls itself a signature.
+fn junk(number: usize, annotations: BTreeMap<String, String>) -> LegacySignature {
+    let payload = Bytes::from(format!(r#"{{"critical":{{"junk":{number}}}}}"#));
+    LegacySignature { media_type: MediaType::SIMPLE_SIGNING, payload, annotations }
+}
+
+/// The annotations of the good one, so that nothing tells the junk from it but a look.
+fn disguised(world: &World, image: &Image, count: usize, good_at: Option<usize>) -> Vec<LegacySignature> {
+    let good = world.sigstore.sign_legacy(&Signer::chainguard(), "cgr.dev/x", &image.digest, &Options::default());
+    let one = |number| if Some(number) == good_at { good.clone() } else { junk(number, good.annotations.clone()) };
+    (0..count).map(one).collect()
+}
+
+fn referrer(subject: &Descriptor, number: usize) -> Image {
+    Builder::new("")
+        .config_as(MediaType::EMPTY_JSON, "{}")
+        .layer_as("application/vnd.dev.sigstore.bundle.v0.3+json", format!("{{\"junk\":{number}}}"), BTreeMap::new())
+        .subject(subject)
+        .artifact_type("application/vnd.dev.sigstore.bundle.v0.3+json")
+        .build()
+}
+
+#[tokio::test]
+async fn a_good_signature_among_many_layers_is_found_wherever_it_stands() {
+    for good_at in [0, MANY / 2, MANY - 1] {
+        let world = World::new().await;
+        let image = sized(5000, 1);
+        image.push(&world.registry, REPOSITORY, Some("latest"));
+        let layers = disguised(&world, &image, MANY, Some(good_at));
+        image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
+        let pratique = world.pratique(&Setup::default()).await;
+        let answer = get(&url(&pratique, &image)).await;
+        assert_eq!(answer.status, 200, "at {good_at}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn many_layers_without_a_good_one_are_refused_for_what_they_are() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let mut layers = disguised(&world, &image, MANY, None);
+    // One is signed by somebody else: the closest of all, and the one that is told.
+    layers.push(world.sigstore.sign_legacy(&Signer::fork(), "cgr.dev/x", &image.digest, &Options::default()));
+    image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
+    let pratique = world.pratique(&Setup::default()).await;
+    let answer = get(&url(&pratique, &image)).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(message(&answer).contains("identity does not match"), "{}", message(&answer));
+}
+
+#[tokio::test]
+async fn layers_without_a_signature_annotation_cost_no_request() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let layers: Vec<_> = (0..MANY).map(|number| junk(number, BTreeMap::new())).collect();
+    image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
+    let pratique = world.pratique(&Setup::default()).await;
+    let answer = get(&url(&pratique, &image)).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    assert!(message(&answer).contains("300 signature layers carry no signature"), "{}", message(&answer));
+    assert_eq!(world.registry.count(Call::is_blob), 0);
+}
+
+#[tokio::test]
+async fn a_good_bundle_among_many_referrers_is_found() {
+    for referrers in [Referrers::Api, Referrers::Paged(50), Referrers::Missing] {
+        let world = World::with(Registry::builder().referrers(referrers)).await;
+        let image = sized(5000, 1);
+        image.push(&world.registry, REPOSITORY, Some("latest"));
+        let subject = image.descriptor();
+        let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+        let mut all: Vec<_> = (0..MANY).map(|number| referrer(&subject, number)).collect();
+        all.push(image::bundle_referrer(&subject, &bundle));
+        for referrer in &all {
+            referrer.push(&world.registry, REPOSITORY, None);
+        }
+        if matches!(referrers, Referrers::Missing) {
+            world.registry.put_referrers_tag(REPOSITORY, &image.digest);
+        }
+        let pratique = world.pratique(&Setup::default()).await;
+        let answer = get(&url(&pratique, &image)).await;
+        assert_eq!(answer.status, 200, "{referrers:?}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_kept_of_a_crowd_is_collected_anew_when_another_policy_wants_it() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let mut layers = disguised(&world, &image, MANY, Some(7));
+    layers.push(world.sigstore.sign_legacy(&Signer::fork(), "cgr.dev/x", &image.digest, &Options::default()));
+    image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
+    let pratique = world.pratique(&Setup::default()).await;
+    assert_eq!(get(&url(&pratique, &image)).await.status, 200);
+    let fork = Signer::fork();
+    let other = Setup::with_policy(&crate::keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject));
+    pratique.reload(&world, &other).await.unwrap();
+    let answer = get(&url(&pratique, &image)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_list_that_leads_in_a_circle_hides_nothing_and_proves_no_absence() {
+    let world = World::new().await;
+    let (good, bare) = (sized(5000, 1), sized(5000, 2));
+    for image in [&good, &bare] {
+        image.push(&world.registry, REPOSITORY, None);
+        for number in 0..3 {
+            referrer(&image.descriptor(), number).push(&world.registry, REPOSITORY, None);
+        }
+    }
+    let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &good.digest, &Options::default());
+    image::bundle_referrer(&good.descriptor(), &bundle).push(&world.registry, REPOSITORY, None);
+    world.registry.fault(Call::is_referrers, Fault::header("link", "<?page=again>; rel=\"next\""));
+    let pratique = world.pratique(&Setup::default()).await;
+    let answer = get(&url(&pratique, &good)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let answer = get(&url(&pratique, &bare)).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(message(&answer).contains("circle"), "{}", message(&answer));
+}
+
+#[tokio::test]
+async fn large_bundles_are_fetched_only_where_the_small_ones_do_not_suffice() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let subject = image.descriptor();
+    let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+    image::bundle_referrer(&subject, &bundle).push(&world.registry, REPOSITORY, None);
+    let large = Builder::new("")
+        .config_as(MediaType::EMPTY_JSON, "{}")
+        .layer_as("application/vnd.dev.sigstore.bundle.v0.3+json", noise(9 << 20, 1), BTreeMap::new())
+        .subject(&subject)
+        .build();
+    large.push(&world.registry, REPOSITORY, None);
+    let (layer, _) = large.layers()[0].clone();
+    let layer = layer.to_string();
+    let pratique = world.pratique(&Setup::default()).await;
+    assert_eq!(get(&url(&pratique, &image)).await.status, 200);
+    let fetched = {
+        let layer = layer.clone();
+        move |call: &Call| call.path.ends_with(&layer)
+    };
+    assert_eq!(world.registry.count(&fetched), 0);
+    // A signer that did not sign at all: now everything is looked at.
+    let fork = Signer::fork();
+    let other = Setup::with_policy(&crate::keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject));
+    pratique.reload(&world, &other).await.unwrap();
+    assert_eq!(get(&url(&pratique, &image)).await.status, 403);
+    assert_eq!(world.registry.count(&fetched), 1);
+}
