@@ -30,7 +30,10 @@ pub fn rego_input(data: &[u8]) {
         let (kind, _) = PredicateType::parse(written).expect("types that a policy may write");
         let Ok(input) = kind.rego_input(data, &bounds) else { continue };
         let statement: Value = serde_json::from_slice(data).expect("what a rule is shown is JSON to any reader");
-        let says_so = statement.pointer("/predicate/ok") == Some(&Value::Bool(true));
+        // The statement's own members are found whatever their case, as the controller finds them; two of one name are refused.
+        let mut members = statement.as_object().into_iter().flatten();
+        let predicate = members.find(|(name, _)| name.eq_ignore_ascii_case("predicate")).map(|(_, value)| value);
+        let says_so = predicate.and_then(|it| it.get("ok")) == Some(&Value::Bool(true));
         let wanted = says_so && kind.uri() == written;
         let ruling = RULE.evaluate(&input, &bounds, UnixTime::from_millis(0)).expect("a rule that looks at one member");
         let complies = ruling.outcome == Compliance::Compliant;
