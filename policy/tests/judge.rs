@@ -12,10 +12,10 @@
 mod attestations;
 #[path = "judge/children.rs"]
 mod children;
-#[path = "judge/corpus.rs"]
-mod corpus;
 #[path = "judge/flawed.rs"]
 mod flawed;
+#[path = "judge/proof.rs"]
+mod proof;
 #[path = "judge/properties.rs"]
 mod properties;
 #[path = "judge/served.rs"]

@@ -17,7 +17,7 @@ use policy::{Judge, Reason};
 use support::{
     image::{self, Image},
     judging,
-    sigstore::{CorpusEntry, Layout, Shape, VirtualSigstore, corpus},
+    sigstore::{Catch, CorpusEntry, Layout, Shape, VirtualSigstore, corpus},
 };
 
 /// Looked over by a person; whoever changes a reason changes it here.
@@ -54,6 +54,18 @@ fn flawed_evidence_is_refused() {
     assert!(flawed.clone().count() > 1900);
     let admitted = flawed.filter(|(_, verdict)| verdict.is_none()).map(|(entry, _)| entry.name.as_str());
     assert_eq!(admitted.collect::<BTreeSet<_>>(), BTreeSet::new());
+}
+
+/// A signer who is another is told as that, unless the certificate speaks for nobody; and nothing else is.
+#[test]
+fn only_who_is_somebody_else_is_refused_for_his_identity() {
+    let identity = [Reason::IdentityMismatch, Reason::CertificateUntrusted, Reason::SignerUnsuitable];
+    for (entry, verdict) in VERDICTS.iter() {
+        let Some(reason) = verdict else { continue };
+        let is_another = entry.catch == Some(Catch::Identity);
+        assert!(!is_another || identity.contains(reason), "{}: {reason}", entry.name);
+        assert!(is_another || *reason != Reason::IdentityMismatch, "{}", entry.name);
+    }
 }
 
 /// `flawed/reasons.txt` names, for each flaw, the reasons it is refused for: one, or one for each kind of evidence in which it shows
