@@ -153,14 +153,33 @@ pub(crate) enum Examined<T> {
     Panicked,
 }
 
+impl<T> Examined<T> {
+    /// What comes of asking further, where all is good so far.
+    pub(crate) fn and_then<U>(self, further: impl FnOnce(T) -> Examined<U>) -> Examined<U> {
+        match self {
+            Self::Good(good) => further(good),
+            Self::Flawed(flaw) => Examined::Flawed(flaw),
+            Self::Panicked => Examined::Panicked,
+        }
+    }
+}
+
+impl<T> From<Result<T, Flaw>> for Examined<T> {
+    fn from(result: Result<T, Flaw>) -> Self {
+        match result {
+            Ok(good) => Self::Good(good),
+            Err(flaw) => Self::Flawed(flaw),
+        }
+    }
+}
+
 /// Runs an examination whatever it does.
 ///
 /// Unwinding is caught here so that a malformed piece cannot take the server down. `AssertUnwindSafe` is right: verifiers and rules
 /// are immutable, their inputs are only read, and a result that was not reached is thrown away.
 pub(crate) fn examine<T>(question: impl FnOnce() -> Result<T, Flaw>) -> Examined<T> {
     match catch_unwind(AssertUnwindSafe(question)) {
-        Ok(Ok(good)) => Examined::Good(good),
-        Ok(Err(flaw)) => Examined::Flawed(flaw),
+        Ok(result) => result.into(),
         Err(_panic) => Examined::Panicked,
     }
 }

@@ -15,11 +15,11 @@ use super::{
     rule,
 };
 use crate::{
-    authority::{Authority, AuthorityKind, Proof, StaticAction, Trust},
+    authority::{Attestation, Authority, AuthorityKind, Proof, StaticAction, Trust},
     condition::Conditions,
-    evidence::{Origin, UntrustedEvidence, UntrustedPiece},
+    evidence::{Origin, Unasked, UntrustedEvidence, UntrustedPiece},
     policy_set::{Policy, PolicyRule},
-    record::{AuthorityFinding, Finding, PIECES_TOLD_MAX, PieceFinding, VerifiedPiece},
+    record::{Attested, AuthorityFinding, Finding, PIECES_TOLD_MAX, PieceFinding, VerifiedPiece},
     refusal::{Reason, told},
     rego::RegoBounds,
     verifier::{By, Claim, Demand, Examined, Flaw, Signed, Verifier, examine},
@@ -84,7 +84,7 @@ pub(super) struct Good<'a> {
     pub piece: &'a UntrustedPiece,
     pub signed: Signed,
     /// Which attestation of the authority it is, and as what type; none for a signature.
-    pub attested: Option<&'a crate::authority::Attestation>,
+    pub attested: Option<&'a Attestation>,
 }
 
 /// What became of one authority.
@@ -180,7 +180,6 @@ impl<'a> Case<'a> {
     }
 
     fn authority(&self, authority: &'a Authority, policy: &Policy) -> Heard<'a> {
-        let asked = || self.by_evidence(authority, policy);
         match &authority.kind {
             AuthorityKind::Static(StaticAction::Pass) => {
                 Heard { outcome: Ok(Satisfied { authority, pieces: Vec::new() }), told: Vec::new() }
@@ -189,7 +188,7 @@ impl<'a> Case<'a> {
                 let failure = failure::disallowed(&authority.name, message.as_deref());
                 Heard { outcome: Err(Unsatisfied::Failed(failure)), told: Vec::new() }
             }
-            AuthorityKind::Keyless(_) | AuthorityKind::Key(_) => asked(),
+            AuthorityKind::Keyless(_) | AuthorityKind::Key(_) => self.by_evidence(authority, policy),
         }
     }
 
@@ -229,7 +228,7 @@ impl<'a> Case<'a> {
     fn search(
         &self,
         authority: &'a Authority,
-        attested: Option<&'a crate::authority::Attestation>,
+        attested: Option<&'a Attestation>,
         policy: &Policy,
         told: &mut Vec<PieceFinding>,
     ) -> Result<Vec<Good<'a>>, Unsatisfied> {
@@ -281,7 +280,7 @@ impl<'a> Case<'a> {
         &self,
         piece: &Piece<'a>,
         authority: &'a Authority,
-        attested: Option<&'a crate::authority::Attestation>,
+        attested: Option<&'a Attestation>,
         conditions: &Conditions,
     ) -> Examined<Signed> {
         let claim = match self.claim(piece) {
@@ -292,20 +291,15 @@ impl<'a> Case<'a> {
         if let Err(flaw) = says(claim, attested) {
             return Examined::Flawed(flaw);
         }
-        let signed = match self.signed(piece, authority) {
-            Examined::Good(signed) => signed,
-            other @ (Examined::Flawed(_) | Examined::Panicked) => return other,
-        };
-        if let Err(why) = conditions.met_by(&signed.workflow, claim.annotations()) {
-            return Examined::Flawed(Flaw::new(Reason::ConditionUnmet, why));
-        }
+        let signed = self.signed(piece, authority).and_then(|signed| {
+            let met = conditions.met_by(&signed.workflow, claim.annotations());
+            met.map(|()| signed).map_err(|why| Flaw::new(Reason::ConditionUnmet, why)).into()
+        });
         match attested.and_then(|attested| Some((attested, attested.rule.as_ref()?))) {
-            None => Examined::Good(signed),
-            Some((attested, rule)) => match rule::of_attestation(self, piece.untrusted, attested, rule) {
-                Examined::Good(()) => Examined::Good(signed),
-                Examined::Flawed(flaw) => Examined::Flawed(flaw),
-                Examined::Panicked => Examined::Panicked,
-            },
+            None => signed,
+            Some((attested, rule)) => signed.and_then(|signed| {
+                rule::of_attestation(self, piece.untrusted, attested, rule).and_then(|()| Examined::Good(signed))
+            }),
         }
     }
 
@@ -331,10 +325,9 @@ impl<'a> Case<'a> {
                     examined
                 });
                 match examined.as_ref() {
-                    Examined::Good(signed) => match failure::accept(&keyless.identities, &signed.signer) {
-                        Ok(()) => Examined::Good(signed.clone()),
-                        Err(flaw) => Examined::Flawed(flaw),
-                    },
+                    Examined::Good(signed) => {
+                        failure::accept(&keyless.identities, &signed.signer).map(|()| signed.clone()).into()
+                    }
                     other @ (Examined::Flawed(_) | Examined::Panicked) => other.clone(),
                 }
             }
@@ -364,7 +357,7 @@ impl<'a> Case<'a> {
 
     /// The places of this authority that were not heard; none where all were.
     fn unasked(&self, authority: &Authority) -> Option<String> {
-        let told = |unasked: &crate::evidence::Unasked| format!("{}: {}", unasked.origin, told(&unasked.why));
+        let told = |unasked: &Unasked| format!("{}: {}", unasked.origin, told(&unasked.why));
         let origins: Vec<Origin> = authority.origins().collect();
         let unasked = self.evidence.unasked.iter().filter(|unasked| origins.contains(&unasked.origin));
         let mut unasked: Vec<_> = unasked.map(told).collect();
@@ -384,7 +377,7 @@ impl<'a> Case<'a> {
 }
 
 /// Whether the claim is of the kind that is asked for.
-fn says(claim: &Claim, attested: Option<&crate::authority::Attestation>) -> Result<(), Flaw> {
+fn says(claim: &Claim, attested: Option<&Attestation>) -> Result<(), Flaw> {
     match (attested, claim) {
         (None, Claim::Signature { .. }) => Ok(()),
         (None, Claim::Attestation { predicate_type, .. }) => {
@@ -421,7 +414,7 @@ fn passed(satisfied: &[Satisfied<'_>]) -> Outcome {
 
 fn verified(good: &Good<'_>) -> VerifiedPiece {
     let Signed { signer, workflow, at, .. } = good.signed.clone();
-    let attestation = good.attested.map(|attested| crate::record::Attested {
+    let attestation = good.attested.map(|attested| Attested {
         name: attested.name.clone(),
         predicate_type: attested.predicate_type.uri().to_owned(),
     });
