@@ -2,16 +2,11 @@
 //!
 //! The data is not part of the project: it is read from `$PRATIQUE_VECTORS`, or from `shared/vectors` beside the checkout, and where
 //! neither is there each test says so and passes.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::print_stderr,
-    reason = "a test may stop at the first surprise, and says so where it skips"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test may stop at the first surprise")]
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -26,17 +21,6 @@ const NPM: &str = "sha512:7bea9f6e7ff37f5fab0b36bf061200fff03099fd2fd696b91d04bc
 const GITHUB: &str = "https://token.actions.githubusercontent.com";
 const LOGIN: &str = "https://github.com/login/oauth";
 const ACTION: &str = "https://github.com/prefix-dev/sigstore-example/.github/workflows/action.yaml@refs/heads/main";
-
-/// The folder of vectors, or a line that says it is not there.
-fn vectors() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let folder = std::env::var_os("PRATIQUE_VECTORS").map_or(beside, PathBuf::from);
-    if folder.join("PROVENANCE.md").is_file() {
-        return Some(folder);
-    }
-    eprintln!("SKIPPED: no vectors in {} (PRATIQUE_VECTORS)", folder.display());
-    None
-}
 
 fn client(arguments: &[&str]) -> Output {
     let client = env!("CARGO_BIN_EXE_sigstore-conformance");
@@ -61,7 +45,7 @@ fn by_identity(root: &[&str], bundle: &Path, (identity, issuer): (&str, &str), a
 
 #[test]
 fn real_bundles_are_accepted_under_their_root_by_their_signer_about_their_artifact_alone() {
-    let Some(folder) = vectors() else { return };
+    let Some(folder) = support::vectors::folder() else { return };
     let staging = folder.join("trusted-roots/staging.trusted_root.json");
     let public = folder.join("trusted-roots/public-good.trusted_root.json");
     let (staging, public) = (staging.to_str().unwrap(), public.to_str().unwrap());
@@ -103,7 +87,7 @@ fn real_bundles_are_accepted_under_their_root_by_their_signer_about_their_artifa
 
 #[test]
 fn flawed_bundles_are_refused_each_for_its_own_reason() {
-    let Some(folder) = vectors() else { return };
+    let Some(folder) = support::vectors::folder() else { return };
     for (name, why) in [
         ("bundle_no_log_entry.txt.sigstore", "log-missing"),
         ("bundle_v3_no_signed_time.txt.sigstore.json", "time-missing"),

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     client::Client,
     image::{self, Builder, Image},
+    policies,
     process::Process,
     sigstore::{LegacySignature, Options, Signer, predicate::SPDX},
     upstream::{Fault, noise},
@@ -219,26 +220,8 @@ fn policy(ruled: bool) -> String {
           default isCompliant = false
           isCompliant { input.predicate.marker == \"here\" }
 ";
-    format!(
-        "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: packages
-spec:
-  images:
-  - glob: \"cgr.dev/**\"
-  authorities:
-  - name: release
-    keyless:
-      identities:
-      - issuer: {issuer}
-        subject: {subject}
-    attestations:
-    - name: packages
-      predicateType: {SPDX}
-{}",
-        if ruled { rule } else { "" }
-    )
+    let attestations = format!("    attestations:\n    - name: packages\n      predicateType: {SPDX}\n");
+    policies::keyless("packages", "cgr.dev/**", &issuer, &subject) + &attestations + if ruled { rule } else { "" }
 }
 
 /// A list of packages that makes an envelope of about so many bytes, which are a third more than its payload's.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use support::{
     client::Client,
+    policies,
     process::Process,
     sigstore::{Layout, Signer},
 };
@@ -12,23 +13,7 @@ use crate::{PUBLIC, Stage, publish};
 const IMAGE: &str = "cgr.dev/chainguard/nginx:latest";
 
 fn policy(name: &str, signer: &Signer, more: &str) -> String {
-    format!(
-        "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: {name}
-spec:
-  images:
-  - glob: cgr.dev/chainguard/**
-  authorities:
-  - name: release
-    keyless:
-      identities:
-      - issuer: {}
-        subject: {}
-{more}",
-        signer.issuer, signer.subject
-    )
+    policies::keyless(name, "cgr.dev/chainguard/**", &signer.issuer, &signer.subject) + more
 }
 
 #[tokio::test]

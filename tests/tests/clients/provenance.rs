@@ -1,10 +1,7 @@
 //! A real image with its real provenance, from a real registry, to a real client: the complete layout that slsa-verifier publishes, loaded
 //! into Debian's docker-registry by skopeo, pulled through pratique.
 
-use std::{
-    net::TcpListener,
-    path::{Path, PathBuf},
-};
+use std::{net::TcpListener, path::Path};
 
 use serde_json::{Value, json};
 use support::process::Process;
@@ -24,22 +21,11 @@ const REPOSITORY: &str = "slsa-framework/example";
 const GENERATOR: &str =
     "https://github.com/slsa-framework/slsa-github-generator/.github/workflows/generator_container_slsa3.yml";
 
-/// The layout; none where it is not on this machine.
-fn layout() -> Option<PathBuf> {
-    let vectors = std::env::var_os("PRATIQUE_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"), PathBuf::from);
-    let layout = vectors.join("layouts/slsa-container-v2.1.0");
-    if layout.join("oci-layout").exists() {
-        return Some(layout);
-    }
-    // Data that is not ours to commit: its absence is told, and is no failure of a client.
-    needs::note(&format!("SKIPPED: no real image at {} (PRATIQUE_VECTORS)", layout.display()));
-    None
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_image_is_served_for_its_real_provenance_and_refused_under_another_workflow() {
-    let Some(layout) = layout() else { return };
+    // Data that is not ours to commit: its absence is told, and is no failure of a client.
+    let Some(vectors) = support::vectors::folder() else { return };
+    let layout = vectors.join("layouts/slsa-container-v2.1.0");
     if !needs::are_met(&["skopeo", "docker-registry"], false) {
         return;
     }

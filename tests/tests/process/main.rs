@@ -24,7 +24,7 @@ use std::path::Path;
 use support::{
     client::{Answer, Client},
     image::{self, Image},
-    process,
+    policies, process,
     sigstore::Signer,
     upstream::noise,
     world::{Setup, World},
@@ -67,23 +67,7 @@ async fn get(url: &str) -> Answer {
 
 /// A policy under which this signer's images pass.
 fn policy_for(name: &str, signer: &Signer) -> String {
-    format!(
-        "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: {name}
-spec:
-  images:
-  - glob: cgr.dev/chainguard/**
-  authorities:
-  - name: release
-    keyless:
-      identities:
-      - issuer: {}
-        subject: {}
-",
-        signer.issuer, signer.subject
-    )
+    policies::keyless(name, "cgr.dev/chainguard/**", &signer.issuer, &signer.subject)
 }
 
 /// The usual policy with a regular expression on its last line, line 13, that nobody can read.

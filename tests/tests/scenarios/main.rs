@@ -30,6 +30,7 @@ mod vectors;
 use support::{
     client::{Answer, Client},
     image::{self, Image},
+    policies::keyless as keyless_policy,
 };
 
 /// An image with one layer of these many bytes.
@@ -45,25 +46,6 @@ async fn get(url: &str) -> Answer {
 fn chainguard_policy(name: &str, glob: &str) -> String {
     let signer = support::sigstore::Signer::chainguard();
     keyless_policy(name, glob, &signer.issuer, &signer.subject)
-}
-
-fn keyless_policy(name: &str, glob: &str, issuer: &str, subject: &str) -> String {
-    format!(
-        "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: {name}
-spec:
-  images:
-  - glob: \"{glob}\"
-  authorities:
-  - name: release
-    keyless:
-      identities:
-      - issuer: {issuer}
-        subject: {subject}
-"
-    )
 }
 
 /// A policy whose only authority says `action` without looking.

@@ -4,7 +4,7 @@
 //! that was published; pratique collects it over HTTP, finds it well-formed, and the judge is asked about the digest that the
 //! signature names. The path starts at the collector and ends at the verdict.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use oci::{Digest, Repository, UnixTime};
@@ -33,20 +33,9 @@ struct Source {
     certificate_oidc_issuer: String,
 }
 
-/// Where the real signatures lie; none where they are not on this machine.
-fn vectors() -> Option<PathBuf> {
-    let path = std::env::var_os("PRATIQUE_VECTORS")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"), PathBuf::from);
-    if path.join("PROVENANCE.md").exists() {
-        return Some(path);
-    }
-    eprintln!("SKIPPED: no real signatures at {} (PRATIQUE_VECTORS)", path.display());
-    None
-}
-
 #[tokio::test]
 async fn real_chainguard_signatures_are_collected_and_admitted_or_refused() {
-    let Some(vectors) = vectors() else { return };
+    let Some(vectors) = support::vectors::folder() else { return };
     let mut admitted = 0;
     for entry in std::fs::read_dir(vectors.join("chainguard-signatures")).unwrap() {
         let folder = entry.unwrap().path();
