@@ -108,6 +108,12 @@ impl Room {
         Ok(())
     }
 
+    /// Whether pieces of these sizes fit beside what is held, were all the room free.
+    pub async fn fits(&self, sizes: &[u64]) -> bool {
+        let held = self.held.lock().await.bytes;
+        sizes.iter().fold(held, |sum, size| sum.saturating_add(*size)) <= self.memory.bytes_max
+    }
+
     /// Gives back what pieces took that were dropped since.
     pub async fn keep(&self, bytes: u64) {
         let mut held = self.held.lock().await;

@@ -115,9 +115,9 @@ impl<'a> Search<'a> {
                 self.layers.extend(batch);
                 return Err(ENOUGH.to_owned());
             }
-            self.fetch(batch).await;
+            self.fetch(batch).await?;
             if self.is_crowded() {
-                self.sift().await?;
+                self.sift(USELESS_KEPT_MAX).await?;
             }
         }
     }
@@ -193,13 +193,21 @@ impl<'a> Search<'a> {
         batch
     }
 
-    async fn fetch(&mut self, batch: Vec<Layer>) {
+    /// Fetches what is within the limits, and makes room for it by dropping what nobody takes.
+    async fn fetch(&mut self, batch: Vec<Layer>) -> Result<(), String> {
         let batch = self.within_limits(batch);
-        if let Err(why) = self.room.take(batch.iter().map(|layer| layer.descriptor().size).collect()).await {
+        let sizes: Vec<_> = batch.iter().map(|layer| layer.descriptor().size).collect();
+        if !self.room.fits(&sizes).await
+            && let Err(why) = self.sift(0).await
+        {
+            self.layers.extend(batch);
+            return Err(why);
+        }
+        if let Err(why) = self.room.take(sizes).await {
             for layer in &batch {
                 self.place(&layer.carrier.origin).cut(why.clone());
             }
-            return;
+            return Ok(());
         }
         let collector = self.collector;
         let fetches: Vec<_> =
@@ -215,6 +223,7 @@ impl<'a> Search<'a> {
                 Err(nothing) => self.place(&layer.carrier.origin).note(nothing),
             }
         }
+        Ok(())
     }
 
     fn within_limits(&mut self, batch: Vec<Layer>) -> Vec<Layer> {
@@ -250,8 +259,8 @@ impl<'a> Search<'a> {
         self.sieve.suffice(pieces, self.places.keys().cloned().collect()).await
     }
 
-    /// Drops what no authority takes, but for the pieces that came closest.
-    async fn sift(&mut self) -> Result<(), String> {
+    /// Drops what no authority takes, but for so many pieces that came closest.
+    async fn sift(&mut self, useless_max: usize) -> Result<(), String> {
         let (mut sifted, new): (Vec<_>, Vec<_>) =
             mem::take(&mut self.kept).into_iter().partition(|kept| kept.worth.is_some());
         // On what the judge fails, nobody can say what it is worth.
@@ -261,10 +270,13 @@ impl<'a> Search<'a> {
         sifted.extend(new.into_iter().zip(worths).map(|(kept, worth)| Kept { worth: Some(worth), ..kept }));
         sifted.sort_by_key(|kept| std::cmp::Reverse(kept.worth));
         let useful = sifted.iter().filter(|kept| kept.worth == Some(Worth::Something)).count();
-        let dropped = sifted.split_off(sifted.len().min(useful + USELESS_KEPT_MAX));
+        let dropped = sifted.split_off(sifted.len().min(useful + useless_max));
         self.kept = sifted;
         for Kept { piece, .. } in dropped {
-            let why = || "pieces that no authority took were not kept (limits.evidence_count_max)".to_owned();
+            let why = || {
+                "pieces that no authority took were not kept (limits.evidence_count_max, limits.evidence_memory_bytes_max)"
+                    .to_owned()
+            };
             self.place(&piece.origin).partly.get_or_insert_with(why);
         }
         self.room.keep(self.kept.iter().map(|kept| kept.piece.bytes.bytes().len() as u64).sum()).await;

@@ -7,12 +7,15 @@ use oci::{Descriptor, MediaType};
 use support::{
     image::{self, Builder, Image, cosign_tag},
     pull::message,
-    sigstore::{LegacySignature, Options, Signer},
+    sigstore::{LegacySignature, Options, Signer, predicate},
     upstream::{Call, Fault, Referrers, Registry, noise},
     world::{Pratique, Setup, World},
 };
 
-use crate::{get, sized};
+use crate::{
+    attestations::{Demand, demanding},
+    get, sized,
+};
 
 const REPOSITORY: &str = "chainguard/nginx";
 /// Several times what is kept.
@@ -176,4 +179,32 @@ async fn large_bundles_are_fetched_only_where_the_small_ones_do_not_suffice() {
     pratique.reload(&world, &other).await.unwrap();
     assert_eq!(get(&url(&pratique, &image)).await.status, 403);
     assert_eq!(world.registry.count(&fetched), 1);
+}
+
+#[tokio::test]
+async fn large_junk_does_not_push_out_a_larger_good_attestation() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let subject = image.descriptor();
+    let mut predicate = predicate::provenance(predicate::BUILDER);
+    predicate["padding"] = "x".repeat(10 << 20).into();
+    let signer = Signer::chainguard();
+    let good =
+        world.sigstore.attest_bundle(&signer, &image.digest, predicate::PROVENANCE, &predicate, &Options::default());
+    image::bundle_referrer(&subject, &good).push(&world.registry, REPOSITORY, None);
+    for seed in 0..7 {
+        let junk = Builder::new("")
+            .config_as(MediaType::EMPTY_JSON, "{}")
+            .layer_as("application/vnd.dev.sigstore.bundle.v0.3+json", noise(9 << 20, seed), BTreeMap::new())
+            .subject(&subject)
+            .build();
+        junk.push(&world.registry, REPOSITORY, None);
+    }
+    let demand = Demand { attestations: &[predicate::PROVENANCE], ..Demand::default() };
+    // Room for any of them, and not for all.
+    let limits = "[limits]\nattestation_bytes_max = \"24MiB\"\nevidence_bytes_max = \"24MiB\"\nevidence_memory_bytes_max = \"64MiB\"\n";
+    let pratique = world.pratique(&Setup::with_policy(&demanding(&signer, &demand)).sections(limits)).await;
+    let answer = get(&url(&pratique, &image)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
 }
