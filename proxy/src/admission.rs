@@ -34,7 +34,12 @@ pub use referrer::Referrers;
 pub use told::Offered;
 
 use crate::{
-    app::InForce, clock::Clock, collect::Sieve, error::ApiError, evidence::EvidenceStore, flight::Flight,
+    app::InForce,
+    clock::Clock,
+    collect::Sieve,
+    error::ApiError,
+    evidence::{EvidenceStore, Gathered},
+    flight::Flight,
     resolve::Resolver,
 };
 use seen::Seen;
@@ -61,8 +66,8 @@ pub struct Admission {
     rejudging: Flight<(VerdictKey, Effort), Arc<Admitted<Manifest>>>,
     /// Judgements at the same time.
     judges: Arc<Semaphore>,
-    /// One collection per (repository, subject, fingerprint), which goes on when who asked has left.
-    collecting: Flight<VerdictKey, ()>,
+    /// One collection about a child per (repository, child, fingerprint), which goes on when who asked has left.
+    collecting: Flight<VerdictKey, Arc<Gathered>>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
     /// Evidence that was looked at as content, down to its last byte.

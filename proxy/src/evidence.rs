@@ -21,7 +21,7 @@ use crate::{
     resolve::edges,
     upstream::Upstream,
 };
-use note::{BlobNote, ConfigsNote, Note, PlaceNote};
+use note::{BlobNote, ConfigsNote, Note, PieceNote, PlaceNote};
 
 /// Collects evidence and keeps it.
 pub struct EvidenceStore {
@@ -91,7 +91,7 @@ impl EvidenceStore {
     }
 
     /// Asks upstream for what is wanted about `subject` and keeps what came. Of places that are not wanted, what `before` has goes
-    /// into the same judgement.
+    /// into the same judgement; of those that do not answer, what is stored.
     ///
     /// # Errors
     /// When the store fails; what upstream did not answer is in the evidence as unasked.
@@ -125,7 +125,34 @@ impl EvidenceStore {
         if !wanted.configs {
             evidence.configs = before.configs;
         }
+        self.recall((repository, manifest.digest()), &mut evidence, wanted, &room).await?;
         Ok(Gathered { evidence, room })
+    }
+
+    /// Adds what is stored of places that do not answer now: they stay unasked, and what they gave before counts as it did. Where there is
+    /// no room for it, it is left out.
+    async fn recall(
+        &self,
+        (repository, subject): (&Repository, &Digest),
+        evidence: &mut UntrustedEvidence,
+        wanted: &Wanted,
+        room: &Room,
+    ) -> Result<(), ApiError> {
+        let Some(note) = self.note(repository, subject)? else { return Ok(()) };
+        let silent: BTreeSet<_> = evidence.unasked.iter().map(|unasked| unasked.origin.clone()).collect();
+        for place in note.places.iter().filter(|place| silent.contains(&place.origin)) {
+            let here = evidence.pieces.iter().filter(|piece| piece.origin == place.origin).map(PieceNote::of);
+            let here: Vec<_> = here.collect();
+            let known: Vec<_> = place.pieces.iter().filter(|piece| !here.contains(piece)).collect();
+            if let Ok(read) = self.read(known.iter().map(|piece| &piece.blob).collect(), room).await {
+                let read = known.iter().zip(read).filter_map(|(piece, bytes)| Some(piece.piece(bytes?, &place.origin)));
+                evidence.pieces.extend(read);
+            }
+        }
+        if let (true, UntrustedConfigs::Unasked, Some(configs)) = (wanted.configs, &evidence.configs, &note.configs) {
+            evidence.configs = self.read_configs(configs, room).await.unwrap_or_default();
+        }
+        Ok(())
     }
 
     async fn keep(

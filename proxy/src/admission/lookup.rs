@@ -246,9 +246,9 @@ impl Admission {
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence(wanted) => {
-                let Some(gathered) = self.evidence_of_child(in_force, &child, index, &wanted, effort).await? else {
-                    return Ok(None);
-                };
+                let gathered = self.evidence_of_child(in_force, &child, index, &wanted, effort).await?;
+                // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
+                let gathered = gathered.ok_or_else(not_judged)?;
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
                 let evidence = gathered.evidence.clone();
                 let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
@@ -281,29 +281,25 @@ impl Admission {
         index: &Admitted<Manifest>,
         wanted: &Wanted,
         effort: Effort,
-    ) -> Result<Option<Gathered>, ApiError> {
+    ) -> Result<Option<Arc<Gathered>>, ApiError> {
         let (repository, digest) = (index.repository(), child.digest());
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
         let work = self.sieve(in_force, repository, digest).work();
-        let mut missing = wanted.clone();
-        if !self.wants_new_evidence(repository, digest, fingerprint, effort)?
-            && let Some(stored) = self.evidence.stored(repository, digest, wanted, work).await?
-        {
-            if stored.is_complete(wanted) || effort.is_local() {
-                return Ok(Some(stored));
-            }
-            missing = stored.missing(wanted);
+        let stored = if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
+            None
+        } else {
+            self.evidence.stored(repository, digest, wanted, work).await?
+        };
+        if effort.is_local() || stored.as_ref().is_some_and(|stored| stored.is_complete(wanted)) {
+            return Ok(stored.map(Arc::new));
         }
-        if effort.is_local() {
-            return Ok(None);
-        }
+        let missing = stored.as_ref().map_or_else(|| wanted.clone(), |stored| stored.missing(wanted));
         let collect = || {
             let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
             let (repository, child) = (repository.clone(), child.clone());
-            async move { this.collect(&in_force, &repository, &child, &missing, None).await.map(drop) }
+            async move { this.collect(&in_force, &repository, &child, &missing, stored).await.map(Arc::new) }
         };
-        self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await?;
-        self.evidence.stored(repository, digest, wanted, work).await
+        self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await.map(Some)
     }
 }
 

@@ -124,7 +124,7 @@ impl PlaceNote {
 }
 
 impl PieceNote {
-    fn of(piece: &UntrustedPiece) -> Self {
+    pub(super) fn of(piece: &UntrustedPiece) -> Self {
         let form = match &piece.form {
             Form::CosignSignature { annotations } => FormNote::CosignSignature { annotations: annotations.clone() },
             Form::CosignAttestation { annotations } => FormNote::CosignAttestation { annotations: annotations.clone() },

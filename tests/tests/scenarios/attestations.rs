@@ -10,7 +10,7 @@ use support::{
     world::{Pratique, Setup, World},
 };
 
-use crate::{chainguard_policy, get, sized};
+use crate::{chainguard_policy, get, keyless_policy, sized};
 
 const REPOSITORY: &str = "chainguard/nginx";
 
@@ -456,4 +456,60 @@ async fn a_child_of_which_not_all_could_be_asked_is_asked_about_again() {
         answer = get(&url(&pratique, &child.digest)).await;
     }
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_warning_that_has_ended_is_renewed_by_what_is_stored_where_upstream_is_out() {
+    let world = World::new().await;
+    let image = sized(5000, 1);
+    publish(&world, Layout::Legacy, &image);
+    let fork = Signer::fork();
+    let warning =
+        keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject).replace("spec:\n", "spec:\n  mode: warn\n");
+    let signed = chainguard_policy("signed", "cgr.dev/**");
+    let policies = vec![("signed.yaml".to_owned(), signed), ("fork.yaml".to_owned(), warning)];
+    let ttl = "[verdicts]\nabsent_ttl = \"1s\"\nrefused_ttl = \"1s\"\n";
+    let pratique = world.pratique(&Setup { policies, ..Setup::default() }.sections(ttl)).await;
+    let warned = async |why: &str| {
+        let answer = get(&url(&pratique, &image.digest)).await;
+        assert_eq!(answer.status, 200, "{why}: {}", answer.text());
+        answer.header("warning").unwrap_or_default().to_owned()
+    };
+    assert!(warned("upstream is there").await.contains("identity does not match"));
+    let outage = world.registry.fault(|_| true, Fault::status(503));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    warned("upstream is out").await;
+    outage.clear();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(warned("upstream is back").await.contains("identity does not match"));
+}
+
+#[tokio::test]
+async fn what_was_absent_is_not_called_so_again_while_its_place_does_not_answer() {
+    let annotation = "pratique.dev/attestations-per-platform: \"true\"";
+    let demand = Demand { annotation, attestations: &[predicate::PROVENANCE], ..Demand::default() };
+    let ttl = "[verdicts]\nabsent_ttl = \"1s\"\nrefused_ttl = \"1s\"\n";
+    for of_child in [false, true] {
+        let world = World::new().await;
+        let index = image::index([sized(5000, 1)]);
+        let subject = if of_child { &index.children[0] } else { &index };
+        publish(&world, Layout::Legacy, &index);
+        let tag = cosign_tag(&subject.digest, "att");
+        world.registry.delete_tag(REPOSITORY, &tag);
+        let setup = Setup::with_policy(&demanding(&Signer::chainguard(), &demand)).sections(ttl);
+        let pratique = world.pratique(&setup).await;
+        if of_child {
+            assert_eq!(get(&url(&pratique, &index.digest)).await.status, 200);
+        }
+        let absent = get(&url(&pratique, &subject.digest)).await;
+        assert_eq!(absent.status, 403, "{}", absent.text());
+        let down = world.registry.fault(asks(".att"), Fault::status(503));
+        publish(&world, Layout::Legacy, subject);
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let unasked = get(&url(&pratique, &subject.digest)).await;
+        assert_eq!(unasked.status, 503, "child: {of_child}: {}", unasked.text());
+        down.clear();
+        let answer = get(&url(&pratique, &subject.digest)).await;
+        assert_eq!(answer.status, 200, "child: {of_child}: {}", answer.text());
+    }
 }
