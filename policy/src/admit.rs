@@ -136,18 +136,17 @@ impl Judge {
         verdict.assessment(fingerprint, &terms)
     }
 
-    /// What each piece is worth, where there are too many to judge all of them together. What is worth nothing can be left out
-    /// without changing the verdict; to the closest of it a refusal owes its words.
+    /// What each piece is worth to these policies, where there are too many to judge all of them together. What is worth nothing can
+    /// be left out without changing the verdict; to the closest of it a refusal owes its words.
     #[must_use]
     pub fn worths<'a>(
         &'a self,
-        repository: &Repository,
+        policies: &[&'a Policy],
         digest: &'a Digest,
         evidence: &'a UntrustedEvidence,
         now: UnixTime,
     ) -> Vec<(&'a UntrustedPiece, Worth)> {
-        let matching = self.policies.matching(repository, digest);
-        self.case(digest, evidence, now).worths(&matching)
+        self.case(digest, evidence, now).worths(policies)
     }
 
     /// Looks at a stored verdict instead of judging. It counts when

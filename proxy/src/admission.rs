@@ -24,7 +24,8 @@ use config::Limits;
 use metrics::counter;
 use oci::{Digest, Repository, UntrustedManifest};
 use policy::{
-    Admitted, EvidenceManifest, Fingerprint, Judgement, Manifest, Outcome, Readmission, Record, UntrustedEvidence,
+    Admitted, EvidenceManifest, Fingerprint, Judge, Judgement, Manifest, Outcome, Readmission, Record,
+    UntrustedEvidence,
 };
 use storage::{Change, Store};
 use tokio::sync::{Semaphore, watch};
@@ -36,7 +37,7 @@ pub use told::Offered;
 use crate::{
     app::InForce,
     clock::Clock,
-    collect::Sieve,
+    collect::{Judged, Sieve},
     error::ApiError,
     evidence::{EvidenceStore, Gathered},
     flight::Flight,
@@ -208,9 +209,8 @@ impl Admission {
         done.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })
     }
 
-    fn sieve(&self, in_force: &InForce, repository: &Repository, digest: &Digest) -> Sieve {
-        let image = (repository.clone(), digest.clone());
-        Sieve::new(Arc::clone(&in_force.judge), image, self.clock.now(), Arc::clone(&self.judges))
+    fn sieve(&self, judge: &Arc<Judge>, image: Judged) -> Sieve {
+        Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges))
     }
 
     async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {

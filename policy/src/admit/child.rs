@@ -117,9 +117,12 @@ impl Judge {
         self.fingerprint(index.repository(), child).through(index.fingerprint())
     }
 
-    /// The policies that govern the child and did not govern the index, and those of any index on the way that ask each child for its own,
+    /// The policies by whose evidence a child is judged through this index.
+    ///
+    /// They are those that govern the child and did not govern the index, and those of any index on the way that ask each child for its own,
     /// whether or not their globs name the child: a glob may be about the index's digest alone.
-    fn besides(&self, index: &Admitted<Manifest>, child: &Digest) -> Vec<&Policy> {
+    #[must_use]
+    pub fn besides(&self, index: &Admitted<Manifest>, child: &Digest) -> Vec<&Policy> {
         let is_in = |list: &[&Policy], policy: &Policy| list.iter().any(|other| std::ptr::eq(*other, policy));
         let indexs = self.policies.matching(index.repository(), index.digest());
         let mut besides = self.policies.matching(index.repository(), child);

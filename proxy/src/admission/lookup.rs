@@ -9,6 +9,7 @@ use storage::EdgeKind;
 use super::{Admission, Effort, readmitted};
 use crate::{
     app::InForce,
+    collect::{Judged, Sieve},
     error::ApiError,
     evidence::{Gathered, Subject},
 };
@@ -132,7 +133,7 @@ impl Admission {
         if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
             return Ok(ByStore::Open { wanted, stored: None });
         }
-        let work = self.sieve(in_force, repository, digest).work();
+        let work = self.sieve(&in_force.judge, Judged::Itself(repository.clone(), digest.clone())).work();
         let Some(stored) = self.evidence.stored(repository, digest, &wanted, work).await? else {
             return Ok(ByStore::Open { wanted, stored: None });
         };
@@ -167,7 +168,9 @@ impl Admission {
             ByStore::Judged(judged) => return judged.map(Arc::new),
             ByStore::Open { wanted, stored } => (wanted, stored),
         };
-        let gathered = self.collect(in_force, repository, &manifest, &wanted, stored).await?;
+        let sieve = self.sieve(&in_force.judge, Judged::Itself(repository.clone(), digest.clone()));
+        let gathered =
+            self.collect(in_force, Subject { repository, manifest: &manifest }, &wanted, stored, &sieve).await?;
         self.judge(in_force, repository, &manifest, &gathered.evidence).await.map(Arc::new)
     }
 
@@ -175,15 +178,13 @@ impl Admission {
     async fn collect(
         &self,
         in_force: &InForce,
-        repository: &Repository,
-        manifest: &UntrustedManifest,
+        subject: Subject<'_>,
         wanted: &Wanted,
         stored: Option<Gathered>,
+        sieve: &Sieve,
     ) -> Result<Gathered, ApiError> {
         let collector = self.evidence.collector(&in_force.upstreams);
-        let sieve = self.sieve(in_force, repository, manifest.digest());
-        let subject = Subject { repository, manifest };
-        self.evidence.collect(&collector, subject, wanted, stored, &sieve, self.clock.now()).await
+        self.evidence.collect(&collector, subject, wanted, stored, sieve, self.clock.now()).await
     }
 
     /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
@@ -278,17 +279,17 @@ impl Admission {
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
         child: &UntrustedManifest,
-        index: &Admitted<Manifest>,
+        index: &Arc<Admitted<Manifest>>,
         wanted: &Wanted,
         effort: Effort,
     ) -> Result<Option<Arc<Gathered>>, ApiError> {
         let (repository, digest) = (index.repository(), child.digest());
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
-        let work = self.sieve(in_force, repository, digest).work();
+        let sieve = self.sieve(&in_force.judge, Judged::Through(Arc::clone(index), Box::new(child.clone())));
         let stored = if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
             None
         } else {
-            self.evidence.stored(repository, digest, wanted, work).await?
+            self.evidence.stored(repository, digest, wanted, sieve.work()).await?
         };
         if effort.is_local() || stored.as_ref().is_some_and(|stored| stored.is_complete(wanted)) {
             return Ok(stored.map(Arc::new));
@@ -297,7 +298,10 @@ impl Admission {
         let collect = || {
             let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
             let (repository, child) = (repository.clone(), child.clone());
-            async move { this.collect(&in_force, &repository, &child, &missing, stored).await.map(Arc::new) }
+            async move {
+                let subject = Subject { repository: &repository, manifest: &child };
+                this.collect(&in_force, subject, &missing, stored, &sieve).await.map(Arc::new)
+            }
         };
         self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await.map(Some)
     }

@@ -6,10 +6,10 @@ use config::Limits;
 use oci::{Digest, Repository, UntrustedManifest};
 use policy::{Judge, Readmission, Record, UntrustedEvidence, Wanted};
 
-use super::{Admission, Sieve};
+use super::Admission;
 use crate::{
     app::InForce,
-    collect::{Collector, Room},
+    collect::{Collector, Judged, Room},
     error::ApiError,
     evidence::Gathered,
 };
@@ -57,8 +57,7 @@ impl Admission {
             limits = Arc::new(Limits { evidence_bytes_max, ..limits.as_ref().clone() });
         }
         let collector = Collector::new(&in_force.upstreams, limits, self.store.blobs().clone());
-        let image = (repository.clone(), manifest.digest().clone());
-        let sieve = Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges));
+        let sieve = self.sieve(judge, Judged::Itself(repository.clone(), manifest.digest().clone()));
         let room = self.evidence.room(sieve.work());
         let wanted = judge.wanted(repository, manifest.digest());
         let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, &sieve, &room).await;
@@ -78,8 +77,7 @@ impl Admission {
         (repository, digest): (&Repository, &Digest),
         wanted: &Wanted,
     ) -> Result<Option<Gathered>, ApiError> {
-        let image = (repository.clone(), digest.clone());
-        let sieve = Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges));
+        let sieve = self.sieve(judge, Judged::Itself(repository.clone(), digest.clone()));
         self.evidence.stored(repository, digest, wanted, sieve.work()).await
     }
 }

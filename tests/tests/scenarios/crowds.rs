@@ -208,3 +208,39 @@ async fn large_junk_does_not_push_out_a_larger_good_attestation() {
     let answer = get(&url(&pratique, &image)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
+
+#[tokio::test]
+async fn what_only_the_policy_of_an_index_asks_of_its_children_is_found_in_a_crowd() {
+    let world = World::new().await;
+    let index = image::index([sized(5000, 1)]);
+    let child = &index.children[0];
+    let (signer, options) = (Signer::chainguard(), Options::default());
+    let attested = |image: &Image| {
+        let predicate = predicate::provenance(predicate::BUILDER);
+        world.sigstore.attest_legacy(&signer, &image.digest, predicate::PROVENANCE, &predicate, &options)
+    };
+    index.push(&world.registry, REPOSITORY, Some("latest"));
+    image::attestation_manifest(&[attested(&index)]).push(
+        &world.registry,
+        REPOSITORY,
+        Some(&cosign_tag(&index.digest, "att")),
+    );
+    let good = attested(child);
+    // Smaller than the good one, and larger: looked at before it, and after.
+    let width = |number| if number < 30 { 9 } else { 9999 };
+    let junk = |number: usize| {
+        let payload = Bytes::from(format!("{{\"junk\":{number:0width$}}}", width = width(number)));
+        LegacySignature { payload, ..good.clone() }
+    };
+    let crowd: Vec<_> = (0..MANY).map(junk).chain([good.clone()]).collect();
+    image::attestation_manifest(&crowd).push(&world.registry, REPOSITORY, Some(&cosign_tag(&child.digest, "att")));
+    // The glob names the index and not the child.
+    let annotation = "pratique.dev/attestations-per-platform: \"true\"";
+    let demand = Demand { annotation, attestations: &[predicate::PROVENANCE], ..Demand::default() };
+    let policy = demanding(&signer, &demand).replace("cgr.dev/**", &format!("cgr.dev/**@{}", index.digest));
+    let pratique = world.pratique(&Setup::with_policy(&policy)).await;
+    for image in [&index, child] {
+        let answer = get(&url(&pratique, image)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
