@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
-pub use told::Offered;
+pub use told::{Offered, Through};
 
 use crate::{
     app::InForce,

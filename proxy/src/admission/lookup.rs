@@ -74,7 +74,7 @@ impl Admission {
     }
 
     /// The stored verdict on `manifest` by its own evidence, where it holds.
-    fn verdict(
+    pub(super) fn verdict(
         &self,
         in_force: &InForce,
         repository: &Repository,

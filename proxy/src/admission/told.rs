@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use config::Limits;
 use oci::{Digest, Repository, UntrustedManifest};
-use policy::{Judge, Readmission, Record, UntrustedEvidence, Wanted};
+use policy::{ChildOutcome, Judge, Readmission, Record, UntrustedEvidence, Wanted};
 
 use super::Admission;
 use crate::{
@@ -19,6 +19,14 @@ pub struct Offered {
     /// For a judge.
     pub evidence: UntrustedEvidence,
     _room: Room,
+}
+
+/// What decides about a child through an index.
+pub struct Through {
+    /// About the index, or about the child.
+    pub record: Record,
+    /// It is remembered and holds.
+    pub is_stored: bool,
 }
 
 impl Admission {
@@ -40,6 +48,50 @@ impl Admission {
             None => record.holds_at(now),
         };
         Ok(holds.then_some(record))
+    }
+
+    /// What decides about a child through this index, where that is admitted now by its own evidence: the verdict on the index, or on the
+    /// child where some policy asks for its own besides. One that is not remembered is made from the evidence that is stored.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn told_through(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        child: &Digest,
+        index: &Digest,
+    ) -> Result<Option<Through>, ApiError> {
+        let (judge, now) = (&in_force.judge, self.clock.now());
+        let (Some(index), Some(child)) =
+            (self.resolver.stored(repository, index).await?, self.resolver.stored(repository, child).await?)
+        else {
+            return Ok(None);
+        };
+        let Some(Ok(admitted)) = self.verdict(in_force, repository, &index)? else { return Ok(None) };
+        let admitted = Arc::new(admitted);
+        let remembered =
+            self.remembered(repository, child.digest(), judge.child_fingerprint(&admitted, child.digest()))?;
+        if let Some(record) = remembered.filter(|record| record.holds_at(now)) {
+            return Ok(Some(Through { record, is_stored: true }));
+        }
+        let mut judged = judge.admit_child(&admitted, child.clone(), None, now);
+        if let ChildOutcome::NeedsEvidence(wanted) = &judged.outcome {
+            let work = self.sieve(judge, Judged::Through(Arc::clone(&admitted), Box::new(child.clone()))).work();
+            let Some(kept) = self.evidence.stored(repository, child.digest(), wanted, work).await? else {
+                return Ok(None);
+            };
+            let judge = Arc::clone(judge);
+            judged = self.aside(move || judge.admit_child(&admitted, child, Some(&kept.evidence), now)).await?;
+        }
+        if let Some(record) = judged.record.or(judged.in_memory) {
+            return Ok(Some(Through { record, is_stored: false }));
+        }
+        if !matches!(judged.outcome, ChildOutcome::Admitted(_)) {
+            return Ok(None);
+        }
+        let of_index = self.told(in_force, repository, index.digest()).await?;
+        Ok(of_index.map(|record| Through { record, is_stored: true }))
     }
 
     /// All that upstream offers now of what `judge` wants to see of an image. Nothing of it is kept.

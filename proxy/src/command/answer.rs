@@ -148,7 +148,8 @@ pub struct Explained {
     pub judged: Judged,
     /// The verdict is stored and holds; else it was made just now from the evidence that is stored, and is not stored.
     pub is_stored: bool,
-    /// The index through which the image is admitted, where it is by no evidence of its own.
+    /// The index through which the image is judged. The verdict is about the index, or about the image where a policy asks for its own
+    /// evidence besides.
     pub through: Option<Digest>,
 }
 

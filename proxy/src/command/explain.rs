@@ -36,25 +36,28 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
             (Some(TagTold { name: tag.to_string(), digest: digest.clone(), seen_at, checked_at }), digest)
         }
     };
-    if let Some(judged) = stored(app, &in_force, typed, repository, &digest).await? {
-        return Ok(Explained { image: typed.to_owned(), digest, tag, judged, is_stored: true, through: None });
+    let told = |judged, is_stored, through| {
+        Ok(Explained { image: typed.to_owned(), digest: digest.clone(), tag: tag.clone(), judged, is_stored, through })
+    };
+    // In the order of admission: its own yes, then an index, then its own no.
+    let own = stored(app, &in_force, typed, repository, &digest).await?;
+    if let Some(judged) = own.as_ref().filter(|judged| judged.verdict.serves()) {
+        return told(judged.clone(), true, None);
     }
+    let mut refused = None;
     for index in indexes(app, repository, &digest)? {
-        if let Some(judged) = stored(app, &in_force, typed, repository, &index).await?
-            && judged.verdict.serves()
-        {
-            return Ok(Explained {
-                image: typed.to_owned(),
-                digest,
-                tag,
-                judged,
-                is_stored: true,
-                through: Some(index),
-            });
+        let Some(through) = app.admission.told_through(&in_force, repository, &digest, &index).await? else { continue };
+        let judged = gather::of_record(typed, &through.record);
+        if judged.verdict.serves() {
+            return told(judged, through.is_stored, Some(index));
         }
+        refused = Some((judged, through.is_stored, index));
     }
-    let judged = anew(app, &in_force, typed, repository, &digest).await?;
-    Ok(Explained { image: typed.to_owned(), digest, tag, judged, is_stored: false, through: None })
+    match (refused, own) {
+        (Some((judged, is_stored, index)), _) => told(judged, is_stored, Some(index)),
+        (None, Some(judged)) => told(judged, true, None),
+        (None, None) => told(anew(app, &in_force, typed, repository, &digest).await?, false, None),
+    }
 }
 
 /// The verdict that is remembered under what is in force, where it holds.

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use support::{
     client::Client,
+    image, policies,
     process::Process,
     sigstore::{Layout, Signer},
     world::Setup,
@@ -38,6 +39,25 @@ async fn an_admitted_image_is_explained_down_to_the_piece_of_evidence() {
     let said = stage.run_both(&["explain", &child]).await;
     assert_eq!(said.code, Some(0), "{}", said.stderr);
     insta::assert_snapshot!("explain_child", stage.plain(&said.stdout));
+}
+
+#[tokio::test]
+async fn a_platform_of_which_its_own_attestation_is_asked_is_explained_by_that() {
+    let signer = Signer::chainguard();
+    let policy = policies::keyless("attested", "cgr.dev/chainguard/**", &signer.issuer, &signer.subject)
+        .replace("spec:\n", "  annotations:\n    pratique.dev/attestations-per-platform: \"true\"\nspec:\n")
+        + "    attestations:\n    - name: built\n      predicateType: slsaprovenance1\n";
+    let setup = Setup::with_policy(&policy).sections("[verdicts]\nabsent_ttl = \"1h\"\n");
+    let stage = Stage::new(PUBLIC, &signer, Layout::Legacy, &setup).await;
+    let [with, without] = [&stage.index.children[0].digest, &stage.index.children[1].digest];
+    stage.world.registry.delete_tag(PUBLIC, &image::cosign_tag(without, "att"));
+    assert_eq!(pulled(&stage, "latest").await, 200);
+    for (child, status, name) in [(with, 200, "explain_attested_child"), (without, 403, "explain_unattested_child")] {
+        assert_eq!(pulled(&stage, &child.to_string()).await, status);
+        let said = stage.run_both(&["explain", &format!("cgr.dev/{PUBLIC}@{child}")]).await;
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        insta::assert_snapshot!(name, stage.plain(&said.stdout));
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,8 @@ pub(super) fn tell(explained: &Explained, shown: &mut Shown) {
         shown.out(&format!("  tag {}: meant this since {}, last confirmed {}", tag.name, tag.seen_at, tag.checked_at));
     }
     if let Some(index) = &explained.through {
-        shown.out(&format!("  through index {index}, which lists it; what follows is about the index"));
+        let about = if judged.digest == explained.digest { "what is asked of it besides" } else { "about the index" };
+        shown.out(&format!("  through index {index}, which lists it; what follows is {about}"));
     }
     let when = match (explained.is_stored, judged.decided_at, judged.ends_at) {
         (false, _, _) => "by the evidence that is stored; no verdict is".to_owned(),
