@@ -4,7 +4,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 use support::{
-    sigstore::{Layout, Signer},
+    sigstore::{Layout, Signer, predicate},
     world::{Setup, World},
 };
 
@@ -25,7 +25,7 @@ fn one_line(text: &str) -> Vec<Value> {
 }
 
 /// `jq -r .payload | base64 -d | jq .predicate`
-fn predicate(envelope: &Value) -> Value {
+fn predicate_of(envelope: &Value) -> Value {
     let payload = STANDARD.decode(envelope["payload"].as_str().unwrap()).unwrap();
     serde_json::from_slice::<Value>(&payload).unwrap()["predicate"].clone()
 }
@@ -138,16 +138,16 @@ async fn attestations_are_downloaded_and_verified_by_the_documented_commands() {
         let [envelope] = envelopes.as_slice() else { panic!("{}", said.stdout) };
         assert_eq!(envelope["payloadType"], "application/vnd.in-toto+json");
         assert!(envelope["signatures"][0]["sig"].as_str().is_some_and(|sig| !sig.is_empty()), "{envelope}");
-        assert!(predicate(envelope).to_string().contains("SPDX-2.3"), "{envelope}");
+        assert!(predicate_of(envelope).to_string().contains("SPDX-2.3"), "{envelope}");
 
         // The same in one command, and of the index another document.
         let arguments = ["attestation", "--platform", "linux/amd64", spdx, "--predicate", IMAGE];
         let said = stage.run_both(&arguments).await;
         is_yes(&said);
-        assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap(), predicate(envelope));
+        assert_eq!(serde_json::from_str::<Value>(&said.stdout).unwrap(), predicate_of(envelope));
         let said = stage.run(&["attestation", spdx, "--predicate", IMAGE]).await;
         is_yes(&said);
-        assert_ne!(serde_json::from_str::<Value>(&said.stdout).unwrap(), predicate(envelope), "of the index");
+        assert_ne!(serde_json::from_str::<Value>(&said.stdout).unwrap(), predicate_of(envelope), "of the index");
 
         let arguments = ["verify-attestation", "--type", "https://spdx.dev/Document", ISSUER, IDENTITY, IMAGE];
         let said = stage.run_both(&arguments).await;
@@ -162,6 +162,49 @@ async fn attestations_are_downloaded_and_verified_by_the_documented_commands() {
         assert_eq!(one_line(&said.stdout).len(), 3, "{}{}", said.stdout, said.stderr);
         let said = stage.run(&["verify-attestation", "--type", "slsaprovenance1", ISSUER, IDENTITY, IMAGE]).await;
         is_yes(&said);
+    }
+}
+
+#[tokio::test]
+async fn attestations_of_an_organizations_image_are_verified_by_the_documented_commands() {
+    let issuer = "--certificate-oidc-issuer=https://issuer.enforce.dev";
+    let pattern = format!("--certificate-identity-regexp=https://issuer.enforce.dev/({CATALOG_SYNCER}|{APKO_BUILDER})");
+    let spdx = "--predicate-type=https://spdx.dev/Document";
+    let example = include_str!("../../../docs/examples/policies/chainguard-private.yaml");
+    for (uidp, layout) in [(CATALOG_SYNCER, Layout::Legacy), (APKO_BUILDER, Layout::Bundle)] {
+        let signer = Signer::new("https://issuer.enforce.dev", &format!("https://issuer.enforce.dev/{uidp}"));
+        let repository = format!("{ORGANIZATION}/python");
+        let image = format!("cgr.dev/{repository}:latest");
+        let stage = Stage::new(&repository, &signer, layout, &Setup::default()).await;
+        for predicate_type in [predicate::PROVENANCE, predicate::IMAGE_CONFIGURATION, predicate::SPDX] {
+            let arguments = ["verify-attestation", "--type", predicate_type, issuer, &pattern, &image];
+            let said = stage.run_both(&arguments).await;
+            is_yes(&said);
+            let [envelope] = one_line(&said.stdout).try_into().expect("one line");
+            assert!(!predicate_of(&envelope).is_null(), "{envelope}");
+        }
+        let arguments =
+            ["attestation", "--platform", "linux/amd64", spdx, issuer, &pattern, "--predicate", image.as_str()];
+        let said = stage.run_both(&arguments).await;
+        is_yes(&said);
+        let of_amd64: Value = serde_json::from_str(&said.stdout).unwrap();
+        // Somebody else of the same issuer.
+        let other = pattern.replace(CATALOG_SYNCER, "0/0").replace(APKO_BUILDER, "0/1");
+        let said = stage.run(&["attestation", spdx, issuer, &other, &image]).await;
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{}", said.stderr);
+
+        // `cosign download attestation` names nobody: who may have attested, the policies say. The built-in one knows no organization.
+        let download = ["download", "attestation", "--platform=linux/amd64", spdx, &image];
+        let said = stage.run(&download).await;
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{}", said.stderr);
+        let policy = example
+            .replace("0123456789abcdef0123456789abcdef01234567/0123456789abcdef", CATALOG_SYNCER)
+            .replace("0123456789abcdef0123456789abcdef01234567/fedcba9876543210", APKO_BUILDER);
+        stage.world.write(&Setup::with_policy(&policy));
+        let said = stage.run_both(&download).await;
+        is_yes(&said);
+        let [envelope] = one_line(&said.stdout).try_into().expect("one line");
+        assert_eq!(predicate_of(&envelope), of_amd64);
     }
 }
 
