@@ -52,6 +52,13 @@ pub struct Limits {
     /// Pages of one referrers list. Default 256.
     #[serde(deserialize_with = "units::count")]
     pub referrers_pages_max: usize,
+    /// Largest manifest of a referrer that is evidence: one with one bundle has about a kilobyte. Default 256 KiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub referrer_bytes_max: u64,
+    /// Manifests of referrers of one digest that wait in memory, because their layers are large and smaller ones are looked at first.
+    /// Default 16 MiB, of some thousands.
+    #[serde(deserialize_with = "units::bytes")]
+    pub referrers_waiting_bytes_max: u64,
     /// Manifests named by one index. Default 1000.
     #[serde(deserialize_with = "units::count")]
     pub index_manifests_max: usize,
@@ -154,6 +161,8 @@ impl Default for Limits {
             signature_layers_max: 16_384,
             referrers_count_max: 16_384,
             referrers_pages_max: 256,
+            referrer_bytes_max: 256 * KIB,
+            referrers_waiting_bytes_max: 16 * MIB,
             index_manifests_max: 1000,
             index_depth_max: 4,
             manifest_layers_max: 4096,

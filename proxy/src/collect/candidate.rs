@@ -53,9 +53,9 @@ pub(super) struct Layers {
 
 impl Layers {
     /// What the manifest takes in memory for as long as its heavy layers wait for their turn. None where it has none.
-    pub(super) fn waiting_bytes(&self) -> Option<usize> {
+    pub(super) fn waiting_bytes(&self) -> Option<u64> {
         let heavy = self.found.iter().find(|layer| layer.is_heavy())?;
-        Some(heavy.carrier.manifest.addressed().bytes().len())
+        Some(heavy.carrier.manifest.addressed().bytes().len() as u64)
     }
 }
 

@@ -11,10 +11,6 @@ use super::{
 };
 use crate::evidence_tag::evidence_tag_at;
 
-/// Largest manifest of a referrer that is evidence. With one bundle it has about a kilobyte, with cosign's layers some for each; and many
-/// of them are in memory at a time.
-const REFERRER_BYTES_MAX: usize = 256 * 1024;
-
 /// What one place has to offer.
 #[derive(Default)]
 pub(super) struct Offer {
@@ -117,9 +113,10 @@ impl Collector {
         if !speaks_about(&manifest, subject) {
             return Err(Nothing::Empty);
         }
-        let size = manifest.addressed().bytes().len();
-        if size > REFERRER_BYTES_MAX {
-            let why = format!("manifest {} of {size} bytes is larger than {REFERRER_BYTES_MAX} bytes", listed.digest);
+        let (size, max) = (manifest.addressed().bytes().len() as u64, self.limits.referrer_bytes_max);
+        if size > max {
+            let why =
+                format!("manifest {} of {size} bytes is larger than limits.referrer_bytes_max ({max})", listed.digest);
             return Err(Nothing::Flawed(why));
         }
         let (repository, origin) = (repository.clone(), listed.origin.clone());

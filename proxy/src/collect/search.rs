@@ -20,9 +20,6 @@ use super::{
 /// Pieces that no authority takes are kept for the words of a refusal, those that came closest.
 const USELESS_KEPT_MAX: usize = 16;
 
-/// Manifests of which large layers wait until all smaller ones were looked at, in bytes: of some thousands as they are written.
-const WAITING_BYTES_MAX: usize = 16 << 20;
-
 /// Why a search ended early.
 const ENOUGH: &str = "not all was looked at, as what was found suffices";
 
@@ -42,7 +39,7 @@ pub(super) struct Search<'a> {
     /// How many layers came out of referrers.
     opened: usize,
     /// The bytes of opened manifests with large layers.
-    waiting: usize,
+    waiting: u64,
     /// Something came that the sieve was not asked about.
     is_news: bool,
 }
@@ -166,12 +163,15 @@ impl<'a> Search<'a> {
 
     /// Lets the layers wait for their turn; large ones only within bounds, as all referrers may be opened before it comes.
     fn enqueue(&mut self, origin: &Origin, layers: Layers) {
+        let max = self.collector.limits.referrers_waiting_bytes_max;
         self.waiting = self.waiting.saturating_add(layers.waiting_bytes().unwrap_or(0));
-        if layers.waiting_bytes().is_none() || self.waiting <= WAITING_BYTES_MAX {
+        if layers.waiting_bytes().is_none() || self.waiting <= max {
             self.layers.extend(layers.found);
             return;
         }
-        let why = format!("more than {WAITING_BYTES_MAX} bytes of manifests with large layers in its referrers");
+        let why = format!(
+            "more than {max} bytes of manifests with large layers in its referrers (limits.referrers_waiting_bytes_max)"
+        );
         self.place(origin).cut(why);
         self.layers.extend(layers.found.into_iter().filter(|layer| !layer.is_heavy()));
     }
