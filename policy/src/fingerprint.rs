@@ -9,9 +9,10 @@ use crate::policy_set::{NoMatch, Policy};
 /// The version of the judge, part of every fingerprint.
 ///
 /// Rule: raise the number with every change after which the same evidence, policy and trust root could be judged otherwise, in this
-/// crate or in the Sigstore crates; the latter's version is repeated here, and a test compares it with the workspace's manifest.
+/// crate, in the Sigstore crates or in the engine of rules; their versions are repeated here, and a test compares them with the
+/// workspace's manifest.
 /// All stored verdicts are then made again from stored evidence. Changes of wording alone need no new version.
-pub const JUDGE_VERSION: &str = "2 sigstore-verify=0.15.1";
+pub const JUDGE_VERSION: &str = "2 sigstore-verify=0.15.1 regorus=0.14.1";
 
 /// SHA-256 over the policies that match an image, `no_match`, the trust root's content and the judge's version.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,8 +102,10 @@ mod tests {
     #[test]
     fn the_judge_version_names_the_crates_that_are_pinned() {
         let manifest = include_str!("../../Cargo.toml");
-        let version = JUDGE_VERSION.split_once('=').unwrap().1;
-        for name in ["sigstore-verify", "sigstore-types", "sigstore-crypto", "sigstore-trust-root"] {
+        let pinned: Vec<_> = JUDGE_VERSION.split(' ').filter_map(|part| part.split_once('=')).collect();
+        let [("sigstore-verify", sigstore), ("regorus", regorus)] = pinned[..] else { panic!("{JUDGE_VERSION}") };
+        let family = ["sigstore-verify", "sigstore-types", "sigstore-crypto", "sigstore-trust-root"];
+        for (name, version) in family.map(|name| (name, sigstore)).into_iter().chain([("regorus", regorus)]) {
             let pin = format!("{name} = {{ version = \"={version}\"");
             assert!(manifest.contains(&pin), "{name} is not pinned to {version}: raise JUDGE_VERSION with it");
         }

@@ -37,7 +37,7 @@ pub use told::{Offered, Through};
 use crate::{
     app::InForce,
     clock::Clock,
-    collect::{Judged, Sieve},
+    collect::{About, Sieve},
     error::ApiError,
     evidence::{EvidenceStore, Gathered},
     flight::Flight,
@@ -209,7 +209,7 @@ impl Admission {
         done.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })
     }
 
-    fn sieve(&self, judge: &Arc<Judge>, image: Judged) -> Sieve {
+    fn sieve(&self, judge: &Arc<Judge>, image: About) -> Sieve {
         Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges))
     }
 

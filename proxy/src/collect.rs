@@ -28,7 +28,7 @@ use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiec
 use storage::Blobs;
 
 pub use room::{Memory, Room, Work};
-pub use sieve::{Judged, Sieve};
+pub use sieve::{About, Sieve};
 
 use crate::upstream::{Flaw, Upstream, UpstreamError};
 use search::Search;

@@ -15,6 +15,7 @@ mod diff;
 mod explain;
 mod gather;
 mod image;
+mod kept;
 mod request;
 mod rules;
 mod show;

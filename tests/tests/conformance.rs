@@ -82,6 +82,10 @@ fn real_bundles_are_accepted_under_their_root_by_their_signer_about_their_artifa
         refused(judged(root, signer, &another), "digest-mismatch");
         counted += 1;
     }
+    // The suite gives both options where a case has a trust root of its own, which counts.
+    let bundle = folder.join("bundles/conda-attestation.sigstore.json");
+    let both = by_identity(&["--staging", "--trusted-root", public], &bundle, (ACTION, GITHUB), CONDA);
+    assert!(accepted(&both), "{both:?}");
     println!("{counted} real bundles, each accepted once and refused four times");
 }
 

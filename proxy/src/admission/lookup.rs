@@ -9,7 +9,7 @@ use storage::EdgeKind;
 use super::{Admission, Effort, readmitted};
 use crate::{
     app::InForce,
-    collect::{Judged, Sieve},
+    collect::{About, Sieve},
     error::ApiError,
     evidence::{Gathered, Subject},
 };
@@ -133,7 +133,7 @@ impl Admission {
         if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
             return Ok(ByStore::Open { wanted, stored: None });
         }
-        let work = self.sieve(&in_force.judge, Judged::Itself(repository.clone(), digest.clone())).work();
+        let work = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone())).work();
         let Some(stored) = self.evidence.stored(repository, digest, &wanted, work).await? else {
             return Ok(ByStore::Open { wanted, stored: None });
         };
@@ -168,7 +168,7 @@ impl Admission {
             ByStore::Judged(judged) => return judged.map(Arc::new),
             ByStore::Open { wanted, stored } => (wanted, stored),
         };
-        let sieve = self.sieve(&in_force.judge, Judged::Itself(repository.clone(), digest.clone()));
+        let sieve = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone()));
         let gathered =
             self.collect(in_force, Subject { repository, manifest: &manifest }, &wanted, stored, &sieve).await?;
         self.judge(in_force, repository, &manifest, &gathered.evidence).await.map(Arc::new)
@@ -285,7 +285,7 @@ impl Admission {
     ) -> Result<Option<Arc<Gathered>>, ApiError> {
         let (repository, digest) = (index.repository(), child.digest());
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
-        let sieve = self.sieve(&in_force.judge, Judged::Through(Arc::clone(index), Box::new(child.clone())));
+        let sieve = self.sieve(&in_force.judge, About::Through(Arc::clone(index), Box::new(child.clone())));
         let stored = if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
             None
         } else {

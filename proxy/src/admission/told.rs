@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use config::Limits;
-use oci::{Digest, Repository, UntrustedManifest};
+use oci::{Digest, Repository};
 use policy::{ChildOutcome, Judge, Readmission, Record, UntrustedEvidence, Wanted};
 
 use super::Admission;
 use crate::{
     app::InForce,
-    collect::{Collector, Judged, Room},
+    collect::{About, Collector, Room},
     error::ApiError,
-    evidence::Gathered,
+    evidence::{Gathered, Subject},
 };
 
 /// Evidence that upstream offers now, with the room that it takes in memory.
@@ -77,7 +77,7 @@ impl Admission {
         }
         let mut judged = judge.admit_child(&admitted, child.clone(), None, now);
         if let ChildOutcome::NeedsEvidence(wanted) = &judged.outcome {
-            let work = self.sieve(judge, Judged::Through(Arc::clone(&admitted), Box::new(child.clone()))).work();
+            let work = self.sieve(judge, About::Through(Arc::clone(&admitted), Box::new(child.clone()))).work();
             let Some(kept) = self.evidence.stored(repository, child.digest(), wanted, work).await? else {
                 return Ok(None);
             };
@@ -94,24 +94,25 @@ impl Admission {
         Ok(of_index.map(|record| Through { record, is_stored: true }))
     }
 
-    /// All that upstream offers now of what `judge` wants to see of an image. Nothing of it is kept.
+    /// All that upstream offers now of what is wanted for `judge` to see about an image. Nothing of it is kept.
     pub async fn offered(
         &self,
         in_force: &InForce,
-        judge: &Arc<Judge>,
-        (repository, manifest): (&Repository, &UntrustedManifest),
+        (judge, about): (&Arc<Judge>, About),
+        Subject { repository, manifest }: Subject<'_>,
+        wanted: &Wanted,
         evidence_bytes_max: Option<u64>,
     ) -> Offered {
         let mut limits = Arc::clone(&self.limits);
         if let Some(bytes_max) = evidence_bytes_max {
             // More than all room together would never be let in.
-            let evidence_bytes_max = bytes_max.min(limits.evidence_memory_bytes_max);
-            limits = Arc::new(Limits { evidence_bytes_max, ..limits.as_ref().clone() });
+            let max = bytes_max.min(limits.evidence_memory_bytes_max);
+            let attached = Limits { evidence_bytes_max: max, attestation_bytes_max: max, ..limits.as_ref().clone() };
+            limits = Arc::new(attached);
         }
         let collector = Collector::new(&in_force.upstreams, limits, self.store.blobs().clone());
-        let sieve = self.sieve(judge, Judged::Itself(repository.clone(), manifest.digest().clone()));
+        let sieve = self.sieve(judge, about);
         let room = self.evidence.room(sieve.work());
-        let wanted = judge.wanted(repository, manifest.digest());
         let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, &sieve, &room).await;
         if wanted.configs {
             collected.configs = collector.configs(repository, manifest, &room).await;
@@ -129,7 +130,7 @@ impl Admission {
         (repository, digest): (&Repository, &Digest),
         wanted: &Wanted,
     ) -> Result<Option<Gathered>, ApiError> {
-        let sieve = self.sieve(judge, Judged::Itself(repository.clone(), digest.clone()));
+        let sieve = self.sieve(judge, About::Itself(repository.clone(), digest.clone()));
         self.evidence.stored(repository, digest, wanted, sieve.work()).await
     }
 }

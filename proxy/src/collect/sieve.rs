@@ -11,21 +11,21 @@ use super::room::Work;
 /// Tells what of an image's evidence matters, and when there is enough of it. It admits nothing: what it leaves is judged.
 pub struct Sieve {
     judge: Arc<Judge>,
-    image: Arc<Judged>,
+    image: Arc<About>,
     now: UnixTime,
     /// Judgements at the same time.
     slots: Arc<Semaphore>,
 }
 
 /// Whose evidence it is, and so which policies look at it.
-pub enum Judged {
+pub enum About {
     /// Of what is judged by itself.
     Itself(Repository, Digest),
     /// Of a child, through an index that is admitted.
     Through(Arc<Admitted<Manifest>>, Box<UntrustedManifest>),
 }
 
-impl Judged {
+impl About {
     fn digest(&self) -> &Digest {
         match self {
             Self::Itself(_, digest) => digest,
@@ -58,7 +58,7 @@ impl Judged {
 impl Sieve {
     /// For one image, as judged now.
     #[must_use]
-    pub fn new(judge: Arc<Judge>, image: Judged, now: UnixTime, slots: Arc<Semaphore>) -> Self {
+    pub fn new(judge: Arc<Judge>, image: About, now: UnixTime, slots: Arc<Semaphore>) -> Self {
         Self { judge, image: Arc::new(image), now, slots }
     }
 

@@ -69,7 +69,8 @@ pub(super) async fn attestations(
         }
         if judges.is_empty() {
             let told = unasked(&gathered.evidence);
-            attested.failures.push(told.unwrap_or_else(|| Failure::no("nothing is attested about it")));
+            let what = || format!("nothing is attested about {}@{}", subject.repository, subject.digest());
+            attested.failures.push(told.unwrap_or_else(|| Failure::no(what())));
         }
         attested
     })

@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use oci::{Digest, Repository, UnixTime};
-use policy::{Assessment, Judge, UntrustedEvidence};
+use oci::{Digest, Repository};
+use policy::Judge;
 
 use super::{
-    answer::{Changed, Differences, Failure, Judged, Verdict},
-    gather,
+    answer::{Changed, Differences, Failure, Judged},
+    kept::{self, Kept},
     request::{PolicyText, Rules},
     rules,
 };
-use crate::{app::App, error::ApiError, evidence::Gathered};
+use crate::{app::App, error::ApiError};
 
 /// Manifests read from the store at a time.
 const PAGE: usize = 256;
@@ -47,63 +47,34 @@ struct Judges {
 }
 
 impl Judges {
-    /// What both say about an image; `None` where it is none that was ever judged by evidence of its own: a child that its index
-    /// admits, or evidence.
+    /// What both say about an image; `None` where it is none that was ever asked for: evidence, or a manifest that nobody judged.
     async fn both(
         &self,
         app: &App,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<(Judged, Judged)>, Failure> {
-        if !is_judged(app, &self.old, repository, digest)? {
+        if !self.is_judged(app, repository, digest)? {
             return Ok(None);
         }
-        let mut wanted = self.old.wanted(repository, digest);
-        let more = self.new.wanted(repository, digest);
-        wanted.origins.extend(more.origins);
-        wanted.configs |= more.configs;
-        let stored =
-            if wanted.is_empty() { None } else { app.admission.kept(&self.new, (repository, digest), &wanted).await? };
-        let (old, new, now) = (Arc::clone(&self.old), Arc::clone(&self.new), app.clock.now());
-        let (repository, digest) = (repository.clone(), digest.clone());
-        let said = move || {
-            let say = |judge: &Judge| said(judge, &repository, &digest, stored.as_ref(), now);
-            (say(&old), say(&new))
-        };
-        gather::judging(said).await.map(Some)
+        let old = Kept { app, judge: &self.old }.said(repository, digest).await?;
+        let new = Kept { app, judge: &self.new }.said(repository, digest).await?;
+        Ok(Some((old, new)))
     }
-}
 
-fn said(judge: &Judge, repository: &Repository, digest: &Digest, stored: Option<&Gathered>, now: UnixTime) -> Judged {
-    let image = format!("{repository}@{digest}");
-    let judged = |assessment: &Assessment| gather::judged(&image, repository, digest, assessment);
-    match stored {
-        Some(stored) => judged(&judge.assess(repository, digest, &stored.evidence, now)),
-        None if judge.wanted(repository, digest).is_empty() => {
-            judged(&judge.assess(repository, digest, &UntrustedEvidence::default(), now))
+    /// Whether evidence about it was once collected, or a verdict on it is stored; or on an index that lists it.
+    fn is_judged(&self, app: &App, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
+        let facts = app.store.facts().read().map_err(ApiError::from)?;
+        for digest in kept::indexes(app, repository, digest)?.iter().chain([digest]) {
+            let fingerprint = self.old.fingerprint(repository, digest);
+            if facts.evidence(repository, digest).map_err(ApiError::from)?.is_some()
+                || facts.verdict(repository, digest, fingerprint.as_bytes()).map_err(ApiError::from)?.is_some()
+            {
+                return Ok(true);
+            }
         }
-        None => Judged {
-            image: image.clone(),
-            repository: repository.clone(),
-            digest: digest.clone(),
-            verdict: Verdict::Undecided,
-            message: Some("no evidence is stored, and these policies want to see some".to_owned()),
-            hint: None,
-            policies: Vec::new(),
-            decided_at: None,
-            ends_at: None,
-        },
+        Ok(false)
     }
-}
-
-/// Whether evidence about it was once collected, or a verdict on it is stored.
-fn is_judged(app: &App, judge: &Judge, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
-    let facts = app.store.facts().read().map_err(ApiError::from)?;
-    if facts.evidence(repository, digest).map_err(ApiError::from)?.is_some() {
-        return Ok(true);
-    }
-    let fingerprint = judge.fingerprint(repository, digest);
-    Ok(facts.verdict(repository, digest, fingerprint.as_bytes()).map_err(ApiError::from)?.is_some())
 }
 
 fn changed(old: &Judged, new: &Judged) -> Option<Changed> {

@@ -4,20 +4,17 @@ use std::sync::Arc;
 
 use oci::{Digest, Reference, Repository};
 use policy::UntrustedEvidence;
-use storage::EdgeKind;
 
 use super::{
     answer::{Explained, Failure, Judged, TagTold},
     gather,
     image::Image,
+    kept,
 };
 use crate::{
     app::{App, InForce},
     error::ApiError,
 };
-
-/// Indexes looked at around one image.
-const PARENTS_MAX: usize = 64;
 
 pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Failure> {
     let in_force = app.in_force();
@@ -45,7 +42,7 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
         return told(judged.clone(), true, None);
     }
     let mut refused = None;
-    for index in indexes(app, repository, &digest)? {
+    for index in kept::indexes(app, repository, &digest)? {
         let Some(through) = app.admission.told_through(&in_force, repository, &digest, &index).await? else { continue };
         let judged = gather::of_record(typed, &through.record);
         if judged.verdict.serves() {
@@ -70,12 +67,6 @@ async fn stored(
 ) -> Result<Option<Judged>, Failure> {
     let record = app.admission.told(in_force, repository, digest).await?;
     Ok(record.map(|record| gather::of_record(typed, &record)))
-}
-
-fn indexes(app: &App, repository: &Repository, digest: &Digest) -> Result<Vec<Digest>, Failure> {
-    let snapshot = app.store.facts().read().map_err(ApiError::from)?;
-    let parents = snapshot.parents(repository, digest, None, PARENTS_MAX).map_err(ApiError::from)?;
-    Ok(parents.found.into_iter().filter(|edge| edge.kind == EdgeKind::Child).map(|edge| edge.parent).collect())
 }
 
 /// What is in force says about the evidence that is stored.

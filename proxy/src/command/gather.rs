@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use config::Tags;
 use oci::{Digest, ManifestKind, Platform, Reference, Repository, UntrustedManifest};
-use policy::{Assessment, Effect, Judge, Record};
+use policy::{Assessment, ChildJudgement, ChildOutcome, Effect, Judge, Record};
 
 use super::{
     answer::{Failure, Judged, Verdict},
@@ -13,6 +13,8 @@ use super::{
 use crate::{
     admission::Offered,
     app::{App, InForce},
+    collect::About,
+    evidence,
 };
 
 /// A tag that nobody remembers: upstream is asked, and nothing stands in for its answer.
@@ -51,14 +53,16 @@ pub(super) async fn subject(
     Ok(Subject { repository, manifest })
 }
 
+/// A platform as clients write it.
+pub(super) fn written(platform: &Platform) -> String {
+    let variant = platform.variant.as_ref().map_or_else(String::new, |variant| format!("/{variant}"));
+    format!("{}/{}{variant}", platform.os, platform.architecture)
+}
+
 fn child(manifest: &UntrustedManifest, wanted: &str) -> Result<Digest, Failure> {
     let ManifestKind::Index { manifests } = manifest.kind() else {
         let what = format!("--platform {wanted}: {} is one image and no index", manifest.digest());
         return Err(Failure::usage(what, "leave --platform out"));
-    };
-    let written = |platform: &Platform| {
-        let variant = platform.variant.as_ref().map_or_else(String::new, |variant| format!("/{variant}"));
-        format!("{}/{}{variant}", platform.os, platform.architecture)
     };
     let listed = || manifests.iter().filter_map(|child| Some((child, child.platform.as_ref()?)));
     let exact = listed().find(|(_, platform)| written(platform) == wanted);
@@ -84,7 +88,11 @@ pub(super) async fn evidence(
     subject: &Subject,
     bytes_max: Option<u64>,
 ) -> Offered {
-    app.admission.offered(in_force, judge, (&subject.repository, &subject.manifest), bytes_max).await
+    let Subject { repository, manifest } = subject;
+    let about = About::Itself(repository.clone(), manifest.digest().clone());
+    let wanted = judge.wanted(repository, manifest.digest());
+    let subject = evidence::Subject { repository, manifest };
+    app.admission.offered(in_force, (judge, about), subject, &wanted, bytes_max).await
 }
 
 /// Runs a judgement where it does not keep others waiting, and hands back what it looked at.
@@ -96,17 +104,52 @@ pub(super) async fn judging<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 pub(super) fn judged(image: &str, repository: &Repository, digest: &Digest, assessment: &Assessment) -> Judged {
     match assessment {
         Assessment::Complete(record) | Assessment::Partial(record) => of_record(image, record),
-        Assessment::Undecided(undecided) => Judged {
-            image: image.to_owned(),
-            repository: repository.clone(),
-            digest: digest.clone(),
-            verdict: Verdict::Undecided,
-            message: Some(format!("cannot decide: {undecided}")),
-            hint: None,
-            policies: Vec::new(),
-            decided_at: None,
-            ends_at: None,
-        },
+        Assessment::Undecided(undecided) => {
+            without_record(image, repository, digest, Verdict::Undecided, format!("cannot decide: {undecided}"))
+        }
+    }
+}
+
+/// What a judgement through an index says about a child; `None` where nothing is asked of the child besides.
+pub(super) fn judged_through(
+    image: &str,
+    repository: &Repository,
+    digest: &Digest,
+    judgement: &ChildJudgement,
+) -> Option<Judged> {
+    if let Some(record) = judgement.record.as_ref().or(judgement.in_memory.as_ref()) {
+        return Some(of_record(image, record));
+    }
+    let (verdict, message, hint) = match &judgement.outcome {
+        ChildOutcome::Refused(refusal) => (Verdict::Refused, refusal.message.clone(), refusal.hint.clone()),
+        ChildOutcome::Absent(refusal) => (Verdict::Absent, refusal.message.clone(), refusal.hint.clone()),
+        ChildOutcome::Undecided(undecided) => (Verdict::Undecided, format!("cannot decide: {undecided}"), None),
+        ChildOutcome::Admitted(_)
+        | ChildOutcome::NotListed
+        | ChildOutcome::IndexEnded
+        | ChildOutcome::NeedsEvidence(_) => return None,
+    };
+    Some(Judged { hint, ..without_record(image, repository, digest, verdict, message) })
+}
+
+/// A verdict of which there is nothing to store.
+pub(super) fn without_record(
+    image: &str,
+    repository: &Repository,
+    digest: &Digest,
+    verdict: Verdict,
+    message: String,
+) -> Judged {
+    Judged {
+        image: image.to_owned(),
+        repository: repository.clone(),
+        digest: digest.clone(),
+        verdict,
+        message: Some(message),
+        hint: None,
+        policies: Vec::new(),
+        decided_at: None,
+        ends_at: None,
     }
 }
 

@@ -8,6 +8,7 @@ mod json;
 use std::fmt::Write as _;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use policy::{Finding, Signer, VerifiedPiece};
 use serde_json::Value;
 
 use super::answer::{Answer, Attested, Checked, Differences, Failure, Flaw, Judged, Kind, Told, Verdict, Verified};
@@ -134,7 +135,12 @@ impl Shown {
             self.unverified(judged);
             return;
         }
-        self.head(&judged.image, &verified.checks, "signatures");
+        let attests = |piece: &VerifiedPiece| piece.attestation.is_some();
+        let attested = judged
+            .policies
+            .iter()
+            .any(|policy| matches!(&policy.finding, Finding::Verified { pieces, .. } if pieces.iter().any(attests)));
+        self.head(&judged.image, &verified.checks, if attested { "pieces of evidence" } else { "signatures" });
         if output == Output::Text {
             for signature in &verified.signatures {
                 let optional = signature.get("optional").and_then(Value::as_object);
@@ -171,6 +177,7 @@ impl Shown {
             self.head(&attested.image, &attested.checks, "attestations");
         }
         for told in &attested.attestations {
+            self.signer(told);
             match (output, predicate(told)) {
                 (Output::Predicate, Some(predicate)) => self.out(&predicate),
                 (Output::Predicate, None) => {
@@ -188,6 +195,21 @@ impl Shown {
         // Asked for whatever there is, a type that nobody believed has signed does not spoil those that somebody has.
         if !attested.attestations.is_empty() {
             self.exit = Exit::Yes;
+        }
+    }
+
+    /// Who attested, in cosign's words.
+    fn signer(&mut self, told: &Told) {
+        match &told.signer {
+            Signer::Certificate { issuer, subject } => {
+                self.err(&format!("Certificate subject: {}", subject.escape_debug()));
+                self.err(&format!("Certificate issuer URL: {}", issuer.escape_debug()));
+            }
+            Signer::Key { .. } => self.err(&format!("Signed by: {}", told.signer)),
+        }
+        for (claim, value) in told.workflow.claims() {
+            let Some(value) = value else { continue };
+            self.err(&format!("GitHub Workflow {claim}: {}", value.escape_debug()));
         }
     }
 
@@ -218,7 +240,7 @@ impl Shown {
             }
         }
         let (kept, changed) = (differences.kept, differences.changed.len());
-        self.err(&format!("{kept} images are kept with a verdict of their own; {changed} would change"));
+        self.err(&format!("{kept} kept images were judged again; {changed} would change"));
         self.exit = if changed == 0 { Exit::Yes } else { Exit::No };
     }
 

@@ -40,8 +40,8 @@ enum Command {
 
 #[derive(Args)]
 struct VerifyBundle {
-    /// By the staging instance's trust root.
-    #[arg(long, conflicts_with = "trusted_root")]
+    /// By the staging instance's trust root, where no other is given: the suite gives both.
+    #[arg(long)]
     staging: bool,
     /// The bundle.
     #[arg(long)]

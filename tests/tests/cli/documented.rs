@@ -107,6 +107,13 @@ async fn variables_of_cosigns_stand_for_its_options_and_the_option_wins() {
     is_yes(&stage.run_with(&["verify", IDENTITY, IMAGE], &wrong).await);
     let said = stage.run_with(&["verify", IMAGE], &[("COSIGN_MAX_ATTACHMENT_SIZE", "10")]).await;
     assert_eq!(said.code, Some(1), "{}", said.stderr);
+    for layout in [Layout::Legacy, Layout::Bundle] {
+        let stage = Stage::public(layout).await;
+        let arguments = ["attestation", "--type", predicate::SPDX, IMAGE];
+        let said = stage.run_with(&arguments, &[("COSIGN_MAX_ATTACHMENT_SIZE", "10")]).await;
+        assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{}", said.stderr);
+        is_yes(&stage.run_with(&arguments, &[("COSIGN_MAX_ATTACHMENT_SIZE", "10MB")]).await);
+    }
     let said = stage.run_with(&["verify", IMAGE], &[("COSIGN_MAX_ATTACHMENT_SIZE", "much")]).await;
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     assert!(said.stderr.contains("COSIGN_MAX_ATTACHMENT_SIZE: want a size above zero"), "{}", said.stderr);
@@ -120,6 +127,10 @@ async fn cosign_repository_says_where_the_tags_are() {
     assert_eq!(said.code, Some(1), "{}", said.stderr);
     let there = [("COSIGN_REPOSITORY", "cgr.dev/elsewhere/signatures")];
     is_yes(&stage.run_with(&["verify", ISSUER, IDENTITY, IMAGE], &there).await);
+    // It says where, and not who: without an identity the policies in force decide, which say both.
+    let said = stage.run_with(&["verify", IMAGE], &there).await;
+    assert_eq!(said.code, Some(1), "{}", said.stderr);
+    assert!(said.stderr.contains("note: COSIGN_REPOSITORY is not looked at"), "{}", said.stderr);
     let nowhere = [("COSIGN_REPOSITORY", "gcr.io/elsewhere/signatures")];
     let said = stage.run_with(&["verify", ISSUER, IDENTITY, IMAGE], &nowhere).await;
     assert_eq!(said.code, Some(2), "{}", said.stderr);

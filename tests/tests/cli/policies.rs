@@ -3,9 +3,11 @@
 use serde_json::Value;
 use support::{
     client::Client,
+    image::cosign_tag,
     policies,
     process::Process,
     sigstore::{Layout, Signer},
+    world::Setup,
 };
 
 use crate::{PUBLIC, Stage, publish};
@@ -73,7 +75,7 @@ async fn diff_tells_which_kept_images_would_change() {
     let same = stage.file("same.yaml", &policy("same", &Signer::chainguard(), ""));
     let said = stage.run_both(&["policy", "diff", &same]).await;
     assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{}", said.stderr);
-    assert!(said.stderr.contains("2 images are kept with a verdict of their own; 0 would change"), "{}", said.stderr);
+    assert!(said.stderr.contains("2 kept images were judged again; 0 would change"), "{}", said.stderr);
     let fork = stage.file("fork.yaml", &policy("fork", &Signer::fork(), ""));
     let said = stage.run_both(&["policy", "diff", &fork]).await;
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
@@ -85,4 +87,53 @@ async fn diff_tells_which_kept_images_would_change() {
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
     assert!(said.stdout.contains("served -> undecided"), "{}", said.stdout);
     assert_eq!(stage.world.registry.calls().len(), calls, "the store is asked and nobody else");
+}
+
+#[tokio::test]
+async fn platforms_are_judged_through_their_index_as_at_a_pull() {
+    let attested = policy(
+        "attested",
+        &Signer::chainguard(),
+        "    attestations:\n    - name: built\n      predicateType: slsaprovenance1\n",
+    );
+    let demanded = "  annotations:\n    pratique.dev/attestations-per-platform: \"true\"\nspec:\n";
+    let per_platform = attested.replace("spec:\n", demanded);
+    let stage = Stage::new(PUBLIC, &Signer::chainguard(), Layout::Legacy, &Setup::with_policy(&attested)).await;
+    let [with, without] = [&stage.index.children[0].digest, &stage.index.children[1].digest];
+    for suffix in ["sig", "att"] {
+        stage.world.registry.delete_tag(PUBLIC, &cosign_tag(without, suffix));
+    }
+    let pulled = async |reference: String| {
+        let server = Process::serve(&stage.config).await.unwrap();
+        let url = format!("http://{}/v2/{PUBLIC}/manifests/{reference}", server.address);
+        let answer = Client::plain().get(&url, &[]).await.unwrap();
+        server.terminate().await.unwrap();
+        answer.status.as_u16()
+    };
+    for reference in ["latest".to_owned(), with.to_string(), without.to_string()] {
+        assert_eq!(pulled(reference).await, 200);
+    }
+    let own = stage.file("own.yaml", &attested);
+    let said = stage.run_both(&["policy", "diff", &own]).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{}", said.stderr);
+    assert!(said.stderr.contains("3 kept images were judged again; 0 would change"), "{}", said.stderr);
+    // What is attested of each platform was never asked for: nobody can say.
+    let each = stage.file("each.yaml", &per_platform);
+    let said = stage.run_both(&["policy", "diff", &each]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains(&format!("{without}: served -> undecided")), "{}", said.stdout);
+    assert!(!said.stdout.contains(&stage.index.digest.to_string()), "{}", said.stdout);
+
+    // Under the stricter policy each platform is tested besides its index.
+    let said = stage.run_both(&["policy", "test", &each, IMAGE]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    insta::assert_snapshot!("policy_test_platforms", stage.plain(&said.stdout));
+    // By the other one nothing is asked of them; and of a platform alone only its own evidence is looked at, which is said.
+    let said = stage.run_both(&["policy", "test", &own, IMAGE]).await;
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    assert!(!said.stdout.contains(&without.to_string()), "{}", said.stdout);
+    let child = format!("cgr.dev/{PUBLIC}@{without}");
+    let said = stage.run_both(&["policy", "test", &own, &child]).await;
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("an index that lists it"), "{}", said.stdout);
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use oci::{Digest, Repository, UnixTime};
 use policy::Form;
 use proxy::{
-    collect::{Collector, Judged, Memory, Sieve, Work},
+    collect::{About, Collector, Memory, Sieve, Work},
     upstream::Upstream,
 };
 use serde::Deserialize;
@@ -93,7 +93,7 @@ async fn collected(
     let judge = Arc::new(judge("", None));
     let wanted = judge.wanted(&repository, digest);
     let room = Memory::new(100 << 20, Duration::from_secs(1)).room(Work::Verifying);
-    let sieve = Sieve::new(judge, Judged::Itself(repository.clone(), digest.clone()), NOW, Arc::new(Semaphore::new(1)));
+    let sieve = Sieve::new(judge, About::Itself(repository.clone(), digest.clone()), NOW, Arc::new(Semaphore::new(1)));
     let evidence = collector.evidence(&repository, digest, &wanted.origins, &sieve, &room).await.evidence();
     assert_eq!((evidence.pieces.len(), evidence.unasked.len(), evidence.flawed.len()), (1, 0, 0));
     assert!(matches!(evidence.pieces[0].form, Form::CosignSignature { .. }));

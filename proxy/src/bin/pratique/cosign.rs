@@ -75,9 +75,13 @@ impl Signer {
         let mut notes = self.foreign.told()?;
         let variables = CosignVariables::of_process()?;
         let mut asked = self.asked(&variables)?;
-        let is_asked = asked != Asked::default();
+        // Where evidence lies says nothing about who signed.
+        let is_asked = asked != Asked { repository: asked.repository.clone(), ..Asked::default() };
         if is_asked && self.trusted_root.is_none() {
             asked.sigstore = sigstore(&variables)?;
+        }
+        if !is_asked && variables.repository.is_some() {
+            notes.push("COSIGN_REPOSITORY is not looked at: the policies in force say where evidence lies".to_owned());
         }
         if !is_asked || self.trusted_root.is_some() {
             let why = if is_asked {

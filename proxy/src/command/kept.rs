@@ -1,0 +1,156 @@
+//! What a judge says about a kept image by what is stored alone, in the order of admission: its own evidence, then an index around it.
+
+use std::{pin::Pin, sync::Arc};
+
+use oci::{Digest, ManifestKind, Repository, UntrustedManifest};
+use policy::{Admitted, ChildOutcome, Judge, Manifest, Outcome, UntrustedEvidence, Wanted};
+use storage::EdgeKind;
+
+use super::{
+    answer::{Failure, Judged, Verdict},
+    gather,
+};
+use crate::{app::App, error::ApiError, evidence::Gathered};
+
+/// Indexes looked at around one image.
+const PARENTS_MAX: usize = 64;
+
+/// Who judges, and by which store.
+pub(super) struct Kept<'a> {
+    pub(super) app: &'a App,
+    pub(super) judge: &'a Arc<Judge>,
+}
+
+/// What is said of one image.
+struct Said {
+    judged: Judged,
+    /// Where it is an index that would be served.
+    index: Option<Arc<Admitted<Manifest>>>,
+}
+
+type Saying<'a> = Pin<Box<dyn Future<Output = Result<Said, Failure>> + Send + 'a>>;
+
+impl Kept<'_> {
+    /// The verdict on an image, by itself or through an index.
+    pub(super) async fn said(&self, repository: &Repository, digest: &Digest) -> Result<Judged, Failure> {
+        Ok(self.look(repository, digest, 0).await?.judged)
+    }
+
+    fn look<'a>(&'a self, repository: &'a Repository, digest: &'a Digest, depth: usize) -> Saying<'a> {
+        Box::pin(async move {
+            let manifest = self.app.resolver.stored(repository, digest).await?;
+            let own = self.own(repository, digest, manifest.as_ref()).await?;
+            let (Some(manifest), false) = (manifest, own.judged.verdict.serves()) else { return Ok(own) };
+            if depth >= self.app.in_force().settings.limits.index_depth_max {
+                return Ok(own);
+            }
+            let mut refused = None;
+            for index in indexes(self.app, repository, digest)? {
+                let around = self.look(repository, &index, depth + 1).await?;
+                let Some(index) = around.index else { continue };
+                match self.through(&index, &manifest, around.judged).await? {
+                    Some(said) if said.judged.verdict.serves() => return Ok(said),
+                    Some(said) => refused = Some(said),
+                    None => {}
+                }
+            }
+            Ok(refused.unwrap_or(own))
+        })
+    }
+
+    /// By its own evidence.
+    async fn own(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: Option<&UntrustedManifest>,
+    ) -> Result<Said, Failure> {
+        let wanted = self.judge.wanted(repository, digest);
+        let Some(stored) = self.stored(repository, digest, &wanted).await? else {
+            let why = "no evidence is stored, and these policies want to see some".to_owned();
+            return Ok(Said {
+                judged: gather::without_record(&image(repository, digest), repository, digest, Verdict::Undecided, why),
+                index: None,
+            });
+        };
+        let index = manifest.filter(|it| matches!(it.kind(), ManifestKind::Index { .. })).cloned();
+        let (judge, now) = (Arc::clone(self.judge), self.app.clock.now());
+        let (repository, digest) = (repository.clone(), digest.clone());
+        gather::judging(move || {
+            let assessment = judge.assess(&repository, &digest, &stored.evidence(), now);
+            let judged = gather::judged(&image(&repository, &digest), &repository, &digest, &assessment);
+            let admitted = index.filter(|_| judged.verdict.serves()).and_then(|index| {
+                match judge.admit(&repository, index, &stored.evidence(), now).outcome {
+                    Outcome::Admitted(admitted) => Some(Arc::new(admitted)),
+                    Outcome::Refused(_) | Outcome::Absent(_) | Outcome::Undecided(_) => None,
+                }
+            });
+            Said { judged, index: admitted }
+        })
+        .await
+    }
+
+    /// Through an index, of which `around` was said. `None` where it says nothing about the child.
+    async fn through(
+        &self,
+        index: &Arc<Admitted<Manifest>>,
+        child: &UntrustedManifest,
+        around: Judged,
+    ) -> Result<Option<Said>, Failure> {
+        let (repository, digest, now) = (index.repository(), child.digest(), self.app.clock.now());
+        let mut judgement = self.judge.admit_child(index, child.clone(), None, now);
+        if let ChildOutcome::NeedsEvidence(wanted) = &judgement.outcome {
+            let Some(stored) = self.stored(repository, digest, wanted).await? else {
+                let why = "no evidence of its own is stored, and these policies want to see some".to_owned();
+                let judged =
+                    gather::without_record(&image(repository, digest), repository, digest, Verdict::Undecided, why);
+                return Ok(Some(Said { judged, index: None }));
+            };
+            let (judge, index, child) = (Arc::clone(self.judge), Arc::clone(index), child.clone());
+            let judging = move || judge.admit_child(&index, child, Some(&stored.evidence()), now);
+            judgement = gather::judging(judging).await?;
+        }
+        let judged = gather::judged_through(&image(repository, digest), repository, digest, &judgement);
+        let admitted = match judgement.outcome {
+            ChildOutcome::Admitted(admitted) => Some(Arc::new(admitted)),
+            ChildOutcome::Refused(_) | ChildOutcome::Absent(_) | ChildOutcome::Undecided(_) => None,
+            ChildOutcome::NotListed | ChildOutcome::IndexEnded | ChildOutcome::NeedsEvidence(_) => return Ok(None),
+        };
+        Ok(Some(Said { judged: judged.unwrap_or(around), index: admitted }))
+    }
+
+    /// What is stored of what is wanted; `None` where something is and nothing was ever collected.
+    async fn stored(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        wanted: &Wanted,
+    ) -> Result<Option<Stored>, Failure> {
+        if wanted.is_empty() {
+            return Ok(Some(Stored(None)));
+        }
+        let kept = self.app.admission.kept(self.judge, (repository, digest), wanted).await?;
+        Ok(kept.map(|kept| Stored(Some(kept))))
+    }
+}
+
+/// Evidence from the store; none where none is wanted.
+struct Stored(Option<Gathered>);
+
+impl Stored {
+    fn evidence(&self) -> UntrustedEvidence {
+        self.0.as_ref().map_or_else(UntrustedEvidence::default, |gathered| gathered.evidence.clone())
+    }
+}
+
+/// The indexes that are known to list an image.
+pub(super) fn indexes(app: &App, repository: &Repository, digest: &Digest) -> Result<Vec<Digest>, Failure> {
+    let snapshot = app.store.facts().read().map_err(ApiError::from)?;
+    let parents = snapshot.parents(repository, digest, None, PARENTS_MAX).map_err(ApiError::from)?;
+    Ok(parents.found.into_iter().filter(|edge| edge.kind == EdgeKind::Child).map(|edge| edge.parent).collect())
+}
+
+/// As nobody typed it.
+fn image(repository: &Repository, digest: &Digest) -> String {
+    format!("{repository}@{digest}")
+}
