@@ -12,6 +12,8 @@
 mod attestations;
 #[path = "judge/children.rs"]
 mod children;
+#[path = "judge/configs.rs"]
+mod configs;
 #[path = "judge/flawed.rs"]
 mod flawed;
 #[path = "judge/proof.rs"]

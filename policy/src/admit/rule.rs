@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
-use oci::Addressed;
-use serde::Deserialize;
-
-use super::case::{Case, Good, Satisfied};
+use super::{
+    case::{Case, Good, Satisfied},
+    config,
+};
 use crate::{
     authority::Attestation,
-    evidence::{UntrustedConfigs, UntrustedPiece},
+    evidence::UntrustedPiece,
     policy_set::PolicyRule,
     predicate::PredicateFault,
     refusal::{Reason, told},
@@ -46,7 +45,7 @@ pub(super) fn of_policy(case: &Case<'_>, rule: &PolicyRule, satisfied: &[Satisfi
             config: BTreeMap::new(),
         };
         if rule.fetch_config_file {
-            input.config = configs(&case.evidence.configs)?;
+            input.config = config::by_platform(&case.evidence.configs)?;
         }
         let input = input.input(case.bounds).map_err(|fault| flaw(whose, &fault))?;
         run(case, &rule.rego, &input, whose)
@@ -113,42 +112,4 @@ fn signature(good: &Good<'_>) -> SignatureMatch {
         github_workflow_repo: claims.repository.unwrap_or_default(),
         github_workflow_ref: claims.reference.unwrap_or_default(),
     }
-}
-
-/// What names an image's platform within its config.
-#[derive(Deserialize)]
-struct Platform {
-    #[serde(default)]
-    os: String,
-    #[serde(default)]
-    architecture: String,
-    #[serde(default)]
-    variant: String,
-    #[serde(default, rename = "os.version")]
-    os_version: String,
-}
-
-/// Configs by platform, `<os>/<arch>[/<variant>][:<osversion>]`; where two are of one platform the later counts, as in the controller.
-fn configs(untrusted: &UntrustedConfigs) -> Result<BTreeMap<String, Bytes>, Flaw> {
-    match untrusted {
-        UntrustedConfigs::Asked(configs) => configs.iter().map(by_platform).collect(),
-        UntrustedConfigs::Unasked => Err(Flaw::new(Reason::RuleUndecided, "the image's config could not be asked for")),
-        UntrustedConfigs::Flawed(why) => {
-            Err(Flaw::new(Reason::EvidenceUnreadable, format!("the image's config cannot be read: {}", told(why))))
-        }
-    }
-}
-
-fn by_platform(config: &Addressed) -> Result<(String, Bytes), Flaw> {
-    let Platform { os, architecture, variant, os_version } =
-        serde_json::from_slice(config.bytes()).map_err(|error| {
-            let why = format!("the image's config {} cannot be read: {}", config.digest(), told(&error.to_string()));
-            Flaw::new(Reason::EvidenceUnreadable, why)
-        })?;
-    if os.is_empty() {
-        return Ok((String::new(), config.bytes().clone()));
-    }
-    let variant = if variant.is_empty() { variant } else { format!("/{variant}") };
-    let version = if os_version.is_empty() { os_version } else { format!(":{os_version}") };
-    Ok((format!("{os}/{architecture}{variant}{version}"), config.bytes().clone()))
 }
