@@ -174,7 +174,8 @@ impl Sigstore {
         };
         let entries: Result<Vec<Value>, String> = times.iter().map(entry).collect();
         let raw = |certificate: &DerCertificate| json!({ "rawBytes": certificate.to_base64() });
-        let certificates: Vec<Value> = sealed.certificates.iter().map(raw).collect();
+        // The leaf alone: what certifies it, the trust root says, and a bundle brings no authority of its own along.
+        let certificates = [raw(certificate)];
         let stamp = |token: &sigstore_types::TimestampToken| json!({ "signedTimestamp": token.to_base64() });
         let timestamps: Vec<Value> = sealed.timestamps.iter().map(stamp).collect();
         let mut signature = json!({ "signature": sealed.signature.to_base64() });
@@ -216,10 +217,15 @@ impl Sigstore {
         asked.check_past(&times)?;
         if asked.log {
             let vouched: Vec<Vouched<'_>> = self.logs.vouch(&sealed.entries, sealed.proven)?;
+            let is_dated = vouched.iter().any(|vouched| vouched.at.is_some()) || !times.is_empty();
             times.extend(vouched.iter().filter_map(|vouched| vouched.at));
             asked.check_past(&times)?;
             for (entry, vouched) in sealed.entries.iter().zip(&vouched) {
-                vouched.check_times(&times)?;
+                if is_dated {
+                    vouched.check_times(&times)?;
+                } else {
+                    vouched.check_undated(asked.now)?;
+                }
                 body::check(entry, sealed, &Holder::Key(key))?;
             }
         }

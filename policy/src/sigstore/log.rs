@@ -3,6 +3,7 @@
 //! This is our own check, by RFC 9162 and the crates' signature verification. The crates check both too, but only together with a
 //! comparison of entry and signature that does not know all kinds of entry, and that reads a statement of any size into memory.
 
+use oci::UnixTime;
 use sigstore_crypto::VerificationKey;
 use sigstore_trust_root::TrustedRoot;
 use sigstore_types::{Checkpoint, InclusionProof, Sha256Hash, SignatureBytes, TimeRange};
@@ -10,8 +11,10 @@ use sigstore_types::{Checkpoint, InclusionProof, Sha256Hash, SignatureBytes, Tim
 use super::sealed::Entry;
 use crate::{refusal::Reason, verifier::Flaw};
 
-/// Most signatures of one checkpoint: the log's own and its witnesses'. Each by a known hint costs a verification.
+/// Most signatures of one checkpoint: the log's own and its witnesses'.
 const CHECKPOINT_SIGNATURES_MAX: usize = 64;
+/// Most of them by the hint of one log: each costs a verification, and a log signs once.
+const SIGNATURES_OF_ONE_LOG_MAX: usize = 4;
 
 /// The logs of a trust root.
 pub(super) struct Logs(Vec<Log>);
@@ -108,10 +111,9 @@ impl Logs {
             return Err(invalid(&format!("a checkpoint has more than {CHECKPOINT_SIGNATURES_MAX} signatures")));
         }
         let signed_by = |log: &&Log| {
-            signatures.iter().any(|signature| {
-                log.id.get(..4) == Some(signature.key_id.as_slice())
-                    && log.key.verify(checkpoint.signed_data(), &signature.signature).is_ok()
-            })
+            let hinted = signatures.iter().filter(|signature| log.id.get(..4) == Some(signature.key_id.as_slice()));
+            let mut hinted = hinted.take(SIGNATURES_OF_ONE_LOG_MAX);
+            hinted.any(|signature| log.key.verify(checkpoint.signed_data(), &signature.signature).is_ok())
         };
         let log = self.0.iter().find(signed_by);
         log.ok_or_else(|| invalid("the checkpoint is not signed by a log of the trust root"))
@@ -125,6 +127,20 @@ impl Vouched<'_> {
             return Ok(());
         }
         Err(invalid("the log's key was not valid at the trusted time of the signature"))
+    }
+
+    /// Whether the logs' keys can be believed where no trusted time says when the entry was made: they have begun, and have no end after
+    /// which it may have been made.
+    pub(super) fn check_undated(&self, now: UnixTime) -> Result<(), Flaw> {
+        let now = i64::try_from(now.as_millis() / 1000).unwrap_or(i64::MAX);
+        if self
+            .by
+            .iter()
+            .all(|log| log.window.as_ref().is_none_or(|it| it.end.is_none() && it.start.as_second() <= now))
+        {
+            return Ok(());
+        }
+        Err(invalid("no trusted time says when the entry was made, and the log's key is not valid for ever"))
     }
 }
 

@@ -6,10 +6,11 @@ use policy::{
     Assessment, Effect, Form, Judge, LoadContext, NoMatch, Origin, PolicySet, Reason, RegoBounds, Source, SourceText,
     TrustRoot, UntrustedEvidence, UntrustedPiece,
 };
+use serde_json::Value;
 
 use super::{
-    NOW, SIGSTORE, by_key, keyless, lifetimes, policy, repository,
-    sigstore::{self, EntryKind, KeyKind, KeySigner, Options, Signer},
+    NOW, SIGSTORE, bundle, by_key, keyless, lifetimes, policy, repository,
+    sigstore::{self, EntryKind, Flaw, KeyKind, KeySigner, Options, Signer, Version},
 };
 
 fn subject() -> Digest {
@@ -126,6 +127,54 @@ fn a_timestamp_that_is_asked_for_must_be_there() {
     for flaw in [sigstore::Flaw::TimestampByStranger, sigstore::Flaw::TimestampOfAnotherSignature] {
         for piece in pieces(&options(true, Some(flaw))) {
             assert_eq!(reason(&stamped, piece), Some(Reason::TimeMissing), "{flaw:?}");
+        }
+    }
+}
+
+/// A log's key that has ended vouches for nothing whose time nobody trusted tells, whatever the entry brings or leaves out.
+#[test]
+fn an_entry_without_its_promise_does_not_outlive_the_logs_key() {
+    let key = KeySigner::generate(KeyKind::P256);
+    let subject = subject();
+    let bundles = [EntryKind::Usual, EntryKind::RekorV2].map(|entry| {
+        let text = key.sign_bundle(&subject, Some(&SIGSTORE), &Options { entry, ..Options::default() });
+        let mut bare: Value = serde_json::from_str(&text).unwrap();
+        let entry = bare["verificationMaterial"]["tlogEntries"][0].as_object_mut().unwrap();
+        entry.remove("inclusionPromise");
+        [text, bare.to_string()]
+    });
+    let verdicts = |flaws: &[Flaw]| {
+        let judge = judge(&by_key(&key, true), &SIGSTORE.trusted_root_json_with(flaws), &[]);
+        bundles.as_flattened().iter().map(|text| refused(&judge, bundle(text.clone()), "bare")).collect::<Vec<_>>()
+    };
+    assert!(verdicts(&[]).iter().all(Option::is_none), "{:?}", verdicts(&[]));
+    for verdict in verdicts(&[Flaw::LogEnded]) {
+        assert!(matches!(verdict, Some((Reason::LogInvalid, _))), "{verdict:?}");
+    }
+}
+
+/// Who certifies signers, the trust root says: a bundle brings no authority of its own along, though it leads to a trusted one.
+#[test]
+fn an_intermediate_counts_by_the_trust_root_alone() {
+    let mut root: Value = serde_json::from_str(&SIGSTORE.trusted_root_json()).unwrap();
+    let authorities = root["certificateAuthorities"].as_array_mut().unwrap();
+    let mut above = authorities[0].clone();
+    let certificates = above["certChain"]["certificates"].as_array_mut().unwrap();
+    certificates.remove(0);
+    assert_eq!(certificates.len(), 1, "the root alone");
+    // The intermediate was ended the day before, or never listed.
+    let mut ended = authorities[0].clone();
+    ended["validFor"]["end"] = "2025-10-08T00:00:00Z".into();
+    let listed = authorities[0].clone();
+    let signer = Signer::chainguard();
+    for (authorities, is_good) in [(vec![listed], true), (vec![ended, above.clone()], false), (vec![above], false)] {
+        root["certificateAuthorities"] = authorities.into();
+        let judge = judge(&keyless(&signer), &root.to_string(), &[]);
+        for version in [Version::V02, Version::V03] {
+            let options = Options { version, ..Options::default() };
+            let piece = bundle(SIGSTORE.sign_bundle(&signer, &subject(), &options));
+            let reason = refused(&judge, piece, "retired").map(|(reason, _)| reason);
+            assert_eq!(reason, (!is_good).then_some(Reason::CertificateUntrusted), "{version:?}");
         }
     }
 }
