@@ -11,6 +11,7 @@
 mod admitted;
 mod case;
 mod child;
+mod config;
 mod failure;
 mod judgement;
 mod rule;

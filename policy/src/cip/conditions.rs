@@ -96,10 +96,12 @@ fn unable(asked: Asked, authority: &Authority) -> Option<&'static str> {
     }
 }
 
-/// What follows the prefix, however that is spelled.
+/// What follows the prefix; the whole key where that is spelled otherwise, with space or in another case: nothing is called that, and
+/// it is not passed over either.
 fn ours(key: &str) -> Option<&str> {
-    let (prefix, name) = key.split_at_checked(PREFIX.len())?;
-    prefix.eq_ignore_ascii_case(PREFIX).then(|| if prefix == PREFIX { name } else { key })
+    let spelled: String = key.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
+    let is_meant = spelled.get(..PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(PREFIX));
+    is_meant.then(|| key.strip_prefix(PREFIX).unwrap_or(key))
 }
 
 fn condition(name: &str, field: &Field<'_>, conditions: &mut Conditions, report: &mut Report) -> Option<Asked> {

@@ -50,6 +50,8 @@ fn what_is_not_known_under_the_prefix_is_refused() {
             "pratique.dev/on-refusal: last-good",
             "pratique.dev/workflow-issuer: x",
             "Pratique.dev/workflow-ref: x",
+            "\" pratique.dev/workflow-ref\": x",
+            "\"pratique.dev /workflow-ref\": x",
             "pratique.dev/: x",
         ],
     );
@@ -68,7 +70,11 @@ own.yaml:11: metadata.annotations["pratique.dev/workflow-issuer"]: is nothing th
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
 own.yaml:12: metadata.annotations["Pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:13: metadata.annotations["pratique.dev/"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:13: metadata.annotations[" pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
+own.yaml:14: metadata.annotations["pratique.dev /workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
+own.yaml:15: metadata.annotations["pratique.dev/"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
 "#);
 }
