@@ -14,7 +14,7 @@
 use oci::{Digest, UnixTime};
 
 use crate::{
-    authority::{HashAlgorithm, Key},
+    authority::Key,
     condition::Workflow,
     refusal::{Reason, told},
     sigstore::{self, Hand, Signable, Sigstore},
@@ -98,7 +98,7 @@ pub fn verify(
     let hand = match signer {
         ArtifactSigner::Certificate { .. } => Hand::Certificate,
         ArtifactSigner::Key { pem } => {
-            let key = Key { pem: pem.clone(), hash: HashAlgorithm::default() };
+            let key = Key { pem: pem.clone(), hash: None };
             Hand::Key(sigstore::parse_key(&key)?)
         }
     };

@@ -64,8 +64,9 @@ pub struct Keyless {
 pub struct Key {
     /// One PEM block, `PUBLIC KEY` or `RSA PUBLIC KEY`.
     pub pem: String,
-    /// What the signature is made over. Ed25519 ignores it.
-    pub hash: HashAlgorithm,
+    /// What the signature is made over, where the policy says it; SHA-256 where it does not, and in an envelope also what is usual for
+    /// the kind of key. Ed25519 ignores it.
+    pub hash: Option<HashAlgorithm>,
 }
 
 /// What a signature must rest on besides its signer.

@@ -41,7 +41,7 @@ mod statement;
 use oci::{Digest, UnixTime};
 use serde_json::{Value, json};
 use sigstore_trust_root::TrustedRoot;
-use sigstore_types::{Artifact, Bundle, DerCertificate, DerPublicKey, TsaAuthority};
+use sigstore_types::{Artifact, Bundle, DerCertificate, DerPublicKey, SignatureBytes, TimestampToken, TsaAuthority};
 use sigstore_verify::{Error, TimestampError, VerificationPolicy, VerificationResult};
 
 use crate::{
@@ -115,15 +115,16 @@ impl Sigstore {
         // 1.
         let vouched = if asked.log { self.logs.vouch(&sealed.entries, sealed.proven)? } else { Vec::new() };
         // 2.
-        let times: Vec<i64> = vouched.iter().filter_map(|vouched| vouched.at).collect();
+        let (stamped, tokens) = self.stamped(sealed);
+        let times: Vec<i64> = vouched.iter().filter_map(|vouched| vouched.at).chain(stamped).collect();
         if asked.timestamp && sealed.timestamps.is_empty() {
             return Err(Flaw::new(Reason::TimeMissing, "no RFC 3161 timestamp, and one is asked for"));
         }
-        if times.is_empty() && sealed.timestamps.is_empty() {
+        if times.is_empty() && tokens.is_empty() {
             return Err(Flaw::new(Reason::TimeMissing, "no trusted time says when the signature was made"));
         }
         // 3.
-        let result = self.verify_certified(sealed, &times, sct)?;
+        let result = self.verify_certified(sealed, (&times, &tokens), sct)?;
         let times: Vec<i64> = result.verified_timestamps().iter().map(|time| time.as_second()).collect();
         // 4. and 5.
         asked.check_past(&times)?;
@@ -137,9 +138,28 @@ impl Sigstore {
         Ok(Signed { signer, workflow, at, id: id(sealed, Some(certificate)) })
     }
 
-    /// The crates' part of it. What was signed is handed to them as bytes, and the times that the logs vouched for by our own log.
-    fn verify_certified(&self, sealed: &Sealed<'_>, times: &[i64], sct: bool) -> Result<VerificationResult, Flaw> {
-        let bundle = self.stand_in(sealed, times)?;
+    /// The times of those timestamps that are over the whole document, and the others.
+    fn stamped<'a>(&self, sealed: &'a Sealed<'_>) -> (Vec<i64>, Vec<&'a TimestampToken>) {
+        let (mut times, mut others) = (Vec::new(), Vec::new());
+        for token in &sealed.timestamps {
+            let over_document =
+                sealed.written.map(|written| self.timestamped(token, &SignatureBytes::from_bytes(written)));
+            match over_document {
+                Some(Ok(time)) => times.push(time),
+                Some(Err(_)) | None => others.push(token),
+            }
+        }
+        (times, others)
+    }
+
+    /// The crates' part of it. What was signed is handed to them as bytes, and the times that are known already by our own log.
+    fn verify_certified(
+        &self,
+        sealed: &Sealed<'_>,
+        (times, tokens): (&[i64], &[&TimestampToken]),
+        sct: bool,
+    ) -> Result<VerificationResult, Flaw> {
+        let bundle = self.stand_in(sealed, times, tokens)?;
         let policy = VerificationPolicy::any_identity().skip_tlog_unsafe();
         let policy = if sct { policy } else { policy.skip_sct() };
         let artifact = match (&sealed.content, sealed.content.message()) {
@@ -155,14 +175,14 @@ impl Sigstore {
         if sct && !result.sct_verified() {
             return Err(Flaw::new(Reason::CertificateUntrusted, "the certificate log was not verified"));
         }
-        if result.verified_timestamps().len() != times.len() + sealed.timestamps.len() {
+        if result.verified_timestamps().len() != times.len() + tokens.len() {
             return Err(Flaw::new(Reason::TimeMissing, "not every signed time was verified"));
         }
         Ok(result)
     }
 
     /// A signature over bytes with the same certificates, signature and timestamps, as a bundle that the crates understand.
-    fn stand_in(&self, sealed: &Sealed<'_>, times: &[i64]) -> Result<Bundle, Flaw> {
+    fn stand_in(&self, sealed: &Sealed<'_>, times: &[i64], tokens: &[&TimestampToken]) -> Result<Bundle, Flaw> {
         let certificate = sealed.certificate()?;
         let digest = match (&sealed.content, sealed.content.message()) {
             (Content::Digest(digest, _), _) => digest.as_bytes().to_vec(),
@@ -176,8 +196,8 @@ impl Sigstore {
         let raw = |certificate: &DerCertificate| json!({ "rawBytes": certificate.to_base64() });
         // The leaf alone: what certifies it, the trust root says, and a bundle brings no authority of its own along.
         let certificates = [raw(certificate)];
-        let stamp = |token: &sigstore_types::TimestampToken| json!({ "signedTimestamp": token.to_base64() });
-        let timestamps: Vec<Value> = sealed.timestamps.iter().map(stamp).collect();
+        let stamp = |token: &&TimestampToken| json!({ "signedTimestamp": token.to_base64() });
+        let timestamps: Vec<Value> = tokens.iter().map(stamp).collect();
         let mut signature = json!({ "signature": sealed.signature.to_base64() });
         if let (Content::Bytes(_, Some(digest)) | Content::Digest(_, Some(digest)), Some(signature)) =
             (&sealed.content, signature.as_object_mut())
@@ -210,8 +230,10 @@ impl Sigstore {
             if sealed.timestamps.is_empty() {
                 return Err(Flaw::new(Reason::TimeMissing, "no RFC 3161 timestamp, and one is asked for"));
             }
-            for token in &sealed.timestamps {
-                times.push(self.timestamped(token, sealed)?);
+            let (stamped, tokens) = self.stamped(sealed);
+            times.extend(stamped);
+            for token in tokens {
+                times.push(self.timestamped(token, &sealed.signature)?);
             }
         }
         asked.check_past(&times)?;
@@ -232,11 +254,11 @@ impl Sigstore {
         Ok(times.into_iter().min().and_then(instant))
     }
 
-    /// The time in a token that an authority of the trust root made over the signature.
-    fn timestamped(&self, token: &sigstore_types::TimestampToken, sealed: &Sealed<'_>) -> Result<i64, Flaw> {
+    /// The time in a token that an authority of the trust root made over the signature, or over these bytes in its place.
+    fn timestamped(&self, token: &TimestampToken, signature: &SignatureBytes) -> Result<i64, Flaw> {
         let mut why = "the trust root has no timestamp authority".to_owned();
         for authority in &self.timestamp_authorities {
-            match sigstore_verify::tsa::verify_timestamp_for_authority(token, &sealed.signature, authority) {
+            match sigstore_verify::tsa::verify_timestamp_for_authority(token, signature, authority) {
                 Ok(time) => return Ok(time.as_second()),
                 Err(error) => why = error.to_string(),
             }
@@ -298,7 +320,8 @@ impl Verifier for Sigstore {
             Form::CosignAttestation { annotations } => {
                 let (envelope, signature) = legacy::attestation(bytes)?;
                 let claim = statement::read(&envelope, subject)?;
-                (legacy::seal(Content::Envelope(envelope), signature, annotations, asked.needs(by))?, claim)
+                let sealed = legacy::seal(Content::Envelope(envelope), signature, annotations, asked.needs(by))?;
+                (Sealed { written: Some(bytes), ..sealed }, claim)
             }
             Form::Bundle => {
                 let sealed = bundle::read(bytes, bundle::From::Registry)?.statement()?;

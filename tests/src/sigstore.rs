@@ -96,6 +96,8 @@ pub struct Options {
     pub entry: EntryKind,
     /// Whether a timestamp authority dates the signature. Rekor v2 does not.
     pub timestamp: bool,
+    /// Of a legacy attestation it dates the whole envelope, as cosign 2 asks it to, and not the signature.
+    pub stamps_envelope: bool,
 }
 
 impl Options {
@@ -142,6 +144,7 @@ impl Default for Options {
             version: Version::default(),
             entry: EntryKind::default(),
             timestamp: false,
+            stamps_envelope: false,
         }
     }
 }

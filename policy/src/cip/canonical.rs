@@ -158,7 +158,7 @@ fn kind(kind: &AuthorityKind) -> KindForm<'_> {
                 .collect(),
             ignore_sct: keyless.ignore_sct,
         },
-        AuthorityKind::Key(key) => KindForm::Key { pem: &key.pem, hash: key.hash.as_str() },
+        AuthorityKind::Key(key) => KindForm::Key { pem: &key.pem, hash: key.hash.map_or("", |hash| hash.as_str()) },
         AuthorityKind::Static(StaticAction::Pass) => KindForm::Pass,
         AuthorityKind::Static(StaticAction::Fail { message }) => KindForm::Fail { message: message.as_deref() },
     }

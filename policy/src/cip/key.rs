@@ -31,8 +31,8 @@ const LABELS: [&str; 2] = ["PUBLIC KEY", "RSA PUBLIC KEY"];
 pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<(Key, u64)> {
     let mapping = field.mapping(report, &KEY)?;
     let hash = match mapping.field("hashAlgorithm") {
-        Some(field) => hash(&field, report),
-        None => Some(HashAlgorithm::default()),
+        Some(field) => hash(&field, report).map(Some),
+        None => Some(None),
     };
     let named_already = mapping.field("secretRef").is_some() || mapping.field("kms").is_some();
     let Some(data) = mapping.field("data") else {

@@ -103,7 +103,7 @@ impl Read {
 impl Rest {
     pub(super) fn seal(self, content: Content<'_>, signature: sigstore_types::SignatureBytes) -> Sealed<'_> {
         let Self { certificates, entries, timestamps } = self;
-        Sealed { content, signature, certificates, entries, proven: true, timestamps }
+        Sealed { content, signature, certificates, entries, proven: true, timestamps, written: None }
     }
 }
 

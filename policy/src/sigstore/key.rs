@@ -23,8 +23,8 @@ const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1
 /// with it. One clause, no full stop.
 pub(crate) fn check(key: &Key) -> Result<(), String> {
     let der = der(&key.pem)?;
-    let verifier =
-        VerificationKey::from_spki_with_scheme(&der, scheme(&der, key.hash)?).map_err(|error| error.to_string())?;
+    let verifier = VerificationKey::from_spki_with_scheme(&der, scheme(&der, key.hash.unwrap_or_default())?)
+        .map_err(|error| error.to_string())?;
     validate_raw_public_key(verifier.scheme(), verifier.as_bytes()).map_err(|error| error.to_string())
 }
 
@@ -38,14 +38,14 @@ pub(super) fn signer(der: &DerPublicKey) -> Signer {
     Signer::Key { fingerprint: Digest::sha256(der.as_bytes()).hex().to_owned() }
 }
 
-/// Whether the signature is by `key`: with the authority's hash. In an envelope also with the one that bundles prescribe for its kind
-/// of key (SHA-384 for P-384, where policies say SHA-256 unless told otherwise).
+/// Whether the signature is by `key`: with the hash that the policy says. Where it says none, that is SHA-256, and in an envelope also the
+/// one that bundles prescribe for its kind of key (SHA-384 for P-384).
 pub(super) fn verify(key: &Key, sealed: &Sealed<'_>) -> Result<(), Flaw> {
     let der = parse(key)?;
-    let scheme = scheme(&der, key.hash).map_err(unusable)?;
-    verify_by(&der, scheme, sealed).or_else(|flaw| match sealed.content {
-        Content::Envelope(_) => verify_by(&der, usual(&der)?, sealed),
-        Content::Bytes(..) | Content::Digest(..) => Err(flaw),
+    let scheme = scheme(&der, key.hash.unwrap_or_default()).map_err(unusable)?;
+    verify_by(&der, scheme, sealed).or_else(|flaw| match (&sealed.content, key.hash) {
+        (Content::Envelope(_), None) => verify_by(&der, usual(&der)?, sealed),
+        (Content::Envelope(_), Some(_)) | (Content::Bytes(..) | Content::Digest(..), _) => Err(flaw),
     })
 }
 
@@ -97,7 +97,8 @@ fn scheme(der: &DerPublicKey, with: HashAlgorithm) -> Result<SigningScheme, Stri
     let kind = KeyAlgorithm::from_spki(der).map_err(|error| error.to_string())?;
     match kind {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => {
-            kind.resolve_signing_scheme(hash(with)).map_err(|error| error.to_string())
+            let unfit = |error| format!("hashAlgorithm {} does not go with it ({error}); leave it out", with.as_str());
+            kind.resolve_signing_scheme(hash(with)).map_err(unfit)
         }
         _ => Err("only ECDSA P-256 and P-384, Ed25519 and RSA keys are supported".to_owned()),
     }

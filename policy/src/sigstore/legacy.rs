@@ -161,7 +161,7 @@ pub(super) fn seal<'a>(
     let certificates = if needs.certificate { certificate(annotations)?.into_iter().collect() } else { Vec::new() };
     let entries = if needs.log { vec![log_entry(annotations)?] } else { Vec::new() };
     let timestamps = if needs.timestamps { timestamp(annotations)?.into_iter().collect() } else { Vec::new() };
-    Ok(Sealed { content, signature, certificates, entries, proven: false, timestamps })
+    Ok(Sealed { content, signature, certificates, entries, proven: false, timestamps, written: None })
 }
 
 fn certificate(annotations: &BTreeMap<String, String>) -> Result<Option<DerCertificate>, Flaw> {

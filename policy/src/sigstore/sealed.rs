@@ -23,6 +23,8 @@ pub(super) struct Sealed<'a> {
     /// Each entry must bring its proof of inclusion; cosign's annotations hold none, but always the log's promise.
     pub proven: bool,
     pub timestamps: Vec<TimestampToken>,
+    /// The document that holds the signature, where it is cosign's own: version 2 has timestamps made over that.
+    pub written: Option<&'a [u8]>,
 }
 
 /// What a signature is over.

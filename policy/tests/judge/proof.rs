@@ -70,6 +70,15 @@ fn keys_of_every_kind_are_served_with_their_log_entry() {
             let bytes = Addressed::hash(Algorithm::Sha256, Bytes::from(text));
             UntrustedPiece { bytes, form: Form::Bundle, origin: Origin::beside(Source::ReferrersApi) }
         };
+        // What the policy says is not widened: a bundle by P-384 is made with SHA-384.
+        if kind == KeyKind::P384 {
+            let said = by_key(&key, true).replace("    ctlog", "      hashAlgorithm: sha256\n    ctlog");
+            let said = judge(&said, &SIGSTORE.trusted_root_json(), &[]);
+            let (reason, _) = refused(&said, bundle(&Options::default()), "sha256").unwrap();
+            assert_eq!(reason, Reason::SignatureInvalid);
+            let silent = judge(&by_key(&key, true), &SIGSTORE.trusted_root_json(), &[]);
+            assert_eq!(refused(&silent, bundle(&Options::default()), "none"), None);
+        }
         let good = Options::default();
         let v2 = Options { entry: EntryKind::RekorV2, ..Options::default() };
         for (name, piece) in [("legacy", legacy(&good)), ("bundle", bundle(&good)), ("bundle, Rekor v2", bundle(&v2))] {
@@ -123,6 +132,25 @@ fn a_timestamp_that_is_asked_for_must_be_there() {
     for piece in pieces(&options(true, Some(sigstore::Flaw::UnknownLog))) {
         assert_eq!(reason(&stamped, piece.clone()), None, "a log that is not asked need not be known");
         assert_eq!(reason(&both, piece), Some(Reason::LogInvalid));
+    }
+    // Cosign 2 has the envelope of a legacy attestation dated, cosign 3 its signature.
+    let attested = "    attestations:\n    - name: built\n      predicateType: slsaprovenance1\n";
+    let attested = with(&format!("{stamp}{attested}"));
+    for stamps_envelope in [false, true] {
+        let piece = |flaw| {
+            let options = Options { stamps_envelope, ..options(true, flaw) };
+            let provenance = sigstore::predicate::provenance(sigstore::predicate::BUILDER);
+            let signer = Signer::chainguard();
+            let uri = sigstore::predicate::PROVENANCE;
+            let layer = SIGSTORE.attest_legacy(&signer, &subject(), uri, &provenance, &options);
+            let bytes = Addressed::hash(Algorithm::Sha256, layer.payload);
+            let form = Form::CosignAttestation { annotations: layer.annotations };
+            UntrustedPiece { bytes, form, origin: Origin::beside(Source::CosignAttestationTag) }
+        };
+        assert_eq!(refused(&attested, piece(None), "stamped"), None, "{stamps_envelope}");
+        for flaw in [sigstore::Flaw::TimestampByStranger, sigstore::Flaw::TimestampOfAnotherSignature] {
+            assert_eq!(reason(&attested, piece(Some(flaw))), Some(Reason::TimeMissing), "{flaw:?}");
+        }
     }
     for flaw in [sigstore::Flaw::TimestampByStranger, sigstore::Flaw::TimestampOfAnotherSignature] {
         for piece in pieces(&options(true, Some(flaw))) {

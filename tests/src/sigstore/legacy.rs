@@ -59,10 +59,13 @@ pub(super) fn attest(
 ) -> LegacySignature {
     let write = |digest: &Digest| document::statement(digest, (predicate_type, predicate), options);
     let saying = Saying { subject: digest, payload_type: Some(IN_TOTO), write: &write };
-    let piece = notary::make(party, sigstore, &saying, options);
+    let mut piece = notary::make(party, sigstore, &saying, options);
+    let payload = writing::spoiled(envelope::legacy(&piece, options).into_bytes(), options);
+    if let (true, Some(sigstore)) = (options.stamps_envelope, sigstore) {
+        piece.token = sigstore.token(&payload, options);
+    }
     let mut annotations = annotations(party, String::new(), &piece, options);
     annotations.insert("predicateType".to_owned(), predicate_type.to_owned());
-    let payload = writing::spoiled(envelope::legacy(&piece, options).into_bytes(), options);
     LegacySignature { media_type: MediaType::DSSE, payload: payload.into(), annotations }
 }
 

@@ -221,7 +221,7 @@ impl VirtualSigstore {
     }
 
     /// The authority's timestamp of a signature, where one is asked for.
-    fn token(&self, signature: &[u8], options: &Options) -> Option<Vec<u8>> {
+    pub(super) fn token(&self, signature: &[u8], options: &Options) -> Option<Vec<u8>> {
         if !options.timestamp || options.has(Flaw::TimestampMissing) {
             return None;
         }

@@ -115,7 +115,7 @@ fn checked(text: &str, part: Part) -> Result<(&'static str, Vec<u8>), (String, &
         (RSA, _) => ("PKIX_RSA_PKCS1V5", HashAlgorithm::Sha256),
         _ => return Err(unusable("its kind is not supported")),
     };
-    let key = Key { pem: key::encoded(block.label, &STANDARD.encode(&block.der)), hash };
+    let key = Key { pem: key::encoded(block.label, &STANDARD.encode(&block.der)), hash: Some(hash) };
     sigstore::check_key(&key).map_err(|why| unusable(&why))?;
     Ok((details, block.der))
 }

@@ -8,7 +8,7 @@ use crate::authority::{HashAlgorithm, Key};
 #[test]
 fn keys_are_checked_before_they_are_used() {
     let pem = |key: &KeyPair| key.public_key_der().unwrap().to_pem();
-    let with = |pem: String, hash| check_key(&Key { pem, hash });
+    let with = |pem: String, hash| check_key(&Key { pem, hash: Some(hash) });
     let p256 = pem(&KeyPair::generate_ecdsa_p256().unwrap());
     assert!(with(p256.clone(), HashAlgorithm::Sha256).is_ok());
     assert!(with(p256.clone(), HashAlgorithm::Sha512).is_err());

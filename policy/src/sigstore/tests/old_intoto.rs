@@ -58,6 +58,7 @@ impl Case {
             entries: Vec::new(),
             proven: false,
             timestamps: Vec::new(),
+            written: None,
         };
         body::check(&entry, &sealed, &Holder::Key(&self.public()))
     }
