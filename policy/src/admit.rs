@@ -36,7 +36,7 @@ use crate::{
     refusal::bounded,
     rego::RegoBounds,
     servable::{self, EvidenceLink, NotEvidence},
-    sigstore::{self, Sigstore},
+    sigstore::Sigstore,
     trust_root::TrustRoot,
 };
 use admitted::Grounds;
@@ -56,14 +56,13 @@ impl Judge {
     /// A judge by these policies and this trust root.
     ///
     /// # Errors
-    /// When a policy names a key that nothing can verify with.
+    /// When the trust root cannot be used, or has not what a policy asks of it.
     pub fn new(
         policies: PolicySet,
         trust_root: &TrustRoot,
         lifetimes: VerdictLifetimes,
         bounds: RegoBounds,
     ) -> Result<Self, JudgeError> {
-        policies.check_keys(sigstore::check_key).map_err(JudgeError::Keys)?;
         let verifiers = verifiers(&policies, trust_root)?;
         Ok(Self { policies, configured: trust_root.clone(), lifetimes, bounds, verifiers })
     }

@@ -73,16 +73,6 @@ pub(crate) fn load(sources: &[SourceText], context: &LoadContext<'_>) -> Result<
     Ok(Loaded { policies, trust_roots: roots.into_trust_roots(), notes })
 }
 
-/// What an unusable key is called, wherever that is found out.
-pub(crate) fn unusable_key(place: &Place, index: usize, reason: &str) -> LoadError {
-    LoadError {
-        place: place.clone(),
-        field: format!("spec.authorities[{index}].key.data"),
-        what: format!("holds a key that cannot be used: {reason}"),
-        hint: Some("ECDSA keys on P-256 and P-384, Ed25519 and RSA keys can be used".to_owned()),
-    }
-}
-
 /// One file: its documents, and what is found in them.
 struct PolicyFile<'s> {
     documents: Vec<(Kind, Node)>,

@@ -6,7 +6,7 @@ pub use config::NoMatch;
 use oci::{Digest, Repository, UpstreamName};
 
 use crate::{
-    authority::{Attestation, Authority, AuthorityKind, Key},
+    authority::{Attestation, Authority, AuthorityKind},
     cip::{self, LoadErrors},
     condition::Conditions,
     glob::Glob,
@@ -92,17 +92,16 @@ impl PolicySet {
         let (wanted, _) = PredicateType::parse(predicate_type).map_err(|error| format!("predicate type {error}"))?;
         let mut set = self.clone();
         for policy in &mut set.policies {
-            let asked = policy.authorities.iter().zip(&policy.places).filter_map(|(authority, place)| {
+            let asked = policy.authorities.iter().filter_map(|authority| {
                 let asked = matches!(authority.kind, AuthorityKind::Keyless(_) | AuthorityKind::Key(_));
-                asked.then(|| (authority.asking_for(&wanted), place.clone()))
+                asked.then(|| authority.asking_for(&wanted))
             });
-            let (authorities, places): (Vec<_>, Vec<_>) = asked.unzip();
+            let authorities: Vec<_> = asked.collect();
             if authorities.is_empty() {
                 return Err(format!("policy {} believes nobody who could attest anything", policy.name));
             }
             policy.rule = None;
             policy.authorities = authorities;
-            policy.places = places;
             policy.canonical.extend_from_slice(format!("\nasking for {}", wanted.uri()).as_bytes());
         }
         Ok(set)
@@ -131,26 +130,6 @@ impl PolicySet {
     pub fn policies(&self) -> &[Policy] {
         &self.policies
     }
-
-    /// Asks whoever will use the keys whether they are usable. Whoever judges must call this when loading, so that a
-    /// key that nothing can verify with is an error of the policy file and not of the first pull.
-    ///
-    /// # Errors
-    ///
-    /// One per key for which `usable` gives a reason against it (one clause, no full stop).
-    pub fn check_keys(&self, mut usable: impl FnMut(&Key) -> Result<(), String>) -> Result<(), LoadErrors> {
-        let mut errors = Vec::new();
-        for policy in &self.policies {
-            for (index, (authority, place)) in policy.authorities.iter().zip(&policy.places).enumerate() {
-                if let AuthorityKind::Key(key) = &authority.kind
-                    && let Err(reason) = usable(key)
-                {
-                    errors.push(cip::unusable_key(place, index, &reason));
-                }
-            }
-        }
-        LoadErrors::unless_empty(errors)
-    }
 }
 
 /// One `ClusterImagePolicy`.
@@ -160,8 +139,6 @@ pub struct Policy {
     pub(crate) mode: Mode,
     pub(crate) globs: Vec<Glob>,
     pub(crate) authorities: Vec<Authority>,
-    /// Where each authority's key, or else the authority itself, is written: parallel to `authorities`.
-    pub(crate) places: Vec<Place>,
     /// What it asks beyond one satisfied authority.
     pub(crate) rule: Option<PolicyRule>,
     /// What it asks of the very piece that satisfies.

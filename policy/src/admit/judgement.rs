@@ -5,7 +5,7 @@ use std::time::Duration;
 use oci::UnixTime;
 
 use super::admitted::{Admitted, Manifest};
-use crate::{cip::LoadErrors, record::Record, refusal::Refusal, trust_root::TrustRootError};
+use crate::{record::Record, refusal::Refusal, trust_root::TrustRootError};
 
 /// How long verdicts last that time alone can change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,9 +24,6 @@ pub struct VerdictLifetimes {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JudgeError {
-    /// A policy holds a key that nothing can verify with.
-    #[error("policies name keys that cannot be used")]
-    Keys(#[source] LoadErrors),
     /// The trust root cannot be used.
     #[error("trust root cannot be used")]
     TrustRoot(#[source] TrustRootError),

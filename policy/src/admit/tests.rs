@@ -6,7 +6,7 @@ use oci::ManifestLimits;
 use super::*;
 use crate::{
     evidence::{Form, Origin, Source, UntrustedPiece},
-    policy_set::{LoadContext, NoMatch, SourceText},
+    policy_set::{LoadContext, NoMatch},
     verifier::{Claim, Demand, Flaw, Signed, Verifier},
 };
 
@@ -57,20 +57,6 @@ fn a_panic_of_the_verifier_is_neither_a_yes_nor_remembered_as_a_no() {
     let judgement = judge.admit(&repository, manifest(), &evidence, UnixTime::from_millis(0));
     assert!(judgement.record.is_none() && judgement.in_memory.is_none());
     assert!(matches!(judgement.outcome, Outcome::Undecided(_)), "{:?}", judgement.outcome);
-}
-
-#[test]
-fn a_policy_with_an_unusable_key_makes_no_judge() {
-    let text = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: key\nspec:\n  images:\n  - glob: \
-                cgr.dev/**\n  authorities:\n  - key:\n      data: |\n        -----BEGIN PUBLIC KEY-----\n        AAAA\n        -----END PUBLIC KEY-----\n";
-    let upstreams = ["cgr.dev".parse().unwrap()];
-    let context = LoadContext { upstreams: &upstreams, no_match: NoMatch::Deny, custom_trust_root: false };
-    let source = SourceText { name: "key.yaml".to_owned(), text: text.to_owned() };
-    let Ok(loaded) = PolicySet::load(&[source], &context) else {
-        return;
-    };
-    let error = Judge::new(loaded.set, &TrustRoot::public_good(), NEVER, RegoBounds::default()).unwrap_err();
-    assert!(matches!(error, JudgeError::Keys(_)), "{error}");
 }
 
 /// The claim "admitted" is made where it can be looked over: nobody else in this crate can make it.

@@ -10,10 +10,7 @@ use super::{
     scope::Scope,
     source,
 };
-use crate::{
-    authority::{Authority, AuthorityKind, Keyless, Proof, RootRef, StaticAction},
-    policy_set::Place,
-};
+use crate::authority::{Authority, AuthorityKind, Keyless, Proof, RootRef, StaticAction};
 
 const AUTHORITY: Schema = Schema {
     known: &[
@@ -43,26 +40,21 @@ const KEYLESS: Schema = Schema {
 
 const STATIC: Schema = Schema { known: &["action", "message"], refused: &[], ignored: &[] };
 
-/// Reads the list, and where each authority's key, or else the authority itself, is written.
-/// Flawed ones are reported and left out.
-pub(super) fn read(list: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> (Vec<Authority>, Vec<Place>) {
+/// Reads the list. Flawed ones are reported and left out.
+pub(super) fn read(list: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> Vec<Authority> {
     let mut authorities: Vec<Authority> = Vec::new();
-    let mut places = Vec::new();
     for (index, field) in list.list(report, "authority").iter().enumerate() {
-        let Some((authority, line)) = authority(index, field, scope, report) else {
-            continue;
-        };
+        let Some(authority) = authority(index, field, scope, report) else { continue };
         if authorities.iter().any(|other| other.name == authority.name) {
             let what = format!("is named {}, as another of this policy", shown(&authority.name));
             field.error(report, what, Some("give each authority a name of its own: refusals name them"));
         }
         authorities.push(authority);
-        places.push(report.place(line));
     }
-    (authorities, places)
+    authorities
 }
 
-fn authority(index: usize, field: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> Option<(Authority, u64)> {
+fn authority(index: usize, field: &Field<'_>, scope: Scope<'_>, report: &mut Report) -> Option<Authority> {
     let mapping = field.mapping(report, &AUTHORITY)?;
     let name = match mapping.field("name") {
         Some(field) => field.label(report),
@@ -73,37 +65,36 @@ fn authority(index: usize, field: &Field<'_>, scope: Scope<'_>, report: &mut Rep
     let location = mapping.field("source").map(|field| source::read(&field, scope, report));
     let written = proof::read(&mapping, scope, report);
     let kind = mapping.exactly_one(report, &["key", "keyless", "static"]);
-    let (kind, proof, line) = kind_of(&mapping, kind?, written, scope, report)?;
-    let authority = Authority {
+    let (kind, proof) = kind_of(&mapping, kind?, written, scope, report)?;
+    Some(Authority {
         name: name?,
         kind,
         attestations: attestations.unwrap_or_default(),
         location: location.unwrap_or_default(),
         proof,
-    };
-    Some((authority, line.unwrap_or(field.line)))
+    })
 }
 
-/// Whom it believes, on what that rests, and the line of its key.
+/// Whom it believes, and on what that rests.
 fn kind_of(
     authority: &Mapping<'_>,
     (key, field): (&str, Field<'_>),
     written: Written,
     scope: Scope<'_>,
     report: &mut Report,
-) -> Option<(AuthorityKind, Proof, Option<u64>)> {
+) -> Option<(AuthorityKind, Proof)> {
     match key {
         "key" => {
-            let (key, line) = key::read(&field, report)?;
-            Some((AuthorityKind::Key(key), written.by_key(), Some(line)))
+            let key = key::read(&field, report)?;
+            Some((AuthorityKind::Key(key), written.by_key()))
         }
         "keyless" => {
             let (keyless, ca) = keyless(&field, &written, scope, report)?;
-            Some((AuthorityKind::Keyless(keyless), written.by_certificate(ca), None))
+            Some((AuthorityKind::Keyless(keyless), written.by_certificate(ca)))
         }
         _ => {
             let action = static_action(&field, authority, report)?;
-            Some((AuthorityKind::Static(action), Proof::default(), None))
+            Some((AuthorityKind::Static(action), Proof::default()))
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn policy(envelope: &Envelope<'_>, scope: Scope<'_>, report: &mut Rep
     let authorities = spec
         .required(report, "authorities", "list at least one authority: key, keyless or static")
         .map(|field| authorities::read(&field, scope, report));
-    let (authorities, places) = authorities?;
+    let authorities = authorities?;
     conditions::check(&written, &authorities, report);
     let (name, mode, rule) = (name?, mode?, rule?);
     if globs.is_empty() || authorities.is_empty() {
@@ -48,7 +48,7 @@ pub(super) fn policy(envelope: &Envelope<'_>, scope: Scope<'_>, report: &mut Rep
     }
     let place = report.place(envelope.line);
     let conditions = written.conditions;
-    let mut policy = Policy { name, mode, globs, authorities, places, rule, conditions, canonical: Vec::new(), place };
+    let mut policy = Policy { name, mode, globs, authorities, rule, conditions, canonical: Vec::new(), place };
     policy.canonical = canonical::form(&policy, scope.roots);
     Some(policy)
 }

@@ -1,4 +1,4 @@
-//! Public keys in policies. Whether the key can be used is for the verifier to say; here it is one PEM block.
+//! Public keys in policies: one PEM block, of a kind that signatures are verified with.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -6,7 +6,10 @@ use super::{
     field::{Field, Refused, Schema},
     report::{Report, shown},
 };
-use crate::authority::{HashAlgorithm, Key};
+use crate::{
+    authority::{HashAlgorithm, Key},
+    sigstore,
+};
 
 const KEY: Schema = Schema {
     known: &["data", "hashAlgorithm"],
@@ -27,8 +30,8 @@ const KEY: Schema = Schema {
 
 const LABELS: [&str; 2] = ["PUBLIC KEY", "RSA PUBLIC KEY"];
 
-/// Reads a key, and the line of its data.
-pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<(Key, u64)> {
+/// Reads a key that the verifier can use.
+pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Key> {
     let mapping = field.mapping(report, &KEY)?;
     let hash = match mapping.field("hashAlgorithm") {
         Some(field) => hash(&field, report).map(Some),
@@ -42,12 +45,26 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<(Key, u64)>
         return None;
     };
     match normalized(data.text(report)?) {
-        Ok(pem) => Some((Key { pem, hash: hash? }, data.line)),
+        Ok(pem) => usable(Key { pem, hash: hash? }, (&data, mapping.field("hashAlgorithm").as_ref()), report),
         Err((what, hint)) => {
             data.error(report, what, Some(hint));
             None
         }
     }
+}
+
+/// What the verifier says of a key by itself, and then of the hash that is written beside it.
+fn usable(key: Key, (data, hash): (&Field<'_>, Option<&Field<'_>>), report: &mut Report) -> Option<Key> {
+    if let Err(why) = sigstore::check_key(&Key { pem: key.pem.clone(), hash: None }) {
+        let hint = "ECDSA keys on P-256 and P-384, Ed25519 and RSA keys can be used";
+        data.error(report, format!("holds a key that cannot be used: {why}"), Some(hint));
+        return None;
+    }
+    if let (Err(why), Some(hash)) = (sigstore::check_key(&key), hash) {
+        hash.error(report, format!("does not go with the key: {why}"), Some("leave it out"));
+        return None;
+    }
+    Some(key)
 }
 
 fn hash(field: &Field<'_>, report: &mut Report) -> Option<HashAlgorithm> {

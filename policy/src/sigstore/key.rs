@@ -97,8 +97,7 @@ fn scheme(der: &DerPublicKey, with: HashAlgorithm) -> Result<SigningScheme, Stri
     let kind = KeyAlgorithm::from_spki(der).map_err(|error| error.to_string())?;
     match kind {
         KeyAlgorithm::EcdsaP256 | KeyAlgorithm::EcdsaP384 | KeyAlgorithm::Rsa | KeyAlgorithm::Ed25519 => {
-            let unfit = |error| format!("hashAlgorithm {} does not go with it ({error}); leave it out", with.as_str());
-            kind.resolve_signing_scheme(hash(with)).map_err(unfit)
+            kind.resolve_signing_scheme(hash(with)).map_err(|error| error.to_string())
         }
         _ => Err("only ECDSA P-256 and P-384, Ed25519 and RSA keys are supported".to_owned()),
     }

@@ -220,6 +220,14 @@ pub struct Flaw {
     pub hint: Option<String>,
 }
 
+impl Flaw {
+    /// One that is in no place of a file.
+    #[must_use]
+    pub fn whole(what: String) -> Self {
+        Self { file: String::new(), line: 0, field: String::new(), what, hint: None }
+    }
+}
+
 /// Why there is no better answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {

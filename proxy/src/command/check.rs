@@ -11,11 +11,14 @@ use super::{
 };
 use crate::error::chain;
 
-/// Loads policies as they would be in force, keys included.
+/// Loads policies as they would be in force, keys included, beside flaws of files that could not be read.
 #[must_use]
-pub fn check(settings: &Settings, policies: &[PolicyText]) -> Checked {
+pub fn check(settings: &Settings, policies: &[PolicyText], unread: Vec<Flaw>) -> Checked {
     let files = policies.iter().map(|it| it.name.clone()).collect();
-    let mut checked = Checked { files, policies: Vec::new(), notes: Vec::new(), errors: Vec::new() };
+    let mut checked = Checked { files, policies: Vec::new(), notes: Vec::new(), errors: unread };
+    if policies.is_empty() && !checked.errors.is_empty() {
+        return checked;
+    }
     let sources: Vec<_> =
         policies.iter().map(|it| SourceText { name: it.name.clone(), text: it.text.clone() }).collect();
     let upstreams: Vec<_> = settings.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
@@ -25,13 +28,12 @@ pub fn check(settings: &Settings, policies: &[PolicyText]) -> Checked {
         custom_trust_root: matches!(settings.policy.trust_root, TrustRootSource::File(_)),
     };
     match PolicySet::load(&sources, &context) {
-        Err(errors) => checked.errors = flaws(&errors),
+        Err(errors) => checked.errors.extend(flaws(&errors)),
         Ok(loaded) => {
             let names = loaded.set.policies().iter().map(|policy| policy.name().to_owned()).collect();
             match usable(settings, loaded.set) {
                 Ok(()) => (checked.policies, checked.notes) = (names, loaded.notes),
-                Err(JudgeError::Keys(errors)) => checked.errors = flaws(&errors),
-                Err(error) => checked.errors.push(whole(chain(&error))),
+                Err(error) => checked.errors.push(Flaw::whole(chain(&error))),
             }
         }
     }
@@ -60,8 +62,4 @@ fn flaws(errors: &LoadErrors) -> Vec<Flaw> {
         hint: error.hint.clone(),
     };
     errors.iter().map(flaw).collect()
-}
-
-fn whole(what: String) -> Flaw {
-    Flaw { file: String::new(), line: 0, field: String::new(), what, hint: None }
 }

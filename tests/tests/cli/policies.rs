@@ -137,3 +137,24 @@ async fn platforms_are_judged_through_their_index_as_at_a_pull() {
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
     assert!(said.stdout.contains("an index that lists it"), "{}", said.stdout);
 }
+
+#[tokio::test]
+async fn check_tells_every_problem_of_every_file() {
+    let stage = Stage::public(Layout::Legacy).await;
+    let good = policy("good", &Signer::chainguard(), "");
+    let glob = good.replace("name: good", "name: glob").replace("cgr.dev/chainguard/**", "nginx");
+    let key = "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: key\nspec:\n  images:\n  - glob: \
+               cgr.dev/**\n  authorities:\n  - key:\n      data: |\n        -----BEGIN PUBLIC KEY-----\n        AAAA\n        -----END PUBLIC \
+               KEY-----\n";
+    let files = [
+        stage.file("good.yaml", &good),
+        stage.file("glob.yaml", &glob),
+        stage.file("key.yaml", key),
+        stage.file("gone.yaml", ""),
+    ];
+    std::fs::remove_file(&files[3]).unwrap();
+    let arguments: Vec<_> = ["policy", "check"].into_iter().chain(files.iter().map(String::as_str)).collect();
+    let said = stage.run(&arguments).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(1), ""), "{}", said.stderr);
+    insta::assert_snapshot!("policy_check_files", stage.plain(&said.stderr));
+}

@@ -60,7 +60,7 @@ spec:
       signatureFormat: bundle
     - name: by-key
       key:
-        hashAlgorithm: ' SHA512 '
+        hashAlgorithm: ' SHA256 '
         data: |
 {}
     - name: last
@@ -94,7 +94,7 @@ spec:
     assert!(!keyless.identities[0].matches("https://issuer.example", "dev@example.com"), "halves of two identities");
     assert!(keyless.identities[1].matches("https://issuer.example", "dev@example.com"));
     let AuthorityKind::Key(key) = &key.kind else { panic!("key") };
-    assert_eq!((key.pem.as_str(), key.hash), (PUBLIC_KEY, Some(HashAlgorithm::Sha512)));
+    assert_eq!((key.pem.as_str(), key.hash), (PUBLIC_KEY, Some(HashAlgorithm::Sha256)));
     assert!(!first.authorities()[1].proof.log);
     assert_eq!(fail.kind, AuthorityKind::Static(StaticAction::Fail { message: Some("not here".to_owned()) }));
     assert_eq!((second.name(), second.mode()), ("second", Mode::Enforce));

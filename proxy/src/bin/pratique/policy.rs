@@ -6,7 +6,10 @@ use std::{
 };
 
 use config::{PolicyFiles, Settings};
-use proxy::command::{self, Answer, PolicyText, Request};
+use proxy::{
+    command::{self, Answer, Flaw, PolicyText, Request},
+    error::chain,
+};
 
 use crate::terminal::{Form, Place, Unasked, tell};
 
@@ -82,7 +85,17 @@ impl Check {
                 return Err(Unasked::usage("there is no policy file to check: the built-in policy is in force", hint));
             }
         };
-        let checked = command::check(&settings, &read(&files, &settings)?);
+        // A file that cannot be read hides nothing of the others.
+        let (mut texts, mut unread) = (Vec::new(), Vec::new());
+        bounded(&files, &settings)?;
+        for path in &files {
+            match one(path, &settings) {
+                Ok(text) => texts.push(text),
+                Err(error) => unread.push(Flaw::whole(chain(&error))),
+            }
+        }
+        let mut checked = command::check(&settings, &texts, unread);
+        checked.files = files.iter().map(|path| path.display().to_string()).collect();
         Ok(tell(&Answer::Checked(checked), self.common.output.into()))
     }
 }
@@ -111,14 +124,20 @@ fn is_policy(argument: &str) -> bool {
 }
 
 fn read(files: &[PathBuf], settings: &Settings) -> Result<Vec<PolicyText>, Unasked> {
-    let limits = &settings.limits;
-    if files.len() > limits.policy_files_max {
-        let what = format!("{} policy files are named, at most {} are read", files.len(), limits.policy_files_max);
-        return Err(Unasked::usage(what, "raise limits.policy_files_max in the configuration"));
+    bounded(files, settings)?;
+    files.iter().map(|path| Ok(one(path, settings)?)).collect()
+}
+
+fn bounded(files: &[PathBuf], settings: &Settings) -> Result<(), Unasked> {
+    let max = settings.limits.policy_files_max;
+    if files.len() <= max {
+        return Ok(());
     }
-    let one = |path: &PathBuf| {
-        let text = config::read_text(path, limits.policy_file_bytes_max)?;
-        Ok(PolicyText { name: path.display().to_string(), text })
-    };
-    files.iter().map(one).collect()
+    let what = format!("{} policy files are named, at most {max} are read", files.len());
+    Err(Unasked::usage(what, "raise limits.policy_files_max in the configuration"))
+}
+
+fn one(path: &Path, settings: &Settings) -> Result<PolicyText, config::ConfigError> {
+    let text = config::read_text(path, settings.limits.policy_file_bytes_max)?;
+    Ok(PolicyText { name: path.display().to_string(), text })
 }
