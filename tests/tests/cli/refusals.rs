@@ -31,6 +31,7 @@ async fn options_that_cannot_be_meant_are_refused_with_a_reason() {
             "--insecure-ignore-tlog",
         ),
         (&["--check-claims=false"], "--check-claims is not supported"),
+        (&["-a", "env=a,b"], "expected key=value"),
         (&["--local-image"], "--local-image is not supported"),
         (&["--ca-roots", "x.pem"], "--trusted-root"),
         (&["--registry-username", "x"], "password_file"),

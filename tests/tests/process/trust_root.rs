@@ -85,7 +85,7 @@ async fn it_shows_refreshes_and_imports_without_a_server() {
 
     drop(mirror);
     let failed = trust_root(&config, &["update"]).await;
-    assert_eq!((failed.code, failed.out.as_str()), (Some(1), ""));
+    assert_eq!((failed.code, failed.out.as_str()), (Some(3), ""));
     assert!(
         failed.err.contains("cannot fetch 2.root.json") && failed.err.contains("connection refused"),
         "{}",

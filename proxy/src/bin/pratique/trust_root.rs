@@ -8,6 +8,7 @@ use oci::UnixTime;
 use policy::{AnchorKind, TrustAnchor};
 use proxy::{
     clock::Clock,
+    command::Exit,
     error::chain,
     trust::{self, Current, Outcome, TrustError},
 };
@@ -44,13 +45,13 @@ pub(crate) struct Common {
     #[arg(long, value_name = "DIR")]
     storage: Option<PathBuf>,
     /// For people, or for programs.
-    #[arg(long, value_enum, default_value_t = Output::Human)]
+    #[arg(short, long, value_enum, value_name = "FORM", default_value_t = Output::Text)]
     output: Output,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
-    Human,
+    Text,
     Json,
 }
 
@@ -98,7 +99,7 @@ fn show(settings: &Settings, now: UnixTime, output: Output) -> ExitCode {
                 })
             ));
         }
-        Output::Human => tell(human(&loaded.value, &anchors, settings, now).trim_end()),
+        Output::Text => tell(human(&loaded.value, &anchors, settings, now).trim_end()),
     }
     if let Some(warning) = loaded.value.warning(settings, now) {
         say(&warning);
@@ -163,7 +164,8 @@ fn changed(work: impl Future<Output = Result<Outcome, TrustError>>, output: Outp
         Err(error) => {
             let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
             say(&format!("{}{hint}", chain(&error)));
-            ExitCode::FAILURE
+            let is_unanswered = matches!(error, TrustError::Fetch { .. } | TrustError::Slow { .. });
+            if is_unanswered { Exit::Unanswered.code().into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -189,7 +191,7 @@ fn tell_outcome(outcome: &Outcome, output: Output) {
                 })),
             })
         )),
-        Output::Human => {
+        Output::Text => {
             let verified = outcome.versions.map(|versions| format!(" (TUF {versions})")).unwrap_or_default();
             tell(&format!("from        {}{verified}", outcome.from));
             tell(&format!("as of       {}", outcome.as_of));
