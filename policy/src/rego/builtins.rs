@@ -12,9 +12,11 @@ use std::{
 
 use oci::UnixTime;
 use regorus::{
-    Engine, Source, Value,
+    Engine, LimitError, Source, Value,
     unstable::{BUILTINS, Expr, Ref, Span},
 };
+
+use super::pattern::MATCHING;
 
 /// Longest array that `numbers.range` may make.
 const RANGE_ITEMS_MAX: i64 = 1_000_000;
@@ -26,15 +28,18 @@ const DIGITS_MAX: usize = 4;
 const REACHES_OUT: &str = "which reaches out of the judgement";
 const RANDOM: &str = "which answers differently each time";
 const UNBOUNDED: &str = "whose time and memory nothing bounds";
+pub(super) const DIFFERENT: &str = "which the controller answers differently";
 
 /// What no rule may call, and why. OPA's names, offered by this engine or not.
-const FORBIDDEN: [(&str, &str); 6] = [
+const FORBIDDEN: [(&str, &str); 8] = [
     ("http.", REACHES_OUT),
     ("net.lookup_ip_addr", REACHES_OUT),
     ("opa.", REACHES_OUT),
     ("rand.", RANDOM),
     ("uuid.rfc4122", RANDOM),
     ("graph.reachable_paths", UNBOUNDED),
+    ("glob.quote_meta", DIFFERENT),
+    ("regex.template_match", DIFFERENT),
 ];
 
 /// The time functions that take a time with the name of its zone: `Local` would be this machine's.
@@ -48,7 +53,7 @@ const ZONED: [(&str, u8); 6] = [
 ];
 
 /// Functions of the engine that need a bound, which refuses the arguments beyond it.
-const BOUNDED: [(&str, u8, Guard); 6] = [
+const BOUNDED: [Bounded; 6] = [
     ("numbers.range", 2, range_is_short),
     ("numbers.range_step", 3, stepped_range_is_short),
     ("bits.lsh", 2, shift_is_short),
@@ -57,7 +62,8 @@ const BOUNDED: [(&str, u8, Guard); 6] = [
     ("units.parse_bytes", 1, powers_are_short),
 ];
 
-type Guard = fn(&[Value]) -> Result<(), Beyond>;
+/// A function, the number of its arguments, and which of them it does not take.
+pub(super) type Bounded = (&'static str, u8, fn(&[Value]) -> Result<(), Beyond>);
 
 /// The one function that an evaluation brings along.
 const NOW: &str = "time.now_ns";
@@ -68,7 +74,7 @@ pub(super) const PRINT: &str = "print";
 /// Arguments beyond a bound: the evaluation fails, lest `not` make a yes of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Beyond(&'static str);
+pub(super) struct Beyond(pub(super) &'static str);
 
 /// Why `name` may not be called, if so.
 pub(super) fn forbidden(name: &str) -> Option<&'static str> {
@@ -83,7 +89,7 @@ pub(super) fn is_offered(name: &str) -> bool {
 /// The number of arguments of those functions to which the engine cannot give one more for the result.
 pub(super) fn exact_arguments(name: &str) -> Option<u8> {
     let zoned = ZONED.iter().copied();
-    let bounded = BOUNDED.iter().map(|(name, arguments, _)| (*name, *arguments));
+    let bounded = BOUNDED.iter().chain(&MATCHING).map(|(name, arguments, _)| (*name, *arguments));
     let own = [(NOW, 0), (TRACE, 1)].into_iter();
     zoned.chain(bounded).chain(own).find(|(offered, _)| *offered == name).map(|(_, arguments)| arguments)
 }
@@ -91,13 +97,13 @@ pub(super) fn exact_arguments(name: &str) -> Option<u8> {
 /// Offers what does not differ between evaluations.
 pub(super) fn offer(engine: &mut Engine) -> Result<(), Box<dyn Error + Send + Sync>> {
     for (name, arguments) in ZONED {
-        let zoned = move |given: Vec<Value>| Ok(called(name, &given.into_iter().map(in_utc).collect::<Vec<_>>()));
+        let zoned = move |given: Vec<Value>| Ok(called(name, &given.into_iter().map(in_utc).collect::<Vec<_>>())?);
         engine.add_extension(name.to_owned(), arguments, Box::new(zoned))?;
     }
-    for (name, arguments, guard) in BOUNDED {
+    for (name, arguments, guard) in BOUNDED.into_iter().chain(MATCHING) {
         let guarded = move |given: Vec<Value>| {
             guard(&given)?;
-            Ok(called(name, &given))
+            Ok(called(name, &given)?)
         };
         engine.add_extension(name.to_owned(), arguments, Box::new(guarded))?;
     }
@@ -138,19 +144,23 @@ impl Clock {
     }
 }
 
-/// What the engine's own function answers. Its errors make a call undefined, as they do in OPA.
-fn called(name: &str, given: &[Value]) -> Value {
+/// What the engine's own function answers. Its errors make a call undefined, as they do in OPA, but for those of its limits,
+/// which OPA does not have.
+fn called(name: &str, given: &[Value]) -> Result<Value, Beyond> {
     let Some((function, _)) = BUILTINS.get(name) else {
-        return Value::Undefined;
+        return Ok(Value::Undefined);
     };
     // The engine wants a place in a text for its errors, which nobody reads here.
     let Ok(source) = Source::from_contents(name.to_owned(), name.to_owned()) else {
-        return Value::Undefined;
+        return Ok(Value::Undefined);
     };
     let span = Span { source, line: 1, col: 1, start: 0, end: 0 };
     let expression = |_| Ref::new(Expr::Null { span: span.clone(), value: Value::Null, eidx: 0 });
     let expressions: Vec<Ref<Expr>> = given.iter().map(expression).collect();
-    function(&span, &expressions, given, false).unwrap_or(Value::Undefined)
+    match function(&span, &expressions, given, false) {
+        Err(error) if error.is::<LimitError>() => Err(Beyond("a limit of the engine is reached")),
+        answer => Ok(answer.unwrap_or(Value::Undefined)),
+    }
 }
 
 /// The zone of this machine is UTC: its own would differ from the next machine's.

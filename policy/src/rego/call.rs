@@ -35,7 +35,8 @@ impl Calls<'_> {
         }
         let name = path.join(".");
         if let Some(why) = builtins::forbidden(&name) {
-            return Some(RegoError::at(line, format!("calls {}, {why}", told(&name)), ON_INPUT));
+            let hint = if why == builtins::DIFFERENT { ON_BUILTINS } else { ON_INPUT };
+            return Some(RegoError::at(line, format!("calls {}, {why}", told(&name)), hint));
         }
         if name == builtins::PRINT {
             return Some(RegoError::at(

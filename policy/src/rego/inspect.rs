@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 
 use regorus::{
     Engine,
-    unstable::{Expr, Literal, LiteralStmt, Module, Query, Rule, RuleHead, Span},
+    unstable::{Expr, Import, Literal, LiteralStmt, Module, Query, Rule, RuleHead, Span},
 };
 
 use super::{
     PACKAGE, RULE, RegoError, builtins,
     call::Calls,
     graph::Graph,
-    reference::{Imports, Reference},
+    negation, pattern,
+    reference::{Imports, Reference, imported},
     walk::{self, Met},
 };
 use crate::refusal::told;
@@ -20,6 +21,10 @@ use crate::refusal::told;
 const STATEMENTS_MAX: usize = 128;
 /// Most steps of one reference, for the same reason.
 const STEPS_MAX: usize = 32;
+
+const IMPORT_WORDS: &str = "add `import future.keywords`, or `import rego.v1`";
+/// Words of Rego v1, which name what they like in v0.
+const KEYWORDS: [&str; 4] = ["contains", "every", "if", "in"];
 
 const OF_PACKAGE: &str = "begin it with `package sigstore`, with a rule isCompliant";
 const SHORTER: &str = "give parts of it rules of their own";
@@ -99,10 +104,17 @@ impl Inspection {
         let functions = module.policy.iter().filter(|rule| is_function(rule));
         let functions = functions.filter_map(|rule| Reference::of(head(rule))?.path()).collect();
         let calls = Calls { functions, imports: Imports::of(&module.imports) };
-        let names = module.policy.iter().filter_map(|rule| name(rule)).collect();
+        let names: BTreeSet<_> = module.policy.iter().filter_map(|rule| name(rule)).collect();
+        let globals = globals(&names, &module.imports);
+        inspection.errors.extend(module.policy.iter().filter_map(|rule| keyword(rule)));
+        if !is_imported(module, "contains") {
+            inspection.errors.extend(module.policy.iter().filter_map(|rule| contains(rule)));
+        }
+        inspection.errors.extend(module.policy.iter().filter_map(|rule| bare(rule)));
         let mut graph = Graph::new(names, &calls.imports);
         for rule in &module.policy {
             inspection.rule(rule, &calls, &mut graph);
+            inspection.errors.extend(negation::faults(rule, &globals));
         }
         inspection.errors.extend(graph.fault());
         inspection
@@ -141,10 +153,51 @@ impl Inspection {
                 graph.refers(from, &reference);
             }
             if !printing.contains(&std::ptr::from_ref(function)) {
-                self.errors.extend(calls.fault(function, arguments));
+                self.errors.extend(calls.fault(function, arguments.len()));
+                self.errors.extend(pattern::fault(function, arguments));
             }
         }
     }
+}
+
+/// Where `isCompliant if { … }` was meant, v0 reads two rules, the first of which always holds.
+fn keyword(rule: &Rule) -> Option<RegoError> {
+    let name = name(rule).filter(|name| KEYWORDS.contains(name))?;
+    let what = format!("has a rule with the name {name}, a word of Rego v1");
+    Some(RegoError::at(rule.span().line, what, IMPORT_WORDS))
+}
+
+/// The engine takes the word without its import, the controller does not.
+fn contains(rule: &Rule) -> Option<RegoError> {
+    let Rule::Spec { head: RuleHead::Set { span, .. }, .. } = rule else {
+        return None;
+    };
+    let written = span.text().split_whitespace().nth(1) == Some("contains");
+    written.then(|| RegoError::at(span.line, "has a rule with contains, a word of Rego v1", IMPORT_WORDS))
+}
+
+fn is_imported(module: &Module, word: &str) -> bool {
+    let of_word =
+        |path: Vec<&str>| matches!(path.as_slice(), ["future", "keywords"]) || path == ["future", "keywords", word];
+    module.rego_v1 || module.imports.iter().filter_map(imported).any(|(_, path)| of_word(path))
+}
+
+/// The controller does not read a rule that is a name alone; the engine takes it for true.
+fn bare(rule: &Rule) -> Option<RegoError> {
+    let Rule::Spec { head: RuleHead::Compr { refr, assign: None, .. }, bodies, .. } = rule else {
+        return None;
+    };
+    let is_bare = matches!(**refr, Expr::Var { .. }) && bodies.iter().all(|body| body.query.stmts.is_empty());
+    let what = || format!("has the name \"{}\" alone where a rule is expected", told(refr.span().text()));
+    is_bare.then(|| RegoError::at(rule.span().line, what(), "write what it is: a value after `=`, or a body in `{ }`"))
+}
+
+/// The names that every rule knows.
+fn globals<'a>(names: &BTreeSet<&'a str>, imports: &'a [Import]) -> BTreeSet<&'a str> {
+    // The others name parts of the language.
+    let of_documents = |path: &[&str]| matches!(path.first(), Some(&("input" | "data")));
+    let imported = imports.iter().filter_map(imported).filter(|(_, path)| of_documents(path)).map(|(name, _)| name);
+    names.iter().copied().chain(imported).chain(["input", "data"]).collect()
 }
 
 /// Where a statement is nothing but a call of `print`: its place, and the function in it.

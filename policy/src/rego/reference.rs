@@ -54,12 +54,7 @@ pub(super) struct Imports<'a>(Vec<(&'a str, Vec<&'a str>)>);
 
 impl<'a> Imports<'a> {
     pub(super) fn of(imports: &'a [Import]) -> Self {
-        let named = |import: &'a Import| {
-            let path = Reference::of(&import.refr)?.path()?;
-            let name = import.r#as.as_ref().map(Span::text).or_else(|| path.last().copied())?;
-            (path.first() == Some(&"data")).then_some((name, path))
-        };
-        Self(imports.iter().filter_map(named).collect())
+        Self(imports.iter().filter_map(imported).filter(|(_, path)| path.first() == Some(&"data")).collect())
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(&'a str, Vec<&'a str>)> {
@@ -70,4 +65,11 @@ impl<'a> Imports<'a> {
     pub(super) fn path(&self, name: &str) -> Option<&[&'a str]> {
         self.0.iter().find(|(known, _)| *known == name).map(|(_, path)| path.as_slice())
     }
+}
+
+/// The name that an import gives, and the path for which it stands.
+pub(super) fn imported(import: &Import) -> Option<(&str, Vec<&str>)> {
+    let path = Reference::of(&import.refr)?.path()?;
+    let name = import.r#as.as_ref().map(Span::text).or_else(|| path.last().copied())?;
+    Some((name, path))
 }

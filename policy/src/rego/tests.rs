@@ -3,6 +3,8 @@ mod bounds;
 mod clock;
 mod examples;
 mod loading;
+mod negation;
+mod pattern;
 mod policy_input;
 
 use super::*;

@@ -10,8 +10,8 @@ pub(super) enum Met<'a> {
     Reference(Reference<'a>),
     /// A variable that belongs to the rule.
     Binding(&'a str),
-    /// A function and the number of its arguments.
-    Call { function: &'a Expr, arguments: usize },
+    /// A function and what it is given.
+    Call { function: &'a Expr, arguments: &'a [Ref<Expr>] },
     /// The body of a rule or comprehension.
     Query(&'a Query),
     /// What an expression is evaluated with: the place that is replaced, and by what.
@@ -49,6 +49,21 @@ pub(super) fn rule<'a>(rule: &'a Rule, meet: &mut dyn FnMut(Met<'a>)) {
             Next::Expr(expr) => of_expr(expr, &mut next, meet),
         }
     }
+}
+
+/// Tells `meet` of everything in `expr` but its comprehensions, which are answered.
+pub(super) fn expression<'a>(expr: &'a Expr, meet: &mut dyn FnMut(Met<'a>)) -> Vec<&'a Expr> {
+    let (mut comprehensions, mut next) = (Vec::new(), vec![Next::Expr(expr)]);
+    while let Some(item) = next.pop() {
+        // Only comprehensions have bodies.
+        let Next::Expr(expr) = item else { continue };
+        if matches!(expr, Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. }) {
+            comprehensions.push(expr);
+        } else {
+            of_expr(expr, &mut next, meet);
+        }
+    }
+    comprehensions
 }
 
 /// The reference of a head names the rule; only what computes its steps is walked.
@@ -119,7 +134,7 @@ fn of_expr<'a>(expr: &'a Expr, next: &mut Vec<Next<'a>>, meet: &mut dyn FnMut(Me
             next.extend([Next::Expr(key), Next::Expr(value), Next::Query(query)]);
         }
         Expr::Call { fcn, params, .. } => {
-            meet(Met::Call { function: fcn, arguments: params.len() });
+            meet(Met::Call { function: fcn, arguments: params });
             next.extend(params.iter().map(|param| Next::Expr(param)));
         }
         Expr::UnaryExpr { expr, .. } => next.push(Next::Expr(expr)),
@@ -154,7 +169,7 @@ fn of_reference<'a>(expr: &'a Expr, next: &mut Vec<Next<'a>>, meet: &mut dyn FnM
 }
 
 /// The variables of a pattern, which may be one.
-fn bound<'a>(pattern: &'a Expr, meet: &mut dyn FnMut(Met<'a>)) {
+pub(super) fn bound<'a>(pattern: &'a Expr, meet: &mut dyn FnMut(Met<'a>)) {
     let mut next = vec![pattern];
     while let Some(pattern) = next.pop() {
         if let Expr::Var { span, .. } = pattern {

@@ -47,7 +47,7 @@ fn what_would_fill_the_memory_at_once_fails_and_is_no_undefined() {
         "units.parse_bytes(input.power)",
     ] {
         let input = "{\"n\":1000000000000,\"format\":\"%\u{663}d\",\"power\":\"1E+999999\"}";
-        let answer = evaluated(&body(&format!("not {statement}")), input);
+        let answer = evaluated(&format!("{}wrong {{ {statement} }}\n", body("not wrong")), input);
         assert!(matches!(answer, Err(RegoFault::Failed { .. })), "{statement}: {answer:?}");
     }
 }

@@ -107,6 +107,38 @@ fn unknown_functions_are_found_at_load() {
 }
 
 #[test]
+fn functions_that_opa_has_besides_are_refused_by_name() {
+    for name in [
+        "crypto.sha256",
+        "crypto.x509.parse_certificates",
+        "io.jwt.decode_verify",
+        "net.cidr_contains",
+        "net.cidr_is_valid",
+        "yaml.unmarshal",
+        "json.patch",
+        "json.match_schema",
+        "json.verify_schema",
+        "uuid.parse",
+        "graphql.is_valid",
+        "providers.aws.sign_req",
+        "any",
+        "all",
+        "re_match",
+        "cast_array",
+        "cast_string",
+        "set_diff",
+        "regex.globs_match",
+        "rego.metadata.rule",
+        "rego.metadata.chain",
+        "rego.parse_module",
+    ] {
+        let error = refused(&body(&format!("x := {name}(input.a)")));
+        assert_eq!(error.what, format!("calls {name}, which is neither a function of this text nor one offered to it"));
+        assert_eq!(error.line, 6);
+    }
+}
+
+#[test]
 fn every_function_of_the_engine_is_of_a_family_that_was_looked_at() {
     const FAMILIES: [&str; 19] = [
         "array.",
@@ -250,6 +282,25 @@ fn foreign_text_in_an_error_is_escaped_and_bounded() {
     assert!(error.what.len() < 2500 && error.what.is_ascii(), "{error}");
     let error = refused(&format!("package x[\"{}\"]\nisCompliant = true", "\\u001b".repeat(5000)));
     assert!(error.what.len() < 2500 && error.what.chars().all(|c| matches!(c, ' '..='~' | '…')), "{error}");
+}
+
+#[test]
+fn words_of_v1_are_refused_where_v0_reads_them_as_rules() {
+    for (text, told) in [
+        ("isCompliant if { false }", "a rule with the name if, a word of Rego v1"),
+        ("isCompliant if\n{ false }", "a rule with the name if, a word of Rego v1"),
+        ("isCompliant = true if { false }", "a rule with the name if, a word of Rego v1"),
+        ("import future.keywords.in\nisCompliant if { false }", "a rule with the name if, a word of Rego v1"),
+        ("isCompliant contains x { x := {} }", "a rule with contains, a word of Rego v1"),
+        ("import future.keywords.if\nisCompliant contains {} if { true }", "a rule with contains, a word of Rego v1"),
+        ("isCompliant every { false }", "a rule with the name every, a word of Rego v1"),
+        ("isCompliant", "the name \"isCompliant\" alone where a rule is expected"),
+        ("isCompliant foo { false }", "the name \"isCompliant\" alone where a rule is expected"),
+        ("isCompliant = false\nother", "the name \"other\" alone where a rule is expected"),
+    ] {
+        let error = refused(&format!("package sigstore\n{text}\n"));
+        assert!(error.what.ends_with(told) && error.line > 1 && !error.hint.is_empty(), "{text}: {error}");
+    }
 }
 
 #[test]
