@@ -81,7 +81,9 @@ fn other_kinds(flaws: &[Flaw]) -> String {
     let more = kinds.len().saturating_sub(TYPES_TOLD_MAX);
     kinds.truncate(TYPES_TOLD_MAX);
     let more = if more > 0 { format!(", or one of {more} other types") } else { String::new() };
-    format!("; found {count} that {}{more}", kinds.join(", or "))
+    let found =
+        if count == 1 { "a piece of evidence that".to_owned() } else { format!("{count} pieces, each of which") };
+    format!("; found {found} {}{more}", kinds.join(", or "))
 }
 
 impl Missing<'_> {

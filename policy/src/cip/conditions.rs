@@ -183,7 +183,11 @@ fn truth(field: &Field<'_>, report: &mut Report) -> Option<bool> {
         other => {
             let seen = other.map_or_else(|| "no text".to_owned(), shown);
             let what = format!("is {seen}; expected \"true\" or \"false\"");
-            field.error(report, what, Some("write it in quotes: the values of annotations are texts"));
+            let hint = match other {
+                None => "write it in quotes: the values of annotations are texts",
+                Some(_) => "write one of the two, or leave the annotation out",
+            };
+            field.error(report, what, Some(hint));
             None
         }
     }

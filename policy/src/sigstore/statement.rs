@@ -1,9 +1,12 @@
 //! What a statement says, and of which type it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use oci::{Algorithm, Digest};
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 use super::{bounded::Bounded, envelope::Envelope};
@@ -22,7 +25,7 @@ const JSON_DEPTH_MAX: usize = 64;
 /// Most subjects of one statement. Release statements name hundreds.
 const SUBJECTS_MAX: usize = 10_000;
 
-/// All of a statement but its predicate, which is passed over: it can be as large as evidence may be.
+/// All of a statement but what its predicate says, which is passed over: it can be as large as evidence may be.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Statement {
@@ -30,6 +33,41 @@ struct Statement {
     kind: String,
     predicate_type: String,
     subject: Bounded<Subject, SUBJECTS_MAX>,
+    #[serde(default, rename = "predicate")]
+    _predicate: Predicate,
+}
+
+/// An object, or none at all: cosign's readers and the controller take nothing else.
+#[derive(Default)]
+struct Predicate;
+
+impl<'de> Deserialize<'de> for Predicate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_option(PredicateVisitor)
+    }
+}
+
+struct PredicateVisitor;
+
+impl<'de> Visitor<'de> for PredicateVisitor {
+    type Value = Predicate;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a predicate that is an object")
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Predicate, E> {
+        Ok(Predicate)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Predicate, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Predicate, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Predicate)
+    }
 }
 
 #[derive(Deserialize)]
