@@ -239,19 +239,27 @@ impl Sigstore {
         asked.check_past(&times)?;
         if asked.log {
             let vouched: Vec<Vouched<'_>> = self.logs.vouch(&sealed.entries, sealed.proven)?;
-            let is_dated = vouched.iter().any(|vouched| vouched.at.is_some()) || !times.is_empty();
             times.extend(vouched.iter().filter_map(|vouched| vouched.at));
             asked.check_past(&times)?;
+            let known = if times.is_empty() { self.volunteered(sealed, asked) } else { times.clone() };
             for (entry, vouched) in sealed.entries.iter().zip(&vouched) {
-                if is_dated {
-                    vouched.check_times(&times)?;
-                } else {
+                if known.is_empty() {
                     vouched.check_undated(asked.now)?;
+                } else {
+                    vouched.check_times(&known)?;
                 }
                 body::check(entry, sealed, &Holder::Key(key))?;
             }
         }
         Ok(times.into_iter().min().and_then(instant))
+    }
+
+    /// The times of timestamps that nobody asked for. One that is no good counts for nothing, and spoils nothing.
+    fn volunteered(&self, sealed: &Sealed<'_>, asked: Asked) -> Vec<i64> {
+        let (mut times, tokens) = self.stamped(sealed);
+        times.extend(tokens.into_iter().filter_map(|token| self.timestamped(token, &sealed.signature).ok()));
+        times.retain(|time| asked.check_past(&[*time]).is_ok());
+        times
     }
 
     /// The time in a token that an authority of the trust root made over the signature, or over these bytes in its place.

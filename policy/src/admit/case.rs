@@ -91,6 +91,8 @@ pub(super) struct Good<'a> {
 struct Heard<'a> {
     outcome: Result<Satisfied<'a>, Unsatisfied>,
     told: Vec<PieceFinding>,
+    /// Why a satisfied authority may have more to say than was heard. It matters to a rule over all that was found.
+    unheard: Option<String>,
 }
 
 enum Unsatisfied {
@@ -140,8 +142,9 @@ impl<'a> Case<'a> {
         let (mut satisfied, mut failures, mut undecided, mut findings) = (Vec::new(), Vec::new(), None, Vec::new());
         // 1.
         for authority in policy.authorities() {
-            let Heard { outcome, told } = self.authority(authority, policy);
+            let Heard { outcome, told, unheard } = self.authority(authority, policy);
             findings.push(finding(authority, outcome.is_ok(), told));
+            undecided = undecided.or(unheard.filter(|_| policy.rule().is_some()));
             match outcome {
                 Ok(one) => satisfied.push(one),
                 Err(Unsatisfied::Failed(failure)) => failures.push(failure),
@@ -182,11 +185,11 @@ impl<'a> Case<'a> {
     fn authority(&self, authority: &'a Authority, policy: &Policy) -> Heard<'a> {
         match &authority.kind {
             AuthorityKind::Static(StaticAction::Pass) => {
-                Heard { outcome: Ok(Satisfied { authority, pieces: Vec::new() }), told: Vec::new() }
+                Heard { outcome: Ok(Satisfied { authority, pieces: Vec::new() }), told: Vec::new(), unheard: None }
             }
             AuthorityKind::Static(StaticAction::Fail { message }) => {
                 let failure = failure::disallowed(&authority.name, message.as_deref());
-                Heard { outcome: Err(Unsatisfied::Failed(failure)), told: Vec::new() }
+                Heard { outcome: Err(Unsatisfied::Failed(failure)), told: Vec::new(), unheard: None }
             }
             AuthorityKind::Keyless(_) | AuthorityKind::Key(_) => self.by_evidence(authority, policy),
         }
@@ -198,6 +201,7 @@ impl<'a> Case<'a> {
         let fail = |reason, detail: &str| Heard {
             outcome: Err(Unsatisfied::Failed(failure::of(&authority.name, reason, detail))),
             told: Vec::new(),
+            unheard: None,
         };
         if self.subject.algorithm() != Algorithm::Sha256 {
             return fail(
@@ -208,8 +212,7 @@ impl<'a> Case<'a> {
         if !self.root_usable {
             return fail(Reason::TrustRootExpired, "the trust root is older than policy.trust_root_max_age");
         }
-        let mut told = Vec::new();
-        let mut pieces = Vec::new();
+        let (mut told, mut pieces, mut unheard) = (Vec::new(), Vec::new(), self.unasked(authority));
         let wanted: Vec<_> = if authority.attestations.is_empty() {
             vec![None]
         } else {
@@ -217,21 +220,24 @@ impl<'a> Case<'a> {
         };
         for attestation in wanted {
             match self.search(authority, attestation, policy, &mut told) {
-                Ok(good) => pieces.extend(good),
-                Err(why) => return Heard { outcome: Err(why), told },
+                Ok((good, doubt)) => {
+                    pieces.extend(good);
+                    unheard = unheard.or(doubt);
+                }
+                Err(why) => return Heard { outcome: Err(why), told, unheard: None },
             }
         }
-        Heard { outcome: Ok(Satisfied { authority, pieces }), told }
+        Heard { outcome: Ok(Satisfied { authority, pieces }), told, unheard }
     }
 
-    /// The pieces that are good for one question; the first suffices, unless the policy's rule wants to see all.
+    /// The pieces that are good for one question, and a doubt about another; the first suffices, unless the policy's rule wants to see all.
     fn search(
         &self,
         authority: &'a Authority,
         attested: Option<&'a Attestation>,
         policy: &Policy,
         told: &mut Vec<PieceFinding>,
-    ) -> Result<Vec<Good<'a>>, Unsatisfied> {
+    ) -> Result<(Vec<Good<'a>>, Option<String>), Unsatisfied> {
         let (mut good, mut flaws, mut doubts, mut findings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let name = attested.map(|attested| attested.name.clone());
         let mut note = |piece: &UntrustedPiece, failed, told| {
@@ -259,7 +265,7 @@ impl<'a> Case<'a> {
             // Pieces of another kind than the one that was found explain nothing.
             findings.retain(|finding| !finding.failed.is_some_and(is_another_kind));
             told.append(&mut findings);
-            return Ok(good);
+            return Ok((good, doubts.into_iter().next()));
         }
         told.append(&mut findings);
         if let Some(doubt) = doubts.into_iter().next() {

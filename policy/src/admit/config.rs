@@ -71,6 +71,10 @@ fn platform(config: &Addressed) -> Result<String, Flaw> {
     if os.is_empty() {
         return Ok(String::new());
     }
+    // What is added to the platform's name below must not be written by anybody else.
+    if [&os, &architecture, &variant, &os_version].into_iter().any(|part| part.contains('@')) {
+        return Err(unreadable("its platform has an @"));
+    }
     let variant = if variant.is_empty() { variant } else { format!("/{variant}") };
     let version = if os_version.is_empty() { os_version } else { format!(":{os_version}") };
     Ok(format!("{os}/{architecture}{variant}{version}"))

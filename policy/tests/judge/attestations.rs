@@ -357,3 +357,22 @@ fn a_rule_that_asks_for_an_absence_is_not_satisfied_by_silence() {
     let (_, why, _) = reason(&judge, &image, vec![good(image.digest()), notice]);
     assert_eq!(why, Reason::RuleUnmet);
 }
+
+/// The same where what revokes and what is asked for are of one authority, which is satisfied by what was heard.
+#[test]
+fn a_satisfied_authority_does_not_speak_for_the_places_that_did_not_answer() {
+    let image = image("revoked by its own");
+    let (chainguard, fork) = (Signer::chainguard(), Signer::fork());
+    let rule = format!(
+        "package sigstore\nrevoked {{ input.authorityMatches.release.signatures[_].subject == {:?} }}\nisCompliant {{\n  not revoked\n}}",
+        fork.subject
+    );
+    let second = format!("      - issuer: {:?}\n        subject: {:?}\n", fork.issuer, fork.subject);
+    let text = policy("", "", &format!("  policy:\n    type: rego\n{}", data(6, &rule))) + &second;
+    let judge = judge(&text);
+    let heard = evidence(vec![super::bundle(SIGSTORE.sign_bundle(&chainguard, image.digest(), &Options::default()))]);
+    admitted(judged(&judge, &image, &heard));
+    let unasked = vec![Unasked { origin: Origin::beside(Source::CosignTag), why: "timed out".to_owned() }];
+    let silent = judged(&judge, &image, &UntrustedEvidence { unasked, ..heard });
+    assert!(matches!(silent.outcome, Outcome::Undecided(_)), "{:?}", silent.outcome);
+}

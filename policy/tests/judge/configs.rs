@@ -94,6 +94,12 @@ fn no_config_hides_another_of_its_platform() {
             assert_eq!(refused(verdict(configs)), Some(Reason::RuleUnmet), "{os}");
         }
     }
+    // Whoever writes a config calls its platform as they like: not as another is shown.
+    let (first, last) = (of("unknown", "a"), of("unknown", "b"));
+    let named = format!("amd64@{}", first.digest());
+    let root = config(&format!(r#"{{"os":"unknown","architecture":"{named}","config":{{"User":"root"}}}}"#));
+    let verdict_of = refused(verdict(vec![good.clone(), root, first, last]));
+    assert_eq!(verdict_of, Some(Reason::EvidenceUnreadable));
     let Outcome::Admitted(index) = verdict(vec![good.clone(), good]) else { panic!("twice the same hides nothing") };
     let child = judge.admit_child(&index, one, None, NOW);
     assert!(matches!(child.outcome, ChildOutcome::Admitted(_)));

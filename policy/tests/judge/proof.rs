@@ -179,6 +179,24 @@ fn an_entry_without_its_promise_does_not_outlive_the_logs_key() {
     for verdict in verdicts(&[Flaw::LogEnded]) {
         assert!(matches!(verdict, Some((Reason::LogInvalid, _))), "{verdict:?}");
     }
+    // A timestamp tells the time, whether or not one is asked for; and one that tells nothing spoils nothing.
+    let stamped = |flaws: &[Flaw]| {
+        let options = Options { flaws: flaws.to_vec(), ..Options::rekor_v2() };
+        bundle(key.sign_bundle(&subject, Some(&SIGSTORE), &options))
+    };
+    let ended = |end: &str| {
+        let mut root: Value = serde_json::from_str(&SIGSTORE.trusted_root_json()).unwrap();
+        for log in root["tlogs"].as_array_mut().unwrap() {
+            log["publicKey"]["validFor"]["end"] = end.into();
+        }
+        judge(&by_key(&key, true), &root.to_string(), &[])
+    };
+    let reason = |judge: &Judge, piece| refused(judge, piece, "stamped").map(|(reason, _)| reason);
+    assert_eq!(reason(&ended("2025-12-01T00:00:00Z"), stamped(&[])), None);
+    assert_eq!(reason(&ended("2025-10-01T00:00:00Z"), stamped(&[])), Some(Reason::LogInvalid));
+    let foreign = stamped(&[Flaw::TimestampByStranger]);
+    assert_eq!(reason(&ended("2025-12-01T00:00:00Z"), foreign.clone()), Some(Reason::LogInvalid));
+    assert_eq!(refused(&judge(&by_key(&key, true), &SIGSTORE.trusted_root_json(), &[]), foreign, "foreign"), None);
 }
 
 /// Who certifies signers, the trust root says: a bundle brings no authority of its own along, though it leads to a trusted one.
