@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
+    time::Duration,
 };
 
 use config::Limits;
@@ -33,6 +34,8 @@ pub struct EvidenceStore {
 }
 
 const NOTE_LOCKS: usize = 64;
+/// How long is waited for what is stored of places that do not answer.
+const RECALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many blobs are written or read at the same time.
 const FILES: usize = 4;
 
@@ -125,7 +128,9 @@ impl EvidenceStore {
         if !wanted.configs {
             evidence.configs = before.configs;
         }
-        self.recall((repository, manifest.digest()), &mut evidence, wanted, &room).await?;
+        let recall = self.recall((repository, manifest.digest()), &mut evidence, wanted, &room);
+        // Who waits for room holds up all who ask about this image, and upstream may be back by then.
+        tokio::time::timeout(RECALL_TIMEOUT, recall).await.unwrap_or(Ok(()))?;
         Ok(Gathered { evidence, room })
     }
 

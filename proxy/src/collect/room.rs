@@ -114,6 +114,11 @@ impl Room {
         sizes.iter().fold(held, |sum, size| sum.saturating_add(*size)) <= self.memory.bytes_max
     }
 
+    /// The bytes of the pieces that it holds.
+    pub async fn held(&self) -> u64 {
+        self.held.lock().await.bytes
+    }
+
     /// Gives back what pieces took that were dropped since.
     pub async fn keep(&self, bytes: u64) {
         let mut held = self.held.lock().await;

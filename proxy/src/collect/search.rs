@@ -20,6 +20,9 @@ use super::{
 /// Pieces that no authority takes are kept for the words of a refusal, those that came closest.
 const USELESS_KEPT_MAX: usize = 16;
 
+/// How much one search fetches and drops again, as a multiple of the room there is.
+const DROPPED_MAX: u64 = 4;
+
 /// Why a search ended early.
 const ENOUGH: &str = "not all was looked at, as what was found suffices";
 
@@ -42,6 +45,10 @@ pub(super) struct Search<'a> {
     waiting: u64,
     /// Something came that the sieve was not asked about.
     is_news: bool,
+    /// Bytes that were in the room before the search.
+    before: u64,
+    /// Bytes of pieces that were fetched and dropped.
+    dropped: u64,
 }
 
 struct Kept {
@@ -71,11 +78,14 @@ impl<'a> Search<'a> {
             opened: 0,
             waiting: 0,
             is_news: false,
+            before: 0,
+            dropped: 0,
         }
     }
 
     pub(super) async fn run(mut self, origins: &BTreeSet<Origin>) -> Collected {
         let deadline = Instant::now() + self.collector.limits.evidence_timeout;
+        self.before = self.room.held().await;
         self.places = origins.iter().map(|origin| (origin.clone(), Place::new(origin.clone()))).collect();
         let Ok(ended) = timeout_at(deadline, self.look(origins)).await else {
             let seconds = self.collector.limits.evidence_timeout.as_secs_f32();
@@ -273,13 +283,20 @@ impl<'a> Search<'a> {
         let dropped = sifted.split_off(sifted.len().min(useful + useless_max));
         self.kept = sifted;
         for Kept { piece, .. } in dropped {
+            self.dropped = self.dropped.saturating_add(piece.bytes.bytes().len() as u64);
             let why = || {
                 "pieces that no authority took were not kept (limits.evidence_count_max, limits.evidence_memory_bytes_max)"
                     .to_owned()
             };
             self.place(&piece.origin).partly.get_or_insert_with(why);
         }
-        self.room.keep(self.kept.iter().map(|kept| kept.piece.bytes.bytes().len() as u64).sum()).await;
+        let kept: u64 = self.kept.iter().map(|kept| kept.piece.bytes.bytes().len() as u64).sum();
+        self.room.keep(self.before.saturating_add(kept)).await;
+        let dropped_max = self.collector.limits.evidence_memory_bytes_max.saturating_mul(DROPPED_MAX);
+        if self.dropped > dropped_max {
+            let why = "bytes of pieces that no authority takes (4 times limits.evidence_memory_bytes_max)";
+            return Err(format!("more than {dropped_max} {why}"));
+        }
         let max = self.collector.limits.evidence_count_max;
         if useful <= max {
             return Ok(());

@@ -57,8 +57,8 @@ impl Judges {
         if !self.is_judged(app, repository, digest)? {
             return Ok(None);
         }
-        let old = Kept { app, judge: &self.old }.said(repository, digest).await?;
-        let new = Kept { app, judge: &self.new }.said(repository, digest).await?;
+        let old = Kept::new(app, &self.old).said(repository, digest).await?;
+        let new = Kept::new(app, &self.new).said(repository, digest).await?;
         Ok(Some((old, new)))
     }
 

@@ -1,6 +1,12 @@
 //! What a judge says about a kept image by what is stored alone, in the order of admission: its own evidence, then an index around it.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use oci::{Digest, ManifestKind, Repository, UntrustedManifest};
 use policy::{Admitted, ChildOutcome, Judge, Manifest, Outcome, UntrustedEvidence, Wanted};
@@ -15,10 +21,14 @@ use crate::{app::App, error::ApiError, evidence::Gathered};
 /// Indexes looked at around one image.
 const PARENTS_MAX: usize = 64;
 
-/// Who judges, and by which store.
+/// Indexes looked at for one image in all: indexes within indexes that list each other's children are many ways to the same.
+const LOOKS_MAX: usize = 256;
+
+/// Who judges one image, and by which store.
 pub(super) struct Kept<'a> {
-    pub(super) app: &'a App,
-    pub(super) judge: &'a Arc<Judge>,
+    app: &'a App,
+    judge: &'a Arc<Judge>,
+    looks: AtomicUsize,
 }
 
 /// What is said of one image.
@@ -30,13 +40,17 @@ struct Said {
 
 type Saying<'a> = Pin<Box<dyn Future<Output = Result<Said, Failure>> + Send + 'a>>;
 
-impl Kept<'_> {
+impl<'a> Kept<'a> {
+    pub(super) fn new(app: &'a App, judge: &'a Arc<Judge>) -> Self {
+        Self { app, judge, looks: AtomicUsize::new(0) }
+    }
+
     /// The verdict on an image, by itself or through an index.
     pub(super) async fn said(&self, repository: &Repository, digest: &Digest) -> Result<Judged, Failure> {
         Ok(self.look(repository, digest, 0).await?.judged)
     }
 
-    fn look<'a>(&'a self, repository: &'a Repository, digest: &'a Digest, depth: usize) -> Saying<'a> {
+    fn look<'s>(&'s self, repository: &'s Repository, digest: &'s Digest, depth: usize) -> Saying<'s> {
         Box::pin(async move {
             let manifest = self.app.resolver.stored(repository, digest).await?;
             let own = self.own(repository, digest, manifest.as_ref()).await?;
@@ -46,6 +60,9 @@ impl Kept<'_> {
             }
             let mut refused = None;
             for index in indexes(self.app, repository, digest)? {
+                if self.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS_MAX {
+                    break;
+                }
                 let around = self.look(repository, &index, depth + 1).await?;
                 let Some(index) = around.index else { continue };
                 match self.through(&index, &manifest, around.judged).await? {

@@ -29,7 +29,7 @@ pub(super) async fn test(
     let mut tested = Vec::with_capacity(images.len());
     for image in images {
         match one(app, &in_force, &judge, image).await {
-            Ok(judged) => tested.extend(judged.into_iter().map(Ok)),
+            Ok(judged) => tested.extend(judged),
             Err(failure) => tested.push(Err(failure)),
         }
     }
@@ -37,7 +37,12 @@ pub(super) async fn test(
 }
 
 /// What would be decided about an image; and where it is an index, about each platform of which something is asked besides.
-async fn one(app: &Arc<App>, in_force: &Arc<InForce>, judge: &Arc<Judge>, image: &str) -> Result<Vec<Judged>, Failure> {
+async fn one(
+    app: &Arc<App>,
+    in_force: &Arc<InForce>,
+    judge: &Arc<Judge>,
+    image: &str,
+) -> Result<Vec<Result<Judged, Failure>>, Failure> {
     let image = Image::parse(image, in_force)?;
     let subject = gather::subject(app, in_force, &image, None).await?;
     let gathered = gather::evidence(app, in_force, judge, &subject, None).await;
@@ -62,10 +67,10 @@ async fn one(app: &Arc<App>, in_force: &Arc<InForce>, judge: &Arc<Judge>, image:
         let more = "only its own evidence was looked at; an index that lists it and is served lets it in, too";
         judged.hint = Some(judged.hint.map_or_else(|| more.to_owned(), |hint| format!("{hint}; {more}")));
     }
-    let mut all = vec![judged];
+    let mut all = vec![Ok(judged)];
     let (Some(index), ManifestKind::Index { manifests }) = (index, manifest.kind()) else { return Ok(all) };
     for child in manifests.iter().filter(|child| !judge.besides(&index, &child.digest).is_empty()) {
-        all.push(platform(app, in_force, judge, (&image.typed, &index), child).await?);
+        all.push(platform(app, in_force, judge, (&image.typed, &index), child).await);
     }
     Ok(all)
 }
