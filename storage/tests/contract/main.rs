@@ -2,6 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests damage the store behind its back, and may stop at the first surprise"
 )]
 
@@ -9,11 +10,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, Repository, Tag, UnixTime};
-use storage::{Blob, Edge, EdgeKind, Ingest, Store};
+use storage::{Blob, Edge, EdgeKind, Ingest, Store, StoreError};
 use tempfile::TempDir;
 
 mod blobs;
@@ -39,8 +41,15 @@ impl Place {
         self.directory.path().join("store")
     }
 
+    /// Work that has answered may let go of the store a moment later, so that one just dropped may still be locked.
     fn open(&self) -> Store {
-        Store::open(&self.path(), HISTORY_MAX).unwrap()
+        for _ in 0..500 {
+            match Store::open(&self.path(), HISTORY_MAX) {
+                Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("locked for five seconds");
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
