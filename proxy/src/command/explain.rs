@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use oci::{Digest, Reference, Repository};
-use policy::UntrustedEvidence;
 
 use super::{
     answer::{Explained, Failure, Judged, TagTold},
     gather,
     image::Image,
-    kept,
+    kept::{self, Kept},
 };
 use crate::{
     app::{App, InForce},
@@ -53,7 +52,13 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
     match (refused, own) {
         (Some((judged, is_stored, index)), _) => told(judged, is_stored, Some(index)),
         (None, Some(judged)) => told(judged, true, None),
-        (None, None) => told(anew(app, &in_force, typed, repository, &digest).await?, false, None),
+        (None, None) => {
+            let judged = Kept::new(app, &in_force.judge).by_itself(repository, &digest).await?.ok_or_else(|| {
+                Failure::no(format!("nothing is known of {repository}@{digest}"))
+                    .hint("pull it, or let pratique verify ask upstream")
+            })?;
+            told(Judged { image: typed.to_owned(), ..judged }, false, None)
+        }
     }
 }
 
@@ -67,31 +72,4 @@ async fn stored(
 ) -> Result<Option<Judged>, Failure> {
     let record = app.admission.told(in_force, repository, digest).await?;
     Ok(record.map(|record| gather::of_record(typed, &record)))
-}
-
-/// What is in force says about the evidence that is stored.
-async fn anew(
-    app: &Arc<App>,
-    in_force: &Arc<InForce>,
-    typed: &str,
-    repository: &Repository,
-    digest: &Digest,
-) -> Result<Judged, Failure> {
-    let judge = Arc::clone(&in_force.judge);
-    let wanted = judge.wanted(repository, digest);
-    let now = app.clock.now();
-    if wanted.is_empty() {
-        let assessment = judge.assess(repository, digest, &UntrustedEvidence::default(), now);
-        return Ok(gather::judged(typed, repository, digest, &assessment));
-    }
-    let stored = app.admission.kept(&judge, (repository, digest), &wanted).await?.ok_or_else(|| {
-        Failure::no(format!("nothing is known of {repository}@{digest}"))
-            .hint("pull it, or let pratique verify ask upstream")
-    })?;
-    let (repository, digest, typed) = (repository.clone(), digest.clone(), typed.to_owned());
-    gather::judging(move || {
-        let assessment = judge.assess(&repository, &digest, &stored.evidence, now);
-        gather::judged(&typed, &repository, &digest, &assessment)
-    })
-    .await
 }

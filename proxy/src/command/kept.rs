@@ -50,10 +50,20 @@ impl<'a> Kept<'a> {
         Ok(self.look(repository, digest, 0).await?.judged)
     }
 
+    /// The verdict on an image by its own evidence; `None` where some is wanted and none was ever collected.
+    pub(super) async fn by_itself(&self, repository: &Repository, digest: &Digest) -> Result<Option<Judged>, Failure> {
+        Ok(self.own(repository, digest, None).await?.map(|said| said.judged))
+    }
+
     fn look<'s>(&'s self, repository: &'s Repository, digest: &'s Digest, depth: usize) -> Saying<'s> {
         Box::pin(async move {
             let manifest = self.app.resolver.stored(repository, digest).await?;
-            let own = self.own(repository, digest, manifest.as_ref()).await?;
+            let own = self.own(repository, digest, manifest.as_ref()).await?.unwrap_or_else(|| {
+                let why = "no evidence is stored, and these policies want to see some".to_owned();
+                let judged =
+                    gather::without_record(&image(repository, digest), repository, digest, Verdict::Undecided, why);
+                Said { judged, index: None }
+            });
             let (Some(manifest), false) = (manifest, own.judged.verdict.serves()) else { return Ok(own) };
             if depth >= self.app.in_force().settings.limits.index_depth_max {
                 return Ok(own);
@@ -75,21 +85,15 @@ impl<'a> Kept<'a> {
         })
     }
 
-    /// By its own evidence.
+    /// By its own evidence; `None` where some is wanted and none was ever collected.
     async fn own(
         &self,
         repository: &Repository,
         digest: &Digest,
         manifest: Option<&UntrustedManifest>,
-    ) -> Result<Said, Failure> {
+    ) -> Result<Option<Said>, Failure> {
         let wanted = self.judge.wanted(repository, digest);
-        let Some(stored) = self.stored(repository, digest, &wanted).await? else {
-            let why = "no evidence is stored, and these policies want to see some".to_owned();
-            return Ok(Said {
-                judged: gather::without_record(&image(repository, digest), repository, digest, Verdict::Undecided, why),
-                index: None,
-            });
-        };
+        let Some(stored) = self.stored(repository, digest, &wanted).await? else { return Ok(None) };
         let index = manifest.filter(|it| matches!(it.kind(), ManifestKind::Index { .. })).cloned();
         let (judge, now) = (Arc::clone(self.judge), self.app.clock.now());
         let (repository, digest) = (repository.clone(), digest.clone());
@@ -102,7 +106,7 @@ impl<'a> Kept<'a> {
                     Outcome::Refused(_) | Outcome::Absent(_) | Outcome::Undecided(_) => None,
                 }
             });
-            Said { judged, index: admitted }
+            Some(Said { judged, index: admitted })
         })
         .await
     }
