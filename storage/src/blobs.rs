@@ -1,34 +1,70 @@
 //! Bytes by digest. A blob is visible only once its size and digest were right and it was on disk.
+//!
+//! What every store of blobs has in common is here, once: hashing on read, quarantine, pages of a listing, and that nothing blocks
+//! the network. What differs is a [`BlobStore`].
 
-use std::sync::Arc;
+use std::{fmt, fs::File, io, io::IoSlice, sync::Arc};
 
-use oci::{Addressed, Digest, DigestMismatch};
+use bytes::Bytes;
+use oci::{Addressed, Algorithm, Digest, DigestMismatch};
 
 pub use self::blob::Blob;
-pub(crate) use self::blob::{read_at, read_cached};
 use self::page::Page;
-use crate::{
-    Ingest, StoreError,
-    directory::{self, Directory},
-    ingest,
-};
+pub(crate) use self::{files::Files, memory::Memory};
+use crate::{Ingest, StoreError, ingest};
 
 mod blob;
+mod files;
+mod memory;
 mod page;
+
+/// Where blobs lie. Every call may block.
+pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
+    /// What is visible under a digest, and its size in bytes; `None` is a miss. Its bytes are not looked at.
+    fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError>;
+    /// A place for new content, which nobody sees under its digest before [`Draft::publish`].
+    fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError>;
+    /// Moves a blob out of sight, durably and for a person to look at. Fine where there is none.
+    fn quarantine(&self, digest: &Digest) -> Result<(), StoreError>;
+    /// Drops a blob; after a power cut it may be there again, whole. Fine where there is none.
+    fn remove(&self, digest: &Digest) -> Result<(), StoreError>;
+    /// Names every visible blob of an algorithm, in any order, and holds none of the names.
+    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest)) -> Result<(), StoreError>;
+}
+
+/// A visible blob, and its size in bytes.
+pub(crate) type Found = (Arc<dyn Content>, u64);
+
+/// Bytes that can be read, for as long as this is held: whatever happens to their name.
+pub(crate) trait Content: fmt::Debug + Send + Sync {
+    /// Reads `length` bytes from `offset` on, fewer where they end. May block.
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes>;
+    /// The same without blocking; `None` where the disk would have to be asked, or where that cannot be told.
+    fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes>;
+    /// The open file, where the bytes are in one.
+    fn file(&self) -> Option<&Arc<File>>;
+}
+
+/// Content on its way. Every call may block.
+pub(crate) trait Draft: Content {
+    /// Writes all of `slices` from `offset` on.
+    fn write_at(&self, offset: u64, slices: &mut [IoSlice<'_>]) -> Result<(), StoreError>;
+    /// Makes all that was written durable, and then visible under its digest, in place of whatever lay there. Nothing may be
+    /// written afterwards. An error of the very last step, the sync of the name, may leave the whole of it visible.
+    fn publish(&self) -> Result<Arc<dyn Content>, StoreError>;
+    /// Gives up: there will be no publishing. Who holds the content goes on reading. Does nothing after [`publish`](Self::publish).
+    fn discard(&self);
+}
 
 /// The blobs of a store. A cheap handle; it keeps the store locked.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    directory: Arc<Directory>,
+    store: Arc<dyn BlobStore>,
 }
 
 impl Blobs {
-    pub(crate) fn directory(&self) -> &Arc<Directory> {
-        &self.directory
-    }
-
-    pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+    pub(crate) fn new(store: impl BlobStore + 'static) -> Self {
+        Self { store: Arc::new(store) }
     }
 
     /// Opens a blob; `None` is a miss. Its bytes are not looked at: compare its size with the descriptor's, or use
@@ -40,23 +76,23 @@ impl Blobs {
     /// Opens a blob after hashing the very file that is returned. Where it has rotted: [`StoreError::Corrupt`], once; then it is
     /// a miss.
     pub async fn open_verified(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        self.run("verify a blob", digest, |directory, digest| {
-            let Some(blob) = open(directory, digest)? else {
+        self.run("verify a blob", digest, |store, digest| {
+            let Some(blob) = open(store, digest)? else {
                 return Ok(None);
             };
             let (got, bytes) = blob.hash()?;
             if got == *digest {
                 return Ok(Some(blob));
             }
-            Err(set_aside(directory, digest, got, bytes)?)
+            Err(set_aside(store, digest, got, bytes)?)
         })
         .await
     }
 
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.
     pub async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Addressed>, StoreError> {
-        self.run("read a blob", digest, move |directory, digest| {
-            let Some(blob) = open(directory, digest)? else {
+        self.run("read a blob", digest, move |store, digest| {
+            let Some(blob) = open(store, digest)? else {
                 return Ok(None);
             };
             if blob.size() > bytes_max {
@@ -65,7 +101,7 @@ impl Blobs {
             let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
             match Addressed::check(digest, blob.read_now(0, length)?) {
                 Ok(addressed) => Ok(Some(addressed)),
-                Err(DigestMismatch { got, bytes, .. }) => Err(set_aside(directory, digest, got, bytes)?),
+                Err(DigestMismatch { got, bytes, .. }) => Err(set_aside(store, digest, got, bytes)?),
             }
         })
         .await
@@ -73,14 +109,14 @@ impl Blobs {
 
     /// Stores bytes that match their digest; durable when this returns. Replaces whatever lay under that digest.
     pub async fn put(&self, addressed: &Addressed) -> Result<(), StoreError> {
-        let (directory, addressed) = (Arc::clone(&self.directory), addressed.clone());
-        blocking("store a blob", move || ingest::put(&directory, &addressed)).await
+        let (store, addressed) = (Arc::clone(&self.store), addressed.clone());
+        blocking("store a blob", move || ingest::put(&*store, &addressed)).await
     }
 
     /// Begins to store a blob of `size` bytes that arrives bit by bit. Several at once for one digest do not disturb each other.
     pub async fn ingest(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
-        let directory = Arc::clone(&self.directory);
-        blocking("begin an ingest", move || Ingest::begin(directory, digest, size)).await
+        let store = Arc::clone(&self.store);
+        blocking("begin an ingest", move || Ingest::begin(&*store, digest, size)).await
     }
 
     /// Hashes a stored blob again. `false`: it had rotted and is in quarantine now, or there is none.
@@ -94,39 +130,39 @@ impl Blobs {
 
     /// Moves a blob out of sight, for a person to look at; those who have it open go on reading. Fine where there is none.
     pub async fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.run("quarantine a blob", digest, quarantine).await
+        self.run("quarantine a blob", digest, |store, digest| store.quarantine(digest)).await
+    }
+
+    /// Drops a blob; those who have it open go on reading. Fine where there is none.
+    pub async fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        self.run("remove a blob", digest, |store, digest| store.remove(digest)).await
     }
 
     /// Up to `limit` digests of stored blobs that come after `after`, in order of algorithm and hex. Fewer than `limit`: the end.
-    /// Reads the whole directory but holds no more than `limit` names.
+    /// Looks at every name but holds no more than `limit` names.
     pub async fn list_page(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, StoreError> {
-        let (directory, page) = (Arc::clone(&self.directory), Page::new(after, limit));
-        blocking("list blobs", move || page.fill(&directory)).await
+        let (store, page) = (Arc::clone(&self.store), Page::new(after, limit));
+        blocking("list blobs", move || page.fill(&*store)).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
         operation: &'static str,
         digest: &Digest,
-        work: impl FnOnce(&Directory, &Digest) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&dyn BlobStore, &Digest) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
-        blocking(operation, move || work(&directory, &digest)).await
+        let (store, digest) = (Arc::clone(&self.store), digest.clone());
+        blocking(operation, move || work(&*store, &digest)).await
     }
 }
 
-fn open(directory: &Directory, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-    let found = directory::open_file(&directory.blob(digest))?;
-    Ok(found.map(|(file, size)| Blob::new(digest.clone(), size, file)))
+fn open(store: &dyn BlobStore, digest: &Digest) -> Result<Option<Blob>, StoreError> {
+    let found = store.open(digest)?;
+    Ok(found.map(|(content, size)| Blob::new(digest.clone(), size, content)))
 }
 
-fn quarantine(directory: &Directory, digest: &Digest) -> Result<(), StoreError> {
-    let name = format!("{}-{}", digest.algorithm(), digest.hex());
-    directory::rename_if_present(&directory.blob(digest), &directory.quarantine().join(name))
-}
-
-fn set_aside(directory: &Directory, want: &Digest, got: Digest, bytes: u64) -> Result<StoreError, StoreError> {
-    quarantine(directory, want)?;
+fn set_aside(store: &dyn BlobStore, want: &Digest, got: Digest, bytes: u64) -> Result<StoreError, StoreError> {
+    store.quarantine(want)?;
     Ok(StoreError::Corrupt { want: want.clone(), got, bytes })
 }
 

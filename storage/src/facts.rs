@@ -13,7 +13,8 @@ pub use self::{
     verdicts::ManifestFact,
 };
 use self::{
-    engine::{Entry, KeyRange, Order, View},
+    engine::{Engine, Entry, FactsStore, KeyRange, Order, View},
+    memory::Memory,
     table::Table,
     writer::Writer,
 };
@@ -23,7 +24,9 @@ mod change;
 mod codec;
 mod engine;
 mod links;
+mod memory;
 mod open;
+mod redb;
 mod table;
 mod tags;
 mod verdicts;
@@ -55,8 +58,15 @@ pub enum FactsState {
 impl Facts {
     pub(crate) fn open(directory: Arc<Directory>, tag_history_max: usize) -> Result<(Self, FactsState), StoreError> {
         let (engine, state) = open::open(&directory)?;
-        let writer = Arc::new(Writer::start(directory, engine, tag_history_max)?);
+        let writer = Arc::new(Writer::start(Some(directory), engine, tag_history_max)?);
         Ok((Self { writer }, state))
+    }
+
+    pub(crate) fn in_memory(tag_history_max: usize) -> Result<Self, StoreError> {
+        let memory: Arc<dyn FactsStore> = Arc::new(Memory::default());
+        let engine = Engine::new(move || Ok(Arc::clone(&memory)))?;
+        let writer = Arc::new(Writer::start(None, engine, tag_history_max)?);
+        Ok(Self { writer })
     }
 
     /// Everything read through the snapshot is of this instant. Drop it before streaming a body: it keeps old pages alive.

@@ -3,12 +3,7 @@
 //! One [`Ingest`] writes; any number of [`Growing`] follow. Chunks go into a short queue; a job on a blocking thread takes all
 //! that has gathered, hashes and writes it, and tells the followers. Where nothing arrives no thread waits.
 
-use std::{
-    fs::File,
-    io::Write as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::IoSlice, sync::Arc};
 
 use bytes::Bytes;
 use oci::{Addressed, Digest, DigestMismatch, Hasher};
@@ -17,8 +12,7 @@ pub use self::growing::{Growing, Progress};
 use self::lane::Lane;
 use crate::{
     Blob, IngestError, StoreError,
-    blobs::blocking,
-    directory::{self, Directory},
+    blobs::{self, BlobStore, blocking},
 };
 
 mod growing;
@@ -32,12 +26,10 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn begin(directory: Arc<Directory>, digest: Digest, size: u64) -> Result<Self, StoreError> {
-        let path = directory.ingest(&digest);
-        let file = Arc::new(directory::create_file(&path)?);
-        let temporary = Temporary { path: Some(path) };
-        let lane = Arc::new(Lane::new(file, Hasher::new(digest.algorithm())));
-        Ok(Self { draft: Draft { lane, temporary, directory, digest, size }, accepted: 0 })
+    pub(crate) fn begin(store: &dyn BlobStore, digest: Digest, size: u64) -> Result<Self, StoreError> {
+        let content = store.create(&digest)?;
+        let lane = Arc::new(Lane::new(content, Hasher::new(digest.algorithm())));
+        Ok(Self { draft: Draft { lane, digest, size }, accepted: 0 })
     }
 
     /// What it will be stored under.
@@ -95,31 +87,28 @@ impl Ingest {
     }
 }
 
-/// A file under `ingest/` together with whoever follows it. Dropped, it fails the followers and removes the file.
+/// Content that is not yet published, together with whoever follows it. Dropped, it fails the followers and discards the content.
 #[derive(Debug)]
 struct Draft {
     lane: Arc<Lane>,
-    temporary: Temporary,
-    directory: Arc<Directory>,
     digest: Digest,
     size: u64,
 }
 
 impl Draft {
-    fn commit(mut self) -> Result<Blob, IngestError> {
+    fn commit(self) -> Result<Blob, IngestError> {
         let got = self.lane.digest();
         if got != self.digest {
             return Err(DigestMismatch { want: self.digest.clone(), got, bytes: self.size }.into());
         }
-        let file = Arc::clone(self.lane.file());
-        self.temporary.publish(&file, &self.directory.blob(&self.digest))?;
+        let content = self.lane.content().publish()?;
         self.lane.end(true);
-        Ok(Blob::new(self.digest.clone(), self.size, file))
+        Ok(Blob::new(self.digest.clone(), self.size, content))
     }
 
     fn failure(&self) -> IngestError {
         match self.lane.take_error() {
-            Some(source) => StoreError::io("write", self.temporary.path.clone().unwrap_or_default())(source).into(),
+            Some(error) => error.into(),
             None => IngestError::Ended { digest: self.digest.clone() },
         }
     }
@@ -129,46 +118,20 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // Does nothing after a commit: what has ended stays ended.
         self.lane.end(false);
-    }
-}
-
-/// The name of a file under `ingest/`, removed unless it was published.
-#[derive(Debug)]
-struct Temporary {
-    path: Option<PathBuf>,
-}
-
-impl Temporary {
-    /// Content first, then the name: after a power cut the name never stands for less than the content.
-    fn publish(&mut self, file: &File, to: &Path) -> Result<(), StoreError> {
-        let Some(path) = &self.path else {
-            return Ok(());
-        };
-        file.sync_all().map_err(StoreError::io("sync", path))?;
-        directory::rename(path, to)?;
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let Some(path) = self.path.take() else {
-            return;
-        };
-        // Only the name goes here, at no cost; the space is freed when the last follower closes the file.
-        if let Err(error) = directory::remove_if_present(&path) {
-            tracing::warn!(path = %path.display(), error = %error, "a discarded ingest stays on disk until the next start");
-        }
+        self.lane.content().discard();
     }
 }
 
 /// Stores bytes that are already in memory and already hashed.
-pub(crate) fn put(directory: &Directory, content: &Addressed) -> Result<(), StoreError> {
-    let digest = content.digest();
-    let path = directory.ingest(digest);
-    let mut file = directory::create_file(&path)?;
-    let mut temporary = Temporary { path: Some(path.clone()) };
-    file.write_all(content.bytes()).map_err(StoreError::io("write", path))?;
-    temporary.publish(&file, &directory.blob(digest))
+pub(crate) fn put(store: &dyn BlobStore, content: &Addressed) -> Result<(), StoreError> {
+    let draft = store.create(content.digest())?;
+    let published = write_whole(&*draft, content.bytes());
+    // Does nothing where it was published.
+    draft.discard();
+    published
+}
+
+fn write_whole(draft: &dyn blobs::Draft, bytes: &[u8]) -> Result<(), StoreError> {
+    draft.write_at(0, &mut [IoSlice::new(bytes)])?;
+    draft.publish().map(drop)
 }

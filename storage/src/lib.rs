@@ -42,6 +42,7 @@ pub use ingest::{Growing, Ingest, Progress};
 pub use scrub::{Pass, Scrub, Step};
 pub use trust::{TrustDirectory, TrustLock};
 
+use blobs::{Files, Memory};
 use directory::Directory;
 
 /// An open store. The lock is held until it, its handles, and everything begun through them are dropped.
@@ -50,6 +51,8 @@ pub struct Store {
     blobs: Blobs,
     facts: Facts,
     facts_state: FactsState,
+    /// None where the store is in memory.
+    directory: Option<Arc<Directory>>,
 }
 
 impl Store {
@@ -58,7 +61,18 @@ impl Store {
     pub fn open(path: &Path, tag_history_max: usize) -> Result<Self, StoreError> {
         let directory = Arc::new(Directory::open(path)?);
         let (facts, facts_state) = Facts::open(Arc::clone(&directory), tag_history_max)?;
-        Ok(Self { blobs: Blobs::new(directory), facts, facts_state })
+        Ok(Self {
+            blobs: Blobs::new(Files::new(Arc::clone(&directory))),
+            facts,
+            facts_state,
+            directory: Some(directory),
+        })
+    }
+
+    /// A store that needs no disk and is gone with its last handle; everything else it keeps to as [`open`](Self::open)'s does.
+    pub fn in_memory(tag_history_max: usize) -> Result<Self, StoreError> {
+        let facts = Facts::in_memory(tag_history_max)?;
+        Ok(Self { blobs: Blobs::new(Memory::default()), facts, facts_state: FactsState::New, directory: None })
     }
 
     /// Where the server that owns the store in `path` answers commands, where one does.
@@ -73,9 +87,10 @@ impl Store {
     /// to, and never where others could reach it before it is closed to them.
     ///
     /// # Errors
-    /// When it cannot be made: the name of the directory may be too long for a socket.
+    /// When it cannot be made: a store in memory has no place for it; the name of the directory may be too long for a socket.
     pub fn socket<T>(&self, bind: impl FnOnce(&Path) -> std::io::Result<T>) -> Result<Socket<T>, StoreError> {
-        let directory = Arc::clone(self.blobs.directory());
+        let nowhere = || StoreError::io("bind", "control.sock")(std::io::ErrorKind::Unsupported.into());
+        let directory = self.directory.clone().ok_or_else(nowhere)?;
         let making = directory.socket_in_the_making()?;
         let listener = bind(&making).map_err(StoreError::io("bind", &making))?;
         let path = directory.install_socket()?;

@@ -1,17 +1,11 @@
 //! One stored blob, open.
 
-use std::{
-    fs::File,
-    io::{self, IoSliceMut},
-    os::unix::fs::FileExt as _,
-    sync::Arc,
-};
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
 use oci::{Digest, Hasher};
-use rustix::io::{ReadWriteFlags, preadv2};
 
-use super::blocking;
+use super::{Content, blocking};
 use crate::StoreError;
 
 /// How much is read at a time while hashing, bytes.
@@ -22,12 +16,12 @@ const CHUNK_BYTES: usize = 256 * 1024;
 pub struct Blob {
     digest: Digest,
     size: u64,
-    file: Arc<File>,
+    content: Arc<dyn Content>,
 }
 
 impl Blob {
-    pub(crate) fn new(digest: Digest, size: u64, file: impl Into<Arc<File>>) -> Self {
-        Self { digest, size, file: file.into() }
+    pub(crate) fn new(digest: Digest, size: u64, content: Arc<dyn Content>) -> Self {
+        Self { digest, size, content }
     }
 
     /// The digest it is stored under.
@@ -42,9 +36,15 @@ impl Blob {
         self.size
     }
 
+    /// The open file that holds it, from its first byte on; `None` where its bytes are not in a file.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<File>> {
+        self.content.file()
+    }
+
     /// Reads `length` bytes from `offset` on, fewer where the blob ends; that much memory is used at once.
     pub async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
-        if let Some(bytes) = read_cached(&self.file, offset, length.min(self.rest(offset))) {
+        if let Some(bytes) = self.content.read_cached(offset, length.min(self.rest(offset))) {
             return Ok(bytes);
         }
         let blob = self.clone();
@@ -91,7 +91,7 @@ impl Blob {
 
     pub(super) fn read_now(&self, offset: u64, length: usize) -> Result<Bytes, StoreError> {
         let want = length.min(self.rest(offset));
-        let bytes = read_at(&self.file, offset, want).map_err(StoreError::io("read", self.digest.to_string()))?;
+        let bytes = self.content.read_at(offset, want).map_err(StoreError::io("read", self.digest.to_string()))?;
         if bytes.len() < want {
             return Err(StoreError::Truncated {
                 digest: self.digest.clone(),
@@ -101,28 +101,4 @@ impl Blob {
         }
         Ok(bytes)
     }
-}
-
-/// What the system has in memory anyway, read here and now: no thread waits, and none keeps memory of its own for it. `None` where
-/// the disk would have to be asked, or where the file system cannot tell.
-pub(crate) fn read_cached(file: &File, offset: u64, length: usize) -> Option<Bytes> {
-    let mut buffer = vec![0; length];
-    let read = preadv2(file, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT).ok()?;
-    (read == length).then(|| buffer.into())
-}
-
-/// Reads until `length` bytes are there or the file ends.
-pub(crate) fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Bytes> {
-    let mut buffer = vec![0; length];
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.into())
 }

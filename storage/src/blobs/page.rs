@@ -1,13 +1,11 @@
-//! A directory of a million names, in order, without holding a million names.
+//! A listing of a million names, in order, without holding a million names.
 
 use std::collections::BinaryHeap;
 
 use oci::{Algorithm, Digest};
 
-use crate::{
-    StoreError,
-    directory::{self, Directory},
-};
+use super::BlobStore;
+use crate::StoreError;
 
 /// The smallest `limit` digests after `after`.
 pub(crate) struct Page {
@@ -20,42 +18,30 @@ type Place = (u8, String);
 
 impl Page {
     pub(crate) fn new(after: Option<&Digest>, limit: usize) -> Self {
-        let after = after.map(|digest| (rank(digest.algorithm()), digest.hex().to_owned()));
-        Self { after, limit }
+        Self { after: after.map(place), limit }
     }
 
-    pub(crate) fn fill(&self, directory: &Directory) -> Result<Vec<Digest>, StoreError> {
+    pub(crate) fn fill(&self, store: &dyn BlobStore) -> Result<Vec<Digest>, StoreError> {
         let mut smallest = BinaryHeap::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            self.add(&mut smallest, directory, algorithm)?;
+            store.each(algorithm, &mut |digest| self.add(&mut smallest, &digest))?;
         }
         Ok(smallest.into_sorted_vec().into_iter().filter_map(|(rank, hex)| digest(rank, &hex)).collect())
     }
 
-    fn add(
-        &self,
-        smallest: &mut BinaryHeap<Place>,
-        directory: &Directory,
-        algorithm: Algorithm,
-    ) -> Result<(), StoreError> {
-        for name in directory::list(&directory.blobs(algorithm))? {
-            let Some(place) = name?
-                .to_str()
-                .map(|name| (rank(algorithm), name.to_owned()))
-                .filter(|(rank, hex)| digest(*rank, hex).is_some())
-            else {
-                // Whatever it is, no lookup by digest can reach it.
-                continue;
-            };
-            if self.after.as_ref().is_none_or(|after| place > *after) {
-                smallest.push(place);
-                if smallest.len() > self.limit {
-                    smallest.pop();
-                }
+    fn add(&self, smallest: &mut BinaryHeap<Place>, digest: &Digest) {
+        let place = place(digest);
+        if self.after.as_ref().is_none_or(|after| place > *after) {
+            smallest.push(place);
+            if smallest.len() > self.limit {
+                smallest.pop();
             }
         }
-        Ok(())
     }
+}
+
+fn place(digest: &Digest) -> Place {
+    (rank(digest.algorithm()), digest.hex().to_owned())
 }
 
 fn rank(algorithm: Algorithm) -> u8 {

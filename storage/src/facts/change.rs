@@ -82,10 +82,17 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
         Change::TagChecked { repository, tag, at } => tags::checked(batch, repository, tag, *at),
         Change::TagGone { repository, tag, at } => tags::gone(batch, repository, tag, *at),
         Change::Manifest { repository, digest, fact } => verdicts::set_manifest(batch, repository, digest, fact),
-        Change::Edge { repository, edge } => links::set(batch, repository, edge),
-        Change::Verdict { repository, digest, fingerprint, bytes } => {
-            verdicts::set_verdict(batch, repository, digest, fingerprint, bytes)
+        Change::Edge { repository, edge } => {
+            links::set(batch, repository, edge);
+            Ok(())
         }
-        Change::Evidence { repository, digest, bytes } => verdicts::set_evidence(batch, repository, digest, bytes),
+        Change::Verdict { repository, digest, fingerprint, bytes } => {
+            verdicts::set_verdict(batch, repository, digest, fingerprint, bytes);
+            Ok(())
+        }
+        Change::Evidence { repository, digest, bytes } => {
+            verdicts::set_evidence(batch, repository, digest, bytes);
+            Ok(())
+        }
     }
 }

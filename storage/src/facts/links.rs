@@ -99,10 +99,10 @@ impl Snapshot {
     }
 }
 
-pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) -> Result<(), StoreError> {
+pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) {
     let value = Encoder::default().text(&edge.media_type).number(edge.size).finish();
-    batch.put(Table::Children, &by_parent(repository, edge), &value)?;
-    batch.put(Table::Parents, &by_child(repository, edge), &value)
+    batch.put(Table::Children, &by_parent(repository, edge), &value);
+    batch.put(Table::Parents, &by_child(repository, edge), &value);
 }
 
 fn by_parent(repository: &Repository, edge: &Edge) -> Vec<u8> {

@@ -3,9 +3,10 @@
 use std::{
     error::Error as _,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{FactsState, engine::Engine, table::Table};
+use super::{FactsState, engine::Engine, redb::Redb, table::Table};
 use crate::{
     StoreError,
     directory::{self, Directory},
@@ -68,7 +69,7 @@ fn suspect(path: &Path) -> PathBuf {
 }
 
 fn open_existing(directory: &Directory, path: &Path, thorough: bool) -> Result<Engine, StoreError> {
-    let engine = Engine::open(path, thorough)?;
+    let engine = open_engine(path, thorough)?;
     let format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
     if format.as_deref() == Some(FORMAT) {
         return Ok(engine);
@@ -86,9 +87,22 @@ fn create(directory: &Directory, path: &Path) -> Result<Engine, StoreError> {
     let new = path.with_extension("new");
     directory::remove_if_present(&new)?;
     directory::remove_if_present(&suspect(path))?;
-    Engine::create(&new, &[(FORMAT_KEY, FORMAT)])?;
+    Redb::create(&new)?;
+    let engine = open_engine(&new, false)?;
+    engine.make(&Table::ALL)?;
+    engine.commit(|batch| {
+        batch.put(Table::Meta, FORMAT_KEY, FORMAT);
+        Ok(())
+    })?;
+    drop(engine);
     directory::rename(&new, path)?;
     open_existing(directory, path, false)
+}
+
+/// Only the first opening is `thorough`: what is opened again after a full disk was looked at then.
+fn open_engine(path: &Path, thorough: bool) -> Result<Engine, StoreError> {
+    let (path, first) = (path.to_owned(), AtomicBool::new(thorough));
+    Engine::new(move || Redb::open(&path, first.swap(false, Ordering::Relaxed)))
 }
 
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {

@@ -11,7 +11,7 @@ use crate::StoreError;
 const CHECK_BYTES: usize = 8;
 
 /// The tables. Keys and values are bytes; `codec` gives them meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Table {
     Meta,
     Tags,
@@ -55,13 +55,14 @@ pub(super) fn seal(table: Table, key: &[u8], value: &[u8]) -> Vec<u8> {
 }
 
 /// The value that was stored under `key`, if it is still that.
-pub(super) fn unseal(table: Table, key: &[u8], sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
+pub(super) fn unseal(table: Table, key: &[u8], mut sealed: Vec<u8>) -> Result<Vec<u8>, StoreError> {
     let unreadable = |why| StoreError::FactUnreadable { table: table.name(), why };
     let (stored, value) = sealed.split_first_chunk::<CHECK_BYTES>().ok_or_else(|| unreadable("it is cut short"))?;
     if *stored != check(table, key, value) {
         return Err(unreadable("its check does not match"));
     }
-    Ok(value.to_vec())
+    sealed.drain(..CHECK_BYTES);
+    Ok(sealed)
 }
 
 fn check(table: Table, key: &[u8], value: &[u8]) -> [u8; CHECK_BYTES] {
@@ -83,15 +84,15 @@ mod tests {
     #[test]
     fn a_value_changed_moved_or_cut_is_unreadable() {
         let sealed = seal(Table::Tags, b"key", b"value");
-        assert_eq!(unseal(Table::Tags, b"key", &sealed).unwrap(), b"value");
+        assert_eq!(unseal(Table::Tags, b"key", sealed.clone()).unwrap(), b"value");
         for position in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[position] ^= 1;
-            assert!(unseal(Table::Tags, b"key", &changed).is_err());
-            assert!(unseal(Table::Tags, b"key", &sealed[..position]).is_err());
+            assert!(unseal(Table::Tags, b"key", changed).is_err());
+            assert!(unseal(Table::Tags, b"key", sealed[..position].to_vec()).is_err());
         }
-        assert!(unseal(Table::Tags, b"kez", &sealed).is_err());
-        assert!(unseal(Table::Tags, b"keyv", &sealed).is_err());
-        assert!(unseal(Table::Verdicts, b"key", &sealed).is_err());
+        assert!(unseal(Table::Tags, b"kez", sealed.clone()).is_err());
+        assert!(unseal(Table::Tags, b"keyv", sealed.clone()).is_err());
+        assert!(unseal(Table::Verdicts, b"key", sealed).is_err());
     }
 }

@@ -67,17 +67,19 @@ pub(super) fn set(
         checked_at: at,
         gone_at: None,
     };
-    put(batch, repository, tag, &fact)
+    put(batch, repository, tag, &fact);
+    Ok(())
 }
 
 pub(super) fn checked(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTime) -> Result<(), StoreError> {
     match known(batch, repository, tag)? {
         Some(mut fact) if fact.gone_at.is_none() => {
             fact.checked_at = at;
-            put(batch, repository, tag, &fact)
+            put(batch, repository, tag, &fact);
         }
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(())
 }
 
 pub(super) fn gone(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTime) -> Result<(), StoreError> {
@@ -85,10 +87,11 @@ pub(super) fn gone(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTi
         Some(mut fact) if fact.gone_at.is_none() => {
             fact.checked_at = at;
             fact.gone_at = Some(at);
-            put(batch, repository, tag, &fact)
+            put(batch, repository, tag, &fact);
         }
-        _ => Ok(()),
+        _ => {}
     }
+    Ok(())
 }
 
 fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
@@ -96,7 +99,7 @@ fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<Tag
     found.map(|bytes| decode_fact(&bytes)).transpose()
 }
 
-fn put(batch: &Batch, repository: &Repository, tag: &Tag, fact: &TagFact) -> Result<(), StoreError> {
+fn put(batch: &Batch, repository: &Repository, tag: &Tag, fact: &TagFact) {
     let value = Encoder::default()
         .digest(&fact.digest)
         .time(fact.seen_at)
@@ -104,7 +107,7 @@ fn put(batch: &Batch, repository: &Repository, tag: &Tag, fact: &TagFact) -> Res
         .byte(u8::from(fact.gone_at.is_some()))
         .time(fact.gone_at.unwrap_or(UnixTime::from_millis(0)))
         .finish();
-    batch.put(Table::Tags, &key(repository, tag).finish(), &value)
+    batch.put(Table::Tags, &key(repository, tag).finish(), &value);
 }
 
 /// Appends to the history and drops what is older than the newest `history_max`. Numbered, not dated: clocks go backwards.
@@ -124,13 +127,13 @@ fn remember(
     };
     let value = Encoder::default().digest(digest).time(at).finish();
     let entry = key(repository, tag).number(number).finish();
-    batch.put(Table::TagHistory, &entry, &value)?;
+    batch.put(Table::TagHistory, &entry, &value);
     let kept = u64::try_from(history_max).unwrap_or(u64::MAX);
     while let Some(oldest) = batch.first_key(Table::TagHistory, all())? {
         if number - number_in(repository, tag, &oldest)?.min(number) < kept {
             break;
         }
-        batch.remove(Table::TagHistory, &oldest)?;
+        batch.remove(Table::TagHistory, &oldest);
     }
     Ok(())
 }

@@ -72,7 +72,8 @@ pub(super) fn set_manifest(
     let known = known.and_then(|found| found.map(|bytes| decode_manifest(&bytes)).transpose());
     let first_seen = unless_damaged(repository, known)?.map_or(fact.first_seen, |it| it.first_seen);
     let value = Encoder::default().text(&fact.media_type).number(fact.size).time(first_seen).finish();
-    batch.put(Table::Manifests, &key, &value)
+    batch.put(Table::Manifests, &key, &value);
+    Ok(())
 }
 
 pub(super) fn set_verdict(
@@ -81,19 +82,14 @@ pub(super) fn set_verdict(
     digest: &Digest,
     fingerprint: &[u8; 32],
     bytes: &[u8],
-) -> Result<(), StoreError> {
+) {
     let key = key(repository, digest).raw(fingerprint).finish();
-    batch.put(Table::Verdicts, &key, bytes)
+    batch.put(Table::Verdicts, &key, bytes);
 }
 
-pub(super) fn set_evidence(
-    batch: &Batch,
-    repository: &Repository,
-    digest: &Digest,
-    bytes: &[u8],
-) -> Result<(), StoreError> {
+pub(super) fn set_evidence(batch: &Batch, repository: &Repository, digest: &Digest, bytes: &[u8]) {
     let key = key(repository, digest).finish();
-    batch.put(Table::Evidence, &key, bytes)
+    batch.put(Table::Evidence, &key, bytes);
 }
 
 /// What was known, unless it is damaged: it must not stand in the way of the fresh fact that replaces it.

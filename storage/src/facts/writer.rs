@@ -21,7 +21,8 @@ pub(super) struct Writer {
     engine: Arc<Engine>,
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
-    directory: Arc<Directory>,
+    /// Holds the store's lock; none where there is no directory.
+    directory: Option<Arc<Directory>>,
 }
 
 struct Request {
@@ -30,14 +31,18 @@ struct Request {
 }
 
 impl Writer {
-    pub(super) fn start(directory: Arc<Directory>, engine: Engine, tag_history_max: usize) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        directory: Option<Arc<Directory>>,
+        engine: Engine,
+        tag_history_max: usize,
+    ) -> Result<Self, StoreError> {
         let engine = Arc::new(engine);
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
         let group = Group { engine: Arc::clone(&engine), tag_history_max };
         let thread = thread::Builder::new()
             .name("facts".to_owned())
             .spawn(move || group.run(requests))
-            .map_err(StoreError::io("start the writer of", directory.facts()))?;
+            .map_err(StoreError::io("start the writer of", "facts"))?;
         Ok(Self { engine, queue: Some(queue), thread: Some(thread), directory })
     }
 
@@ -56,8 +61,8 @@ impl Writer {
 
     /// Remembers for the next start what only a damaged file can have brought about.
     pub(super) fn notice(&self, error: &StoreError) {
-        if error.is_damage() {
-            open::mark_suspect(&self.directory);
+        if let Some(directory) = self.directory.as_ref().filter(|_| error.is_damage()) {
+            open::mark_suspect(directory);
         }
     }
 }

@@ -1,15 +1,12 @@
 //! Reading a blob while it arrives.
 
-use std::sync::Arc;
+use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
 use oci::Digest;
 
 use super::lane::Lane;
-use crate::{
-    StoreError,
-    blobs::{blocking, read_at, read_cached},
-};
+use crate::{StoreError, blobs::blocking};
 
 /// A follower's handle on content that is being written. Nothing read through it is known to be right before
 /// [`Progress::Committed`].
@@ -48,6 +45,12 @@ impl Growing {
         self.size
     }
 
+    /// The open file that holds what is written so far, from its first byte on; `None` where the bytes are not in a file.
+    #[must_use]
+    pub fn file(&self) -> Option<&Arc<File>> {
+        self.lane.content().file()
+    }
+
     /// Waits until more than `beyond` bytes are written, or the end. Once it has ended, it says how, whatever `beyond`.
     pub async fn advance(&self, beyond: u64) -> Progress {
         let state = self.lane.until(|state| state.written > beyond || state.committed.is_some()).await;
@@ -66,12 +69,13 @@ impl Growing {
         if want == 0 {
             return Ok(Bytes::new());
         }
-        if let Some(bytes) = read_cached(self.lane.file(), offset, want) {
+        if let Some(bytes) = self.lane.content().read_cached(offset, want) {
             return Ok(bytes);
         }
         let (lane, digest) = (Arc::clone(&self.lane), self.digest.clone());
         blocking("read an ingest", move || {
-            let bytes = read_at(lane.file(), offset, want).map_err(StoreError::io("read", digest.to_string()))?;
+            let read = lane.content().read_at(offset, want);
+            let bytes = read.map_err(StoreError::io("read", digest.to_string()))?;
             if bytes.len() < want {
                 return Err(StoreError::Truncated { digest, want: written, got: offset + bytes.len() as u64 });
             }

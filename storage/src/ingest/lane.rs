@@ -1,8 +1,7 @@
 //! The way of the bytes from the network to the file: a short queue, and one job at a time that empties it.
 
 use std::{
-    fs::File,
-    io::{self, IoSlice, Write as _},
+    io::IoSlice,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -11,13 +10,15 @@ use bytes::Bytes;
 use oci::{Digest, Hasher};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::{StoreError, blobs::Draft};
+
 /// What one ingest may have in memory, bytes: enough to keep a disk busy, and nothing next to a blob.
 const QUEUE_BYTES_MAX: u32 = 1024 * 1024;
 
 /// Shared by the writer, its job and its followers.
 #[derive(Debug)]
 pub(super) struct Lane {
-    file: Arc<File>,
+    content: Arc<dyn Draft>,
     hasher: Mutex<Hasher>,
     queue: Mutex<Queue>,
     room: Arc<Semaphore>,
@@ -37,13 +38,13 @@ pub(super) struct State {
 struct Queue {
     chunks: Vec<(Bytes, OwnedSemaphorePermit)>,
     running: bool,
-    error: Option<io::Error>,
+    error: Option<StoreError>,
 }
 
 impl Lane {
-    pub(super) fn new(file: Arc<File>, hasher: Hasher) -> Self {
+    pub(super) fn new(content: Arc<dyn Draft>, hasher: Hasher) -> Self {
         Self {
-            file,
+            content,
             hasher: Mutex::new(hasher),
             queue: Mutex::default(),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
@@ -51,8 +52,8 @@ impl Lane {
         }
     }
 
-    pub(super) fn file(&self) -> &Arc<File> {
-        &self.file
+    pub(super) fn content(&self) -> &Arc<dyn Draft> {
+        &self.content
     }
 
     pub(super) fn state(&self) -> State {
@@ -107,7 +108,7 @@ impl Lane {
     }
 
     /// Why the disk refused, for the first who asks.
-    pub(super) fn take_error(&self) -> Option<io::Error> {
+    pub(super) fn take_error(&self) -> Option<StoreError> {
         self.queue().error.take()
     }
 
@@ -126,7 +127,7 @@ impl Lane {
         Some(chunks)
     }
 
-    fn store(&self, chunks: &[(Bytes, OwnedSemaphorePermit)]) -> io::Result<u64> {
+    fn store(&self, chunks: &[(Bytes, OwnedSemaphorePermit)]) -> Result<u64, StoreError> {
         let mut hasher = lock(&self.hasher);
         let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(chunks.len());
         let mut bytes = 0;
@@ -135,7 +136,7 @@ impl Lane {
             slices.push(IoSlice::new(chunk));
             bytes += chunk.len() as u64;
         }
-        write_all(&self.file, &mut slices)?;
+        self.content.write_at(self.state().written, &mut slices)?;
         Ok(bytes)
     }
 }
@@ -168,18 +169,6 @@ impl Drop for Job {
             self.lane.end(false);
         }
     }
-}
-
-fn write_all(mut file: &File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
-    while !slices.is_empty() {
-        match file.write_vectored(slices) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => IoSlice::advance_slices(&mut slices, written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// A panic elsewhere leaves these values whole: each is changed in one step.

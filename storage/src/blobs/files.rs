@@ -1,0 +1,165 @@
+//! Blobs as files: `blobs/<algorithm>/<hex>`, written under `ingest/` and renamed.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice, IoSliceMut},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use oci::{Algorithm, Digest};
+use rustix::io::{ReadWriteFlags, preadv2, pwritev};
+
+use super::{BlobStore, Content, Draft, Found};
+use crate::{
+    StoreError,
+    directory::{self, Directory},
+};
+
+/// The blobs of a directory.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: Arc<Directory>,
+}
+
+impl Files {
+    pub(crate) fn new(directory: Arc<Directory>) -> Self {
+        Self { directory }
+    }
+}
+
+impl BlobStore for Files {
+    fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {
+        let found = directory::open_file(&self.directory.blob(digest))?;
+        Ok(found.map(|(file, size)| (Arc::new(Open(Arc::new(file))) as _, size)))
+    }
+
+    fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError> {
+        let path = self.directory.ingest(digest);
+        let content = Open(Arc::new(directory::create_file(&path)?));
+        let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
+        Ok(Arc::new(Growing { content, path, directory, digest, ended: AtomicBool::new(false) }))
+    }
+
+    fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
+        let name = format!("{}-{}", digest.algorithm(), digest.hex());
+        directory::rename_if_present(&self.directory.blob(digest), &self.directory.quarantine().join(name))
+    }
+
+    fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        directory::remove_if_present(&self.directory.blob(digest))
+    }
+
+    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest)) -> Result<(), StoreError> {
+        for name in directory::list(&self.directory.blobs(algorithm))? {
+            // Whatever is named otherwise, no lookup by digest can reach it.
+            if let Some(digest) = name?.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok()) {
+                tell(digest);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Open(Arc<File>);
+
+impl Content for Open {
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let mut buffer = vec![0; length];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.0.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        buffer.truncate(filled);
+        Ok(buffer.into())
+    }
+
+    /// What the system has in memory anyway: no thread waits, and none keeps memory of its own for it.
+    fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
+        let mut buffer = vec![0; length];
+        let read = preadv2(&self.0, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT).ok()?;
+        (read == length).then(|| buffer.into())
+    }
+
+    fn file(&self) -> Option<&Arc<File>> {
+        Some(&self.0)
+    }
+}
+
+/// A file under `ingest/`. Its name goes when it is published or given up.
+#[derive(Debug)]
+struct Growing {
+    content: Open,
+    path: PathBuf,
+    directory: Arc<Directory>,
+    digest: Digest,
+    /// It has no name under `ingest/` any more.
+    ended: AtomicBool,
+}
+
+impl Content for Growing {
+    fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        self.content.read_at(offset, length)
+    }
+
+    fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
+        self.content.read_cached(offset, length)
+    }
+
+    fn file(&self) -> Option<&Arc<File>> {
+        self.content.file()
+    }
+}
+
+impl Draft for Growing {
+    fn write_at(&self, offset: u64, slices: &mut [IoSlice<'_>]) -> Result<(), StoreError> {
+        write_all(&self.content.0, offset, slices).map_err(StoreError::io("write", &self.path))
+    }
+
+    /// Content first, then the name: after a power cut the name never stands for less than the content.
+    fn publish(&self) -> Result<Arc<dyn Content>, StoreError> {
+        let file = &self.content.0;
+        file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+        directory::rename(&self.path, &self.directory.blob(&self.digest))?;
+        self.ended.store(true, Ordering::Relaxed);
+        Ok(Arc::new(Open(Arc::clone(file))))
+    }
+
+    /// Only the name goes here, at no cost; the space is freed when the last follower closes the file.
+    fn discard(&self) {
+        if self.ended.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = directory::remove_if_present(&self.path) {
+            let path = self.path.display();
+            tracing::warn!(path = %path, error = %error, "a discarded ingest stays on disk until the next start");
+        }
+    }
+}
+
+fn write_all(file: &File, mut offset: u64, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while slices.iter().any(|slice| !slice.is_empty()) {
+        match pwritev(file, slices, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                IoSlice::advance_slices(&mut slices, written);
+                offset += written as u64;
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
