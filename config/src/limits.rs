@@ -95,6 +95,12 @@ pub struct Limits {
     /// One fill of one blob, resumptions included. Default 6h.
     #[serde(deserialize_with = "units::positive_duration")]
     pub fill_timeout: Duration,
+    /// Requests in a row that bring no byte more of a blob of which some have come; then its fill is given up. Default 8.
+    #[serde(deserialize_with = "units::count")]
+    pub fill_tries_max: u32,
+    /// Longest pause between two such requests; an upstream that asks for a longer one is not asked again. Default 30s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub fill_pause_max: Duration,
     /// How long a client waits for a decision before it is told to come again; the work goes on. Default 20s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub decision_timeout: Duration,
@@ -104,6 +110,9 @@ pub struct Limits {
     /// Blobs filled at one time. Default 32.
     #[serde(deserialize_with = "units::count")]
     pub fills_max: usize,
+    /// Those of them that one repository may take; the others are left to others. Default 16.
+    #[serde(deserialize_with = "units::count")]
+    pub fills_per_repository_max: usize,
     /// Client connections. Default 4096.
     #[serde(deserialize_with = "units::count")]
     pub connections_max: usize,
@@ -175,9 +184,12 @@ impl Default for Limits {
             upstream_response_timeout: seconds(10),
             upstream_stall_timeout: seconds(30),
             fill_timeout: seconds(6 * 3600),
+            fill_tries_max: 8,
+            fill_pause_max: seconds(30),
             decision_timeout: seconds(20),
             upstream_connections_max: 64,
             fills_max: 32,
+            fills_per_repository_max: 16,
             connections_max: 4096,
             http2_streams_max: 256,
             request_header_bytes_max: 32 * KIB,

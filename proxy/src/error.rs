@@ -134,7 +134,10 @@ impl ApiError {
                 Self::Wrong { message: format!("cannot fetch {what}: {pointer} leads to a host which is {why}") }
             }
             UpstreamError::Malformed { .. } => Self::Wrong { message: format!("cannot fetch {what}: {error}") },
-            _ => Self::undecided(format!("cannot fetch {what}: {error}")),
+            _ => Self::Undecided {
+                message: format!("cannot fetch {what}: {error}"),
+                retry_after: error.retry_after().unwrap_or(RETRY_AFTER),
+            },
         }
     }
 

@@ -2,32 +2,38 @@
 //!
 //! A fill writes upstream's bytes into the store while its followers read the growing file. It outlives its clients, goes on with
 //! `Range` where upstream broke off, and commits only what has the size and the digest that an admitted manifest named. At most
-//! `limits.fills_max` hold an open file at a time; who would be one more waits for a slot before there is a file.
+//! `limits.fills_max` hold an open file at a time, `limits.fills_per_repository_max` of them for one repository; who would be one more
+//! waits for a slot before there is a file, and repositories get theirs in turn.
+//!
+//! ```text
+//!  Slots      who may begin, and when
+//!  Work       one blob: answer after answer into one file; a new file where upstream's beginning is another than it was
+//!  Course     which repository is asked next, after which pause, or none
+//! ```
 
+mod course;
+mod slots;
 #[cfg(test)]
 mod tests;
 mod work;
 
-use std::{
-    collections::HashMap,
-    panic::AssertUnwindSafe,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use config::Limits;
 use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
-use oci::{Digest, RepositoryPath, UpstreamName};
+use oci::{Digest, Repository, RepositoryPath, UpstreamName};
 use storage::{Blob, Blobs, Growing, Ingest, Progress};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
-    time::timeout,
+    sync::{Notify, watch},
+    time::{Instant, timeout},
 };
 
+use self::{
+    slots::{Slot, Slots},
+    work::{Failure, Work},
+};
 use crate::{error::ApiError, upstream::Upstream};
-use work::Work;
 
 /// What is filled: the same digest under another size or from another upstream is another fill.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,7 +50,7 @@ pub struct FillKey {
 pub struct Fill {
     growing: Growing,
     /// Repositories in which the blob is permitted: where one does not have it, the next is asked.
-    paths: Mutex<Vec<RepositoryPath>>,
+    paths: watch::Sender<Vec<RepositoryPath>>,
     /// How it ended, once it has. The growing file may end before: nobody but the writer knows why.
     outcome: watch::Sender<Option<Result<(), ApiError>>>,
 }
@@ -52,7 +58,14 @@ pub struct Fill {
 /// How long a follower of a file that has failed waits to hear why. A writer that still waits for upstream will only notice later.
 const REASON_WITHIN: Duration = Duration::from_secs(1);
 
+/// How many files one fill begins: a second and a third where upstream's beginning has become another.
+const FILES_MAX: u32 = 3;
+
 impl Fill {
+    fn new(growing: Growing, paths: Vec<RepositoryPath>) -> Self {
+        Self { growing, paths: watch::Sender::new(paths), outcome: watch::Sender::new(None) }
+    }
+
     /// The growing file.
     #[must_use]
     pub fn growing(&self) -> &Growing {
@@ -103,15 +116,19 @@ impl Fill {
         });
     }
 
-    fn paths(&self) -> Vec<RepositoryPath> {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The repositories in which the blob is permitted, as they become more.
+    fn joined(&self) -> watch::Receiver<Vec<RepositoryPath>> {
+        self.paths.subscribe()
     }
 
     fn permitted_in(&self, path: &RepositoryPath) {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        if !paths.contains(path) {
-            paths.push(path.clone());
-        }
+        self.paths.send_if_modified(|paths| {
+            let is_new = !paths.contains(path);
+            if is_new {
+                paths.push(path.clone());
+            }
+            is_new
+        });
     }
 }
 
@@ -125,17 +142,22 @@ pub enum Content {
 
 /// All downloads under way.
 pub struct Fills {
+    shared: Arc<Shared>,
+    slots: Slots,
+    limits: Arc<Limits>,
+}
+
+/// What the fills themselves need to know of each other.
+struct Shared {
     blobs: Blobs,
-    under_way: Arc<tokio::sync::Mutex<HashMap<FillKey, Arc<Fill>>>>,
-    slots: Arc<Semaphore>,
+    under_way: tokio::sync::Mutex<HashMap<FillKey, Arc<Fill>>>,
     /// Rung whenever a fill begins: whoever waits for a slot may want that very blob, and can follow.
     begun: Notify,
-    limits: Arc<Limits>,
 }
 
 /// A place among the downloads that may be under way at one time, or the download that somebody else began meanwhile.
 enum Turn {
-    Slot(OwnedSemaphorePermit),
+    Slot(Slot),
     Follow(Arc<Fill>),
 }
 
@@ -143,8 +165,9 @@ impl Fills {
     /// No downloads yet.
     #[must_use]
     pub fn new(blobs: Blobs, limits: Arc<Limits>) -> Self {
-        let slots = Arc::new(Semaphore::new(limits.fills_max));
-        Self { blobs, under_way: Arc::default(), slots, begun: Notify::new(), limits }
+        let slots = Slots::new(limits.fills_max, limits.fills_per_repository_max);
+        let shared = Shared { blobs, under_way: tokio::sync::Mutex::default(), begun: Notify::new() };
+        Self { shared: Arc::new(shared), slots, limits }
     }
 
     /// The blob from the store, or the download of it: joined where it is under way, else begun.
@@ -170,12 +193,12 @@ impl Fills {
             counter!("pratique_blob_hits_total").increment(1);
             return Ok(Content::Stored(blob));
         }
-        let slot = match timeout(self.limits.decision_timeout, self.turn(&key)).await {
+        let slot = match timeout(self.limits.decision_timeout, self.turn(&key, path)).await {
             Ok(Turn::Slot(slot)) => slot,
             Ok(Turn::Follow(fill)) => return Ok(followed(&fill, path)),
             Err(_) => return Err(ApiError::undecided("too many downloads at once (limits.fills_max)")),
         };
-        let mut under_way = self.under_way.lock().await;
+        let mut under_way = self.shared.under_way.lock().await;
         if let Some(fill) = under_way.get(&key) {
             return Ok(followed(fill, path));
         }
@@ -184,32 +207,30 @@ impl Fills {
             return Ok(Content::Stored(blob));
         }
         counter!("pratique_blob_misses_total").increment(1);
-        let ingest = self.blobs.ingest(key.digest.clone(), key.size).await?;
-        let fill = Arc::new(Fill {
-            growing: ingest.growing(),
-            paths: Mutex::new(vec![path.clone()]),
-            outcome: watch::Sender::new(None),
-        });
-        under_way.insert(key.clone(), Arc::clone(&fill));
+        let (fill, ingest) = self.shared.begin(&mut under_way, &key, vec![path.clone()]).await?;
         drop(under_way);
-        self.begun.notify_waiters();
-        let work =
-            Work { key, fill: Arc::clone(&fill), upstream: Arc::clone(upstream), limits: Arc::clone(&self.limits) };
-        self.spawn(work, ingest, slot);
+        let work = Work {
+            key,
+            fill: Arc::clone(&fill),
+            upstream: Arc::clone(upstream),
+            limits: Arc::clone(&self.limits),
+            deadline: Instant::now() + self.limits.fill_timeout,
+        };
+        tokio::spawn(Arc::clone(&self.shared).run(work, ingest, slot));
         Ok(Content::Filling(fill))
     }
 
     /// Waits for a slot, or until there is a fill of this blob to follow. Nothing is locked or open meanwhile.
-    async fn turn(&self, key: &FillKey) -> Turn {
-        let mut slot = pin!(Arc::clone(&self.slots).acquire_owned());
+    async fn turn(&self, key: &FillKey, path: &RepositoryPath) -> Turn {
+        let mut slot = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
         loop {
             // Listening begins before the look, so that a fill that begins in between is heard.
-            let begun = self.begun.notified();
-            if let Some(fill) = self.under_way.lock().await.get(key) {
+            let begun = self.shared.begun.notified();
+            if let Some(fill) = self.shared.under_way.lock().await.get(key) {
                 return Turn::Follow(Arc::clone(fill));
             }
             tokio::select! {
-                slot = &mut slot => return Turn::Slot(slot.expect("the slots are never closed")),
+                slot = &mut slot => return Turn::Slot(slot.expect("the slots outlive who waits for one")),
                 () = begun => {}
             }
         }
@@ -217,40 +238,72 @@ impl Fills {
 
     /// The stored blob; one whose length is not the one asked for is somebody else's lie or damage, and is fetched again.
     async fn stored(&self, key: &FillKey) -> Result<Option<Blob>, ApiError> {
-        let Some(blob) = self.blobs.open(&key.digest).await? else {
+        let Some(blob) = self.shared.blobs.open(&key.digest).await? else {
             return Ok(None);
         };
         if blob.size() == key.size {
             return Ok(Some(blob));
         }
-        if self.blobs.verify(&key.digest).await? {
+        if self.shared.blobs.verify(&key.digest).await? {
             return Err(ApiError::Wrong {
                 message: format!("blob {} has {} bytes, its manifest says {}", key.digest, blob.size(), key.size),
             });
         }
         Ok(None)
     }
+}
 
-    fn spawn(&self, work: Work, ingest: Ingest, slot: OwnedSemaphorePermit) {
-        let under_way = Arc::clone(&self.under_way);
-        tokio::spawn(async move {
-            gauge!("pratique_fills").increment(1);
-            // A panic must leave neither followers without an end nor the blob under way for ever.
-            let outcome = AssertUnwindSafe(work.run(ingest)).catch_unwind().await;
-            let outcome =
-                outcome.unwrap_or_else(|_| Err(ApiError::Fault { message: "a download panicked".to_owned() }));
-            work.fill.ended(&outcome);
-            under_way.lock().await.remove(&work.key);
-            // Last: whoever gets the slot must not find this fill and follow it.
-            drop(slot);
-            gauge!("pratique_fills").decrement(1);
-            let label = if outcome.is_ok() { "committed" } else { "failed" };
-            counter!("pratique_fills_total", "outcome" => label).increment(1);
-            if let Err(error) = outcome {
-                tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill failed: {error}");
-            }
-        });
+impl Shared {
+    /// A new file, and the fill of it that whoever wants the blob follows from now on.
+    async fn begin(
+        &self,
+        under_way: &mut HashMap<FillKey, Arc<Fill>>,
+        key: &FillKey,
+        paths: Vec<RepositoryPath>,
+    ) -> Result<(Arc<Fill>, Ingest), ApiError> {
+        let ingest = self.blobs.ingest(key.digest.clone(), key.size).await?;
+        let fill = Arc::new(Fill::new(ingest.growing(), paths));
+        under_way.insert(key.clone(), Arc::clone(&fill));
+        self.begun.notify_waiters();
+        Ok((fill, ingest))
     }
+
+    /// Fills one blob to one end or the other, with a new file where the one before turned out to be another blob's.
+    async fn run(self: Arc<Self>, mut work: Work, mut ingest: Ingest, slot: Slot) {
+        gauge!("pratique_fills").increment(1);
+        let mut files = 1;
+        let outcome = loop {
+            let Err(failure) = guarded(&work, ingest).await else { break Ok(()) };
+            work.fill.ended(&Err(failure.error.clone()));
+            if !failure.begin_anew || files == FILES_MAX {
+                break Err(failure.error);
+            }
+            tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill begins anew: {}", failure.error);
+            let paths = work.fill.joined().borrow().clone();
+            let mut under_way = self.under_way.lock().await;
+            match self.begin(&mut under_way, &work.key, paths).await {
+                Ok((fill, fresh)) => (work.fill, ingest) = (fill, fresh),
+                Err(error) => break Err(error),
+            }
+            files += 1;
+        };
+        work.fill.ended(&outcome);
+        self.under_way.lock().await.remove(&work.key);
+        // Last: whoever gets the slot must not find this fill and follow it.
+        drop(slot);
+        gauge!("pratique_fills").decrement(1);
+        let label = if outcome.is_ok() { "committed" } else { "failed" };
+        counter!("pratique_fills_total", "outcome" => label).increment(1);
+        if let Err(error) = outcome {
+            tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill failed: {error}");
+        }
+    }
+}
+
+/// A panic must leave neither followers without an end nor the blob under way for ever.
+async fn guarded(work: &Work, ingest: Ingest) -> Result<(), Failure> {
+    let outcome = AssertUnwindSafe(work.run(ingest)).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(ApiError::Fault { message: "a download panicked".to_owned() }.into()))
 }
 
 /// `fill`, which may ask for its blob in this repository too.

@@ -1,24 +1,19 @@
 //! Fetching one blob, from as many answers as it takes.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use config::Limits;
 use metrics::counter;
 use oci::RepositoryPath;
 use storage::{Ingest, IngestError, Progress};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::{Fill, FillKey};
+use super::{Fill, FillKey, course::Course};
 use crate::{
     error::{ApiError, chain},
-    upstream::{BlobStream, Upstream, UpstreamError},
+    upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
 };
-
-/// How often a fill asks again without having got a single byte more.
-const TRIES_WITHOUT_PROGRESS_MAX: u32 = 3;
-/// The pause before the first such try; each next one is twice as long.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A fill's work: from upstream's answers to a committed blob.
 pub(super) struct Work {
@@ -26,48 +21,72 @@ pub(super) struct Work {
     pub(super) fill: Arc<Fill>,
     pub(super) upstream: Arc<Upstream>,
     pub(super) limits: Arc<Limits>,
+    /// When it is given up, whatever it has by then.
+    pub(super) deadline: Instant,
+}
+
+/// Why one file did not become the blob.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) error: ApiError,
+    /// Whether it was the file rather than upstream: then a new one may do.
+    pub(super) begin_anew: bool,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self { error, begin_anew: false }
+    }
 }
 
 impl Work {
-    pub(super) async fn run(&self, mut ingest: Ingest) -> Result<(), ApiError> {
-        let fetched = timeout(self.limits.fill_timeout, self.fetch(&mut ingest)).await;
-        match fetched.unwrap_or_else(|_| Err(self.too_slow())) {
-            Ok(()) => ingest.commit().await.map(drop).map_err(|error| not_stored(&error)),
-            Err(error) => {
+    pub(super) async fn run(&self, mut ingest: Ingest) -> Result<(), Failure> {
+        let fetched = timeout_at(self.deadline, self.fetch(&mut ingest)).await;
+        match fetched.unwrap_or_else(|_| Err(self.too_slow().into())) {
+            Ok(()) => ingest.commit().await.map(drop).map_err(|error| not_stored(&error).into()),
+            Err(failure) => {
                 // The reason is there before followers hear that the file has ended.
-                self.fill.ended(&Err(error.clone()));
+                self.fill.ended(&Err(failure.error.clone()));
                 drop(ingest);
-                Err(error)
+                Err(failure)
             }
         }
     }
 
     /// Writes the whole blob, from as many answers as it takes.
-    async fn fetch(&self, ingest: &mut Ingest) -> Result<(), ApiError> {
-        let (mut asked, mut tries) = (0, 0);
-        while ingest.written() < self.key.size || (self.key.size == 0 && tries == 0) {
+    async fn fetch(&self, ingest: &mut Ingest) -> Result<(), Failure> {
+        let (mut course, mut joined) = (Course::new(&self.limits), self.fill.joined());
+        loop {
+            let known = joined.borrow_and_update().clone();
+            let Some(path) = course.next(&known) else {
+                let error = course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob });
+                return Err(self.explain(error.into(), ingest.written()));
+            };
             let before = ingest.written();
-            let paths = self.fill.paths();
-            let Some(path) = paths.get(asked) else { break };
             let outcome = self.fetch_from(ingest, path).await;
-            tries = if ingest.written() > before { 1 } else { tries + 1 };
-            match outcome {
-                Ok(()) => {}
-                Err(FetchError::Upstream(UpstreamError::NotFound { .. } | UpstreamError::Refused { .. }))
-                    if asked + 1 < self.fill.paths().len() =>
-                {
-                    (asked, tries) = (asked + 1, 0);
-                }
-                Err(FetchError::Upstream(UpstreamError::Unavailable { .. })) if tries < TRIES_WITHOUT_PROGRESS_MAX => {
-                    tokio::time::sleep(PAUSE * 2u32.saturating_pow(tries)).await;
-                }
-                Err(error) => return Err(self.explain(error)),
+            let is_whole = ingest.written() == self.key.size;
+            let has_more = ingest.written() > before;
+            if has_more {
+                course.progressed();
             }
-            if tries >= TRIES_WITHOUT_PROGRESS_MAX {
-                return Err(self.cut_short(ingest.written()));
+            let error = match outcome {
+                Ok(()) if is_whole => return Ok(()),
+                Ok(()) => UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost },
+                Err(FetchError::Upstream(error)) => error,
+                Err(error) => return Err(self.explain(error, ingest.written())),
+            };
+            if has_more && matches!(error, UpstreamError::Unavailable { .. }) {
+                continue;
+            }
+            let pause = course
+                .failed(path, &known, error, ingest.written() > 0)
+                .map_err(|error| self.explain(error.into(), ingest.written()))?;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // Another repository may have it at once.
+                _ = joined.changed() => {}
             }
         }
-        if ingest.written() == self.key.size { Ok(()) } else { Err(self.cut_short(ingest.written())) }
     }
 
     async fn fetch_from(&self, ingest: &mut Ingest, path: &RepositoryPath) -> Result<(), FetchError> {
@@ -100,7 +119,7 @@ impl Work {
             let known = usize::try_from(have - at).unwrap_or(usize::MAX).min(bytes.len());
             let again = bytes.split_to(known);
             if self.written(ingest, at, known).await? != again {
-                return Err(FetchError::Wrong("upstream sent other bytes when asked to go on".to_owned()));
+                return Err(FetchError::Differs);
             }
             at += known as u64;
             if !bytes.is_empty() {
@@ -129,26 +148,27 @@ impl Work {
         ingest.write(bytes).await.map_err(|error| FetchError::Store(not_stored(&error)))
     }
 
-    fn cut_short(&self, written: u64) -> ApiError {
-        ApiError::undecided(format!(
-            "cannot fetch blob {}: upstream broke off after {written} of {} bytes",
-            self.key.digest, self.key.size
-        ))
-    }
-
     fn too_slow(&self) -> ApiError {
         ApiError::undecided(format!("cannot fetch blob {}: took longer than limits.fill_timeout", self.key.digest))
     }
 
-    fn explain(&self, error: FetchError) -> ApiError {
+    fn explain(&self, error: FetchError, written: u64) -> Failure {
         let what = format!("blob {}", self.key.digest);
+        let mismatched = |why: &str| {
+            counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
+            ApiError::Wrong { message: format!("cannot fetch {what}: {why}") }
+        };
         match error {
-            FetchError::Upstream(error) => ApiError::from_upstream(&error, "BLOB_UNKNOWN", &what),
-            FetchError::Wrong(why) => {
-                counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-                ApiError::Wrong { message: format!("cannot fetch {what}: {why}") }
+            FetchError::Upstream(UpstreamError::Unavailable { why, .. }) if written > 0 => ApiError::undecided(
+                format!("cannot fetch {what}: upstream broke off after {written} of {} bytes: {why}", self.key.size),
+            )
+            .into(),
+            FetchError::Upstream(error) => ApiError::from_upstream(&error, "BLOB_UNKNOWN", &what).into(),
+            FetchError::Wrong(why) => mismatched(&why).into(),
+            FetchError::Differs => {
+                Failure { error: mismatched("upstream sent other bytes when asked to go on"), begin_anew: true }
             }
-            FetchError::Store(error) => error,
+            FetchError::Store(error) => error.into(),
         }
     }
 }
@@ -167,6 +187,8 @@ fn not_stored(error: &IngestError) -> ApiError {
 enum FetchError {
     Upstream(UpstreamError),
     Wrong(String),
+    /// Asked to go on, it sent the beginning again, and that is another now.
+    Differs,
     Store(ApiError),
 }
 

@@ -124,7 +124,11 @@ impl Answer {
             404 => return Err(UpstreamError::NotFound { what }),
             status @ (401 | 403) => return Err(UpstreamError::Refused { what, status }),
             429 => return Err(UpstreamError::RateLimited { what, retry_after: retry_after(self.headers()) }),
-            status @ 500.. => return Err(UpstreamError::Unavailable { what, why: Outage::Status(status) }),
+            status @ 500.. => {
+                let why = retry_after(self.headers())
+                    .map_or(Outage::Status(status), |after| Outage::ComeAgain(status, after));
+                return Err(UpstreamError::Unavailable { what, why });
+            }
             status => return Err(UpstreamError::Malformed { what, why: Flaw::Status(status) }),
         }
         let mut encodings = self.headers().get_all(header::CONTENT_ENCODING).iter();

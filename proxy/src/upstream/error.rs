@@ -123,6 +123,20 @@ impl UpstreamError {
             Self::Malformed { .. } => "malformed",
         }
     }
+
+    /// When upstream wants to be asked again, where it said so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } => *retry_after,
+            Self::Unavailable { why: Outage::ComeAgain(_, after), .. } => Some(*after),
+            Self::Unavailable { .. }
+            | Self::NotFound { .. }
+            | Self::Refused { .. }
+            | Self::Misdirected { .. }
+            | Self::Malformed { .. } => None,
+        }
+    }
 }
 
 /// Why an upstream could not be asked.
@@ -162,6 +176,9 @@ pub enum Outage {
     /// A status from 500 on.
     #[error("upstream fails with status {0}")]
     Status(u16),
+    /// A status from 500 on, and when to come again; a day at most.
+    #[error("upstream fails with status {0}, and wants to be asked again after {after}", after = Seconds(*.1))]
+    ComeAgain(u16, Duration),
 }
 
 /// Why a TLS session did not come about.

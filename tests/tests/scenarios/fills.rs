@@ -107,6 +107,132 @@ async fn an_upstream_that_ignores_range_is_compared_with_what_is_written() {
 }
 
 #[tokio::test]
+async fn a_beginning_that_has_become_another_breaks_every_follower_and_a_new_file_begins() {
+    let world = World::new().await;
+    let image = sized(3_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let (digest, bytes) = image.layers()[0].clone();
+    let path = digest.to_string();
+    let blob = move |call: &Call| call.path.ends_with(&path);
+    // The first answer is wrong from its fifth byte on and breaks off; the second does not do ranges, and is right.
+    world.registry.fault(blob.clone(), Fault::Corrupt(5)).times(1);
+    world.registry.fault(blob.clone(), Fault::Truncate(1_000_000)).times(1);
+    let late = world.registry.fault(blob.clone(), Fault::Hang).after(1).times(1);
+    world.registry.fault(blob.clone(), Fault::IgnoreRange);
+    let pratique = world.pratique(&Setup::default()).await;
+    assert_eq!(get(&format!("{}/v2/chainguard/big/manifests/latest", pratique.url())).await.status, 200);
+    let address = format!("{}/v2/chainguard/big/blobs/{digest}", pratique.url());
+    let client = Client::plain();
+    let first = client.open(Method::GET, &address, &[]).await.unwrap();
+    late.hit(1).await.unwrap();
+    let part = client.open(Method::GET, &address, &[("range", "bytes=10-19")]).await.unwrap();
+    late.release();
+    let (first, part) = tokio::join!(first.drain(), part.drain());
+    assert!(!first.complete && !part.complete, "{first:?} {part:?}");
+    let again = client.get(&address, &[]).await.unwrap();
+    assert_eq!((again.status.as_u16(), again.received()), (200, &bytes));
+    // Broken off, compared, begun anew: the last client cost nothing more.
+    assert_eq!(world.registry.count(blob), 3);
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_never_the_same_twice_is_given_up() {
+    let world = World::new().await;
+    let image = sized(300_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let digest = image.layers()[0].0.clone();
+    let path = digest.to_string();
+    let blob = move |call: &Call| call.path.ends_with(&path);
+    world.registry.fault(blob.clone(), Fault::Truncate(200_000));
+    world.registry.fault(blob.clone(), Fault::IgnoreRange);
+    for spared in (1..64).step_by(2) {
+        world.registry.fault(blob.clone(), Fault::Corrupt(5)).after(spared).times(1);
+    }
+    let pratique = world.pratique(&Setup::default()).await;
+    assert!(pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.is_err());
+    assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none());
+    let asked = world.registry.count(blob);
+    assert!((3..=12).contains(&asked), "{asked} requests");
+}
+
+#[tokio::test]
+async fn a_repository_that_refuses_in_the_middle_is_left_for_another_in_which_the_blob_is_permitted() {
+    for code in [401, 403, 404, 429] {
+        let world = World::new().await;
+        let image = sized(3_000_000, 1);
+        for repository in ["chainguard/one", "chainguard/other"] {
+            world.push_signed(repository, "latest", &image);
+        }
+        let (digest, bytes) = image.layers()[0].clone();
+        let at = |repository: &str| {
+            let path = format!("/v2/{repository}/blobs/{digest}");
+            move |call: &Call| call.path == path
+        };
+        world.registry.fault(at("chainguard/one"), Fault::Truncate(1_000_000)).times(1);
+        let refusing = world.registry.fault(at("chainguard/one"), Fault::status(code)).after(1);
+        let waiting = world.registry.fault(at("chainguard/one"), Fault::Hang).after(1);
+        let pratique = world.pratique(&Setup::default()).await;
+        let (client, url) = (Client::plain(), pratique.url());
+        for repository in ["chainguard/one", "chainguard/other"] {
+            assert_eq!(get(&format!("{url}/v2/{repository}/manifests/latest")).await.status, 200);
+        }
+        let of = |repository: &str| format!("{url}/v2/{repository}/blobs/{digest}");
+        let one = client.open(Method::GET, &of("chainguard/one"), &[]).await.unwrap();
+        waiting.hit(1).await.unwrap();
+        let other = client.open(Method::GET, &of("chainguard/other"), &[]).await.unwrap();
+        waiting.release();
+        for open in [one, other] {
+            let drained = open.drain().await;
+            assert_eq!(
+                (drained.complete, drained.length, &drained.digest),
+                (true, bytes.len() as u64, &digest),
+                "{code}"
+            );
+        }
+        assert_eq!(refusing.hits(), 1, "{code}: a refusal is asked for once");
+        let asked: Vec<_> = world.registry.calls().into_iter().filter(at("chainguard/other")).collect();
+        assert_eq!(asked.len(), 1, "{code}");
+        assert_eq!(asked[0].range(), Some("bytes=1000000-"), "{code}: the rest, not all of it again");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_refuses_in_the_middle_and_has_no_other_breaks_the_answer() {
+    for code in [401, 403, 404] {
+        let world = World::new().await;
+        let image = sized(3_000_000, 1);
+        world.push_signed("chainguard/one", "latest", &image);
+        // The same blob elsewhere, where nobody has asked for it: no permission to fetch it there.
+        world.push_signed("chainguard/other", "latest", &image);
+        let digest = image.layers()[0].0.clone();
+        let path = format!("/v2/chainguard/one/blobs/{digest}");
+        let one = move |call: &Call| call.path == path;
+        world.registry.fault(one.clone(), Fault::Truncate(1_000_000)).times(1);
+        world.registry.fault(one, Fault::status(code)).after(1);
+        let pratique = world.pratique(&Setup::default()).await;
+        assert!(pull(&Client::plain(), &pratique.url(), "chainguard/one", "latest").await.is_err(), "{code}");
+        assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none());
+        assert_eq!(world.registry.count(|call| call.path.contains("chainguard/other/blobs")), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_busy_for_a_moment_is_asked_again_when_it_wants() {
+    let world = World::new().await;
+    let image = sized(300_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let path = image.layers()[0].0.to_string();
+    let blob = move |call: &Call| call.path.ends_with(&path);
+    world.registry.fault(blob.clone(), Fault::Truncate(100_000)).times(1);
+    world.registry.fault(blob.clone(), Fault::too_many_requests(1)).after(1).times(1);
+    let busy = Fault::Status { code: 503, headers: vec![("retry-after".to_owned(), "1".to_owned())] };
+    world.registry.fault(blob.clone(), busy).after(2).times(1);
+    let pratique = world.pratique(&Setup::default()).await;
+    pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
+    assert_eq!(world.registry.count(blob), 4);
+}
+
+#[tokio::test]
 async fn a_blob_of_another_size_than_its_manifest_says_is_refused() {
     let world = World::new().await;
     let image = sized(1000, 1);

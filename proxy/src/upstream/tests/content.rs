@@ -106,7 +106,7 @@ async fn a_head_with_a_malformed_digest_is_refused() {
 #[tokio::test]
 async fn every_status_has_its_own_meaning() {
     const WHAT: Kind = Kind::Manifest;
-    let seconds = |seconds| Some(std::time::Duration::from_secs(seconds));
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
     for (status, retry_after, want) in [
         (404, "", UpstreamError::NotFound { what: WHAT }),
         (401, "", UpstreamError::Refused { what: WHAT, status: 401 }),
@@ -116,7 +116,7 @@ async fn every_status_has_its_own_meaning() {
         (429, "-1", UpstreamError::RateLimited { what: WHAT, retry_after: None }),
         (429, "Wed, 21 Oct 2015 07:28:00 GMT", UpstreamError::RateLimited { what: WHAT, retry_after: None }),
         (500, "", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(500) }),
-        (503, "30", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(503) }),
+        (503, "30", UpstreamError::Unavailable { what: WHAT, why: Outage::ComeAgain(503, Duration::from_secs(30)) }),
         (599, "", UpstreamError::Unavailable { what: WHAT, why: Outage::Status(599) }),
         (201, "", malformed(WHAT, Flaw::Status(201))),
         (204, "", malformed(WHAT, Flaw::Status(204))),
