@@ -152,6 +152,10 @@ pub struct Limits {
     /// Verdicts kept in memory. Default 10000.
     #[serde(deserialize_with = "units::count")]
     pub verdict_cache_entries_max: usize,
+    /// Memory for manifests that were served before, their admissions, and tags, so that they are not read from the store again.
+    /// Default 16 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub manifest_cache_bytes_max: u64,
 }
 
 impl Default for Limits {
@@ -203,6 +207,7 @@ impl Default for Limits {
             policy_files_max: 256,
             tag_history_max: 50,
             verdict_cache_entries_max: 10_000,
+            manifest_cache_bytes_max: 16 * MIB,
         }
     }
 }

@@ -14,6 +14,7 @@ mod child;
 mod config;
 mod failure;
 mod judgement;
+mod kept;
 mod rule;
 mod survey;
 mod verdict;
@@ -26,6 +27,7 @@ pub use admitted::{Admitted, EvidenceManifest, Manifest, Permit};
 pub use case::Worth;
 pub use child::{ChildJudgement, ChildOutcome};
 pub use judgement::{Assessment, JudgeError, Judgement, Outcome, Readmission, Undecided, VerdictLifetimes};
+pub use kept::Kept;
 
 use crate::{
     authority::{Authority, Proof, RootRef, Trust},
@@ -41,6 +43,7 @@ use crate::{
 };
 use admitted::Grounds;
 use case::{Case, Verifiers};
+use kept::Mark;
 use verdict::{Terms, Verdict, stands};
 
 /// Everything that is judged by: policies, trust root, lifetimes. Immutable; a reload makes another.
@@ -50,6 +53,7 @@ pub struct Judge {
     lifetimes: VerdictLifetimes,
     bounds: RegoBounds,
     verifiers: Verifiers,
+    mark: Mark,
 }
 
 impl Judge {
@@ -64,7 +68,7 @@ impl Judge {
         bounds: RegoBounds,
     ) -> Result<Self, JudgeError> {
         let verifiers = verifiers(&policies, trust_root)?;
-        Ok(Self { policies, configured: trust_root.clone(), lifetimes, bounds, verifiers })
+        Ok(Self { policies, configured: trust_root.clone(), lifetimes, bounds, verifiers, mark: Mark::default() })
     }
 
     /// The policies judged by.
@@ -223,9 +227,13 @@ impl Judge {
     }
 
     fn stand(&self, grounds: &Grounds, now: UnixTime) -> bool {
-        grounds.ends.is_none_or(|ends| now < ends)
-            && all_stand(grounds, self.root_usable(now))
+        self.lasts(grounds, now)
             && self.fingerprint_through(&grounds.repository, &grounds.path, &grounds.digest) == grounds.fingerprint
+    }
+
+    /// Whether no time has run out: the verdict's own, and the trust root's.
+    fn lasts(&self, grounds: &Grounds, now: UnixTime) -> bool {
+        grounds.ends.is_none_or(|ends| now < ends) && all_stand(grounds, self.root_usable(now))
     }
 
     /// Under what `digest` is judged now as reached through the indexes of `path`, outermost first.

@@ -31,7 +31,7 @@ mod trust_root;
 mod verifier;
 
 pub use admit::{
-    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Manifest,
+    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Kept, Manifest,
     Outcome, Permit, Readmission, Undecided, VerdictLifetimes, Worth,
 };
 pub use authority::{

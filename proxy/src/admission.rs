@@ -9,6 +9,7 @@
 //! ```
 
 mod guard;
+mod kept;
 mod lookup;
 mod permit;
 mod referrer;
@@ -43,6 +44,7 @@ use crate::{
     flight::Flight,
     resolve::Resolver,
 };
+use kept::Looks;
 use seen::Seen;
 
 /// What may be served under a digest.
@@ -73,6 +75,8 @@ pub struct Admission {
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
     /// Evidence that was looked at as content, down to its last byte.
     seen: Seen,
+    /// Images whose admission is in memory.
+    looks: Looks,
 }
 
 type VerdictKey = (Repository, Digest, Fingerprint);
@@ -91,6 +95,7 @@ impl Admission {
         clock: Clock,
         limits: Arc<Limits>,
     ) -> Arc<Self> {
+        let looks = Looks::new(limits.manifest_cache_bytes_max);
         Arc::new(Self {
             in_force,
             resolver,
@@ -104,6 +109,7 @@ impl Admission {
             collecting: Flight::default(),
             in_memory: Mutex::default(),
             seen: Seen::default(),
+            looks,
         })
     }
 
@@ -215,6 +221,7 @@ impl Admission {
 
     async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
         if let Some(record) = in_memory {
+            self.forget(record.digest());
             let mut kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.len() >= self.limits.verdict_cache_entries_max {
                 let now = self.clock.now();
@@ -234,7 +241,10 @@ impl Admission {
             fingerprint: *record.fingerprint().as_bytes(),
             bytes: record.to_bytes(),
         };
-        Ok(self.store.facts().apply(vec![change]).await?)
+        self.store.facts().apply(vec![change]).await?;
+        // Who looked before found another verdict, or none.
+        self.forget(record.digest());
+        Ok(())
     }
 
     /// Whether a verdict that has ended must not be made again from the same evidence: it found something wanting, and only new

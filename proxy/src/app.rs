@@ -17,6 +17,7 @@ use crate::{
     error::{ApiError, chain},
     evidence::EvidenceStore,
     fill::Fills,
+    meters::Meters,
     resolve::Resolver,
     route::Routes,
     trust::{self, Current},
@@ -67,6 +68,8 @@ pub struct App {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// What every answer is counted in.
+    pub meters: Meters,
 }
 
 /// Why there is nothing to serve with, or nothing new to serve by.
@@ -157,6 +160,7 @@ impl App {
             fills: Fills::new(store.blobs().clone(), limits),
             store,
             clock,
+            meters: Meters::default(),
         };
         Ok(Noted { value: Arc::new(app), notes })
     }

@@ -8,7 +8,6 @@ mod range;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request};
-use metrics::{counter, histogram};
 use tracing::Instrument as _;
 
 use crate::{
@@ -35,25 +34,38 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
     let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers };
-    let span = call
-        .as_ref()
-        .map_or_else(|_| tracing::info_span!("request", call = "none"), |call| span_of(call, &parts.method));
+    // What is in memory is answered at once: no span is made for it, for nothing is told of it.
+    let answer = match call.as_ref().ok().and_then(|call| recalled(&asked, call)) {
+        Some(answer) => answer,
+        // Boxed: what an answer may wait for is large, and most answers wait for nothing.
+        None => Box::pin(looked_up(&asked, call, &parts.method)).await,
+    };
+    let took = app.clock.now().since(started).unwrap_or_default();
+    app.meters.answered(label, answer.status(), took);
+    answer
+}
+
+fn recalled(asked: &Asked<'_>, call: &Call) -> Option<Answer> {
+    match call {
+        Call::Manifest { named, reference } => manifest::recalled(asked, named, reference),
+        Call::Base | Call::Blob { .. } | Call::Tags { .. } | Call::Referrers { .. } => None,
+    }
+}
+
+async fn looked_up(asked: &Asked<'_>, call: Result<Call, ApiError>, method: &Method) -> Answer {
+    let span =
+        call.as_ref().map_or_else(|_| tracing::info_span!("request", call = "none"), |call| span_of(call, method));
     let outcome = async {
         match call {
-            Ok(call) => dispatch(&asked, call).await,
+            Ok(call) => dispatch(asked, call).await,
             Err(error) => Err(error),
         }
     };
     let outcome = outcome.instrument(span.clone()).await;
-    let answer = outcome.unwrap_or_else(|error| {
+    outcome.unwrap_or_else(|error| {
         span.in_scope(|| told(&error));
-        respond::error(&error, head)
-    });
-    let took = app.clock.now().since(started).unwrap_or_default();
-    let status = answer.status().as_u16().to_string();
-    counter!("pratique_requests_total", "call" => label, "status" => status).increment(1);
-    histogram!("pratique_request_seconds", "call" => label).record(took.as_secs_f64());
-    answer
+        respond::error(&error, asked.head)
+    })
 }
 
 async fn dispatch(asked: &Asked<'_>, call: Call) -> Result<Answer, ApiError> {

@@ -25,6 +25,8 @@ pub mod flight;
 pub mod handle;
 pub mod limits;
 pub mod listen;
+mod memory;
+pub mod meters;
 pub mod resolve;
 pub mod respond;
 pub mod route;

@@ -10,10 +10,17 @@ use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagFact};
 use crate::{
     clock::Clock,
     error::{ApiError, chain},
+    evidence_tag::subject_of,
     flight::Flight,
     limits::manifest_limits,
+    memory::{Memory, Moment},
     upstream::{Upstream, UpstreamError},
 };
+
+/// The part of the memory for answers that is for tags: a sixteenth.
+const TAGS_SHARE: u64 = 16;
+/// Of one tag, in bytes.
+const FACT_BYTES: usize = 256;
 
 /// Which digest a reference has, and how sure that is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub struct Resolver {
     store: Store,
     clock: Clock,
     limits: Arc<Limits>,
+    /// Where tags pointed when they were read, none of them gone.
+    known: Memory<Tag, TagFact>,
     tags: Flight<(Repository, Tag), Digest>,
     manifests: Flight<(Repository, Digest), Arc<UntrustedManifest>>,
 }
@@ -37,7 +46,24 @@ impl Resolver {
     /// A resolver over `store`.
     #[must_use]
     pub fn new(store: Store, clock: Clock, limits: Arc<Limits>) -> Self {
-        Self { store, clock, limits, tags: Flight::default(), manifests: Flight::default() }
+        let known = Memory::new(limits.manifest_cache_bytes_max / TAGS_SHARE);
+        Self { store, clock, limits, known, tags: Flight::default(), manifests: Flight::default() }
+    }
+
+    /// The digest of a tag that is in memory, and was looked at within `ttl`. `None` says nothing: [`Resolver::tag`] does.
+    #[must_use]
+    pub fn recalled(&self, repository: &Repository, tag: &Tag, lifetimes: &Tags) -> Option<Digest> {
+        let known = self.known.recall(repository, tag)?;
+        self.checked_within(&known.value, lifetimes.ttl).then(|| known.value.digest.clone())
+    }
+
+    /// Keeps what the store said, from a look from that moment on.
+    fn know(&self, repository: &Repository, tag: &Tag, fact: &TagFact, since: Moment) {
+        // Tags that say what they speak about are written down wherever evidence is found.
+        if fact.gone_at.is_none() && subject_of(tag).is_none() {
+            let rests_on = std::iter::once((repository, tag));
+            self.known.keep((repository, tag), fact.clone(), (since, rests_on), FACT_BYTES);
+        }
     }
 
     /// The digest of `tag`: the stored one within `ttl`, else upstream's; the last known within `max_stale` where upstream does not
@@ -52,11 +78,13 @@ impl Resolver {
         tag: &Tag,
         lifetimes: &Tags,
     ) -> Result<Resolved, ApiError> {
+        let since = self.known.moment();
         let known = self.store.facts().read()?.tag(repository, tag)?;
         if let Some(fact) = &known
             && self.checked_within(fact, lifetimes.ttl)
         {
             counter!("pratique_tag_lookups_total", "outcome" => "hit").increment(1);
+            self.know(repository, tag, fact, since);
             return fact.gone_at.map_or_else(
                 || Ok(Resolved { digest: fact.digest.clone(), warning: None }),
                 |_| Err(unknown(repository, tag)),
@@ -164,7 +192,9 @@ impl Resolver {
             digest: digest.clone(),
             at: self.clock.now(),
         };
-        Ok(self.store.facts().apply(vec![change]).await?)
+        self.store.facts().apply(vec![change]).await?;
+        self.known.forget(&(repository, tag));
+        Ok(())
     }
 
     /// Upstream says that the tag is no more: it ends here too; content and history stay.
@@ -173,7 +203,9 @@ impl Resolver {
             return Ok(());
         }
         let change = Change::TagGone { repository: repository.clone(), tag: tag.clone(), at: self.clock.now() };
-        Ok(self.store.facts().apply(vec![change]).await?)
+        self.store.facts().apply(vec![change]).await?;
+        self.known.forget(&(repository, tag));
+        Ok(())
     }
 
     /// The manifest as stored in this repository; damage is set aside and told as a miss by the caller's fetching it again.

@@ -31,6 +31,7 @@ async fn rounds(app: &App) {
             Ok(Step::Read(bytes)) => bytes,
             Ok(Step::Sound(_)) => STEP_BYTES as u64,
             Ok(Step::Quarantined(digest)) => {
+                app.admission.forget(&digest);
                 counter!("pratique_content_mismatches_total", "what" => "stored-blob").increment(1);
                 tracing::error!(%digest, "stored blob is damaged: set aside, to be fetched again");
                 STEP_BYTES as u64

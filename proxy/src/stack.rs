@@ -45,8 +45,7 @@ async fn bounded(app: Arc<App>, slots: Arc<Semaphore>, max: usize, request: Requ
 
 /// A panic is a fault of ours: 500 for this request, and the others never notice.
 async fn caught(app: Arc<App>, request: Request<Incoming>, head: bool) -> Answer {
-    // Boxed: the type of everything below is deep, and the compiler follows it only so far.
-    let outcome = AssertUnwindSafe(handle::serve(app, request).boxed()).catch_unwind().await;
+    let outcome = AssertUnwindSafe(handle::serve(app, request)).catch_unwind().await;
     outcome.unwrap_or_else(|_| {
         metrics::counter!("pratique_panics_total").increment(1);
         tracing::error!("a request panicked: nothing served");

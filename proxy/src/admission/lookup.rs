@@ -20,6 +20,7 @@ pub(super) type Look<'a> = Pin<Box<dyn Future<Output = Result<Arc<Admitted<Manif
 impl Admission {
     /// The admission of `digest` under what is in force, going no further than `effort`.
     ///
+    /// 0. What is in memory, and counts, is not looked up.
     /// 1. A stored verdict that holds admits.
     /// 2. An index of this repository that is admitted now admits its child.
     /// 3. A stored refusal that holds refuses.
@@ -34,6 +35,11 @@ impl Admission {
         effort: Effort,
     ) -> Look<'a> {
         Box::pin(async move {
+            // 0.
+            if let Some(admitted) = self.recalled(in_force, repository, digest) {
+                return Ok(admitted);
+            }
+            let since = self.looks.moment();
             let manifest = self.resolver.stored(repository, digest).await?;
             // 1.
             let verdict = match &manifest {
@@ -41,13 +47,15 @@ impl Admission {
                 None => None,
             };
             if let Some(Ok(admitted)) = verdict {
-                return Ok(Arc::new(admitted));
+                let admitted = Arc::new(admitted);
+                self.keep(in_force, &admitted, since);
+                return Ok(admitted);
             }
             // 2.
             if let Some(through) =
                 self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?
             {
-                return through;
+                return through.inspect(|admitted| self.keep(in_force, admitted, since));
             }
             // 3.
             if let Some(Err(refused)) = verdict {

@@ -41,6 +41,10 @@ impl Admission {
         repository: &Repository,
         blob: &Digest,
     ) -> Result<(Permit, u64), ApiError> {
+        if let Some(permit) = self.permit_recalled(in_force, repository, blob) {
+            let size = permit.size();
+            return Ok((permit, size));
+        }
         let mut answer = unknown(repository, blob);
         // What the store alone can say is asked of every parent before upstream is asked about a few.
         for (effort, pages) in [(Effort::Settled, usize::MAX), (Effort::Upstream, 1)] {
@@ -68,6 +72,13 @@ impl Admission {
         Err(answer)
     }
 
+    /// Leave to serve `blob` by a manifest that is in memory, and counts.
+    fn permit_recalled(&self, in_force: &InForce, repository: &Repository, blob: &Digest) -> Option<Permit> {
+        let parent = self.parent_of(repository, blob)?;
+        let admitted = self.recalled(in_force, repository, &parent)?;
+        in_force.judge.permit(&admitted, blob)
+    }
+
     async fn permit_from(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -78,7 +89,11 @@ impl Admission {
     ) -> Result<Option<Permit>, ApiError> {
         if edge.kind != EdgeKind::EvidenceBlob {
             let parent = self.admitted(in_force, repository, &edge.parent, 0, effort).await?;
-            return Ok(in_force.judge.permit(&parent, blob));
+            let permit = in_force.judge.permit(&parent, blob);
+            if permit.is_some() {
+                self.keep_parent(repository, blob, &edge.parent);
+            }
+            return Ok(permit);
         }
         match self.as_evidence(in_force, repository, &edge.parent, effort).await? {
             Some(evidence) => Ok(in_force.judge.evidence_permit(&evidence, blob)),

@@ -11,6 +11,22 @@ use crate::{
     route::Named,
 };
 
+/// The answer, where all that it takes is in memory and counts now. The same answer as [`get`] would give; `None` says nothing.
+pub(super) fn recalled(asked: &Asked<'_>, named: &Named, reference: &Reference) -> Option<Answer> {
+    let (app, repository) = (asked.app, &named.repository);
+    let admitted = match reference {
+        Reference::Digest(digest) => app.admission.recalled(asked.in_force, repository, digest)?,
+        Reference::Tag(tag) => {
+            let digest = app.resolver.recalled(repository, tag, &asked.in_force.settings.tags)?;
+            let admitted = app.admission.recalled(asked.in_force, repository, &digest)?;
+            app.meters.tag_hit();
+            admitted
+        }
+    };
+    app.meters.manifest_hit();
+    Some(respond::manifest(&admitted, named, Told { head: asked.head, warnings: Vec::new() }))
+}
+
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) -> Result<Answer, ApiError> {
     // Nothing is fetched for a repository that no policy can let in.

@@ -17,6 +17,7 @@ mod crowds;
 mod doors;
 mod fills;
 mod hardening;
+mod memory;
 mod messages;
 mod offline;
 mod reload;
