@@ -17,6 +17,14 @@ pub struct Storage {
     pub verify_reads: VerifyReads,
     /// How many bytes per second the background re-hash reads. Default 20 MiB.
     pub scrub_bytes_per_second: u64,
+    /// Most bytes of layers that are kept. Default: as many as there is room for.
+    pub max_bytes: Option<u64>,
+    /// Most bytes of manifests, configs and evidence that are kept. Default: as many as there is room for.
+    pub metadata_max_bytes: Option<u64>,
+    /// Above so many hundredths of either the least recently used leave. Default 95.
+    pub high_water: u8,
+    /// They leave until no more than so many hundredths are left. Default 85.
+    pub low_water: u8,
 }
 
 /// `storage.verify_reads`. Manifests, configs and evidence are hashed at every read in either case.
@@ -37,11 +45,27 @@ pub(crate) struct WrittenStorage {
     verify_reads: VerifyReads,
     #[serde(deserialize_with = "units::bytes")]
     scrub_bytes_per_second: u64,
+    #[serde(deserialize_with = "units::optional_bytes")]
+    max_bytes: Option<u64>,
+    #[serde(deserialize_with = "units::optional_bytes")]
+    metadata_max_bytes: Option<u64>,
+    #[serde(deserialize_with = "units::count")]
+    high_water: u8,
+    #[serde(deserialize_with = "units::count")]
+    low_water: u8,
 }
 
 impl Default for WrittenStorage {
     fn default() -> Self {
-        Self { path: None, verify_reads: VerifyReads::Scrub, scrub_bytes_per_second: 20 << 20 }
+        Self {
+            path: None,
+            verify_reads: VerifyReads::Scrub,
+            scrub_bytes_per_second: 20 << 20,
+            max_bytes: None,
+            metadata_max_bytes: None,
+            high_water: 95,
+            low_water: 85,
+        }
     }
 }
 
@@ -67,7 +91,23 @@ impl WrittenStorage {
             notes.told(format!("storage.path is not set: storing in {}", path.display()));
             path
         };
-        Ok(Storage { path, verify_reads: self.verify_reads, scrub_bytes_per_second: self.scrub_bytes_per_second })
+        if self.high_water > 100 {
+            let got = &self.high_water.to_string();
+            return Err(sources.unexpected("storage.high_water", "at most 100, hundredths of the budget", got));
+        }
+        if self.low_water > self.high_water {
+            let want = format!("at most storage.high_water ({})", self.high_water);
+            return Err(sources.unexpected("storage.low_water", want, &self.low_water.to_string()));
+        }
+        Ok(Storage {
+            path,
+            verify_reads: self.verify_reads,
+            scrub_bytes_per_second: self.scrub_bytes_per_second,
+            max_bytes: self.max_bytes,
+            metadata_max_bytes: self.metadata_max_bytes,
+            high_water: self.high_water,
+            low_water: self.low_water,
+        })
     }
 }
 

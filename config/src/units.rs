@@ -27,6 +27,11 @@ pub(crate) fn bytes<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error>
     from.deserialize_any(NumberVisitor { expected: "a size above zero such as \"4MiB\"", parse: parse_bytes })
 }
 
+/// Like [`bytes`], for a key whose absence has a meaning.
+pub(crate) fn optional_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    bytes(from).map(Some)
+}
+
 /// A number of things; not zero.
 pub(crate) fn count<'de, D: Deserializer<'de>, N: TryFrom<u32>>(from: D) -> Result<N, D::Error> {
     let visitor = NumberVisitor { expected: "a whole number from 1 to 4294967295", parse: |_| None };

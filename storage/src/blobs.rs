@@ -11,7 +11,7 @@ use oci::{Addressed, Algorithm, Digest, DigestMismatch};
 pub use self::blob::Blob;
 use self::page::Page;
 pub(crate) use self::{files::Files, memory::Memory};
-use crate::{Ingest, StoreError, ingest};
+use crate::{ContentClass, Ingest, Ledger, StoreError, ingest};
 
 mod blob;
 mod files;
@@ -60,11 +60,16 @@ pub(crate) trait Draft: Content {
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn BlobStore>,
+    ledger: Arc<Ledger>,
 }
 
 impl Blobs {
     pub(crate) fn new(store: impl BlobStore + 'static) -> Self {
-        Self { store: Arc::new(store) }
+        Self { store: Arc::new(store), ledger: Arc::default() }
+    }
+
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 
     /// Opens a blob; `None` is a miss. Its bytes are not looked at: compare its size with the descriptor's, or use
@@ -76,7 +81,7 @@ impl Blobs {
     /// Opens a blob after hashing the very file that is returned. Where it has rotted: [`StoreError::Corrupt`], once; then it is
     /// a miss.
     pub async fn open_verified(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        self.run("verify a blob", digest, |store, digest| {
+        let found = self.run("verify a blob", digest, |store, digest| {
             let Some(blob) = open(store, digest)? else {
                 return Ok(None);
             };
@@ -85,13 +90,13 @@ impl Blobs {
                 return Ok(Some(blob));
             }
             Err(set_aside(store, digest, got, bytes)?)
-        })
-        .await
+        });
+        self.noticed(digest, found.await)
     }
 
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.
     pub async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Addressed>, StoreError> {
-        self.run("read a blob", digest, move |store, digest| {
+        let found = self.run("read a blob", digest, move |store, digest| {
             let Some(blob) = open(store, digest)? else {
                 return Ok(None);
             };
@@ -103,20 +108,24 @@ impl Blobs {
                 Ok(addressed) => Ok(Some(addressed)),
                 Err(DigestMismatch { got, bytes, .. }) => Err(set_aside(store, digest, got, bytes)?),
             }
-        })
-        .await
+        });
+        self.noticed(digest, found.await)
     }
 
-    /// Stores bytes that match their digest; durable when this returns. Replaces whatever lay under that digest.
+    /// Stores a manifest, config or piece of evidence that matches its digest; durable when this returns. Replaces whatever lay under
+    /// that digest.
     pub async fn put(&self, addressed: &Addressed) -> Result<(), StoreError> {
+        let (digest, size) = (addressed.digest().clone(), addressed.bytes().len() as u64);
         let (store, addressed) = (Arc::clone(&self.store), addressed.clone());
-        blocking("store a blob", move || ingest::put(&*store, &addressed)).await
+        blocking("store a blob", move || ingest::put(&*store, &addressed)).await?;
+        self.ledger.stored(&digest, size, Some(ContentClass::Metadata));
+        Ok(())
     }
 
     /// Begins to store a blob of `size` bytes that arrives bit by bit. Several at once for one digest do not disturb each other.
     pub async fn ingest(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
-        let store = Arc::clone(&self.store);
-        blocking("begin an ingest", move || Ingest::begin(&*store, digest, size)).await
+        let (store, announced) = (Arc::clone(&self.store), self.ledger.announce(size));
+        blocking("begin an ingest", move || Ingest::begin(&*store, digest, size, announced)).await
     }
 
     /// Hashes a stored blob again. `false`: it had rotted and is in quarantine now, or there is none.
@@ -130,12 +139,24 @@ impl Blobs {
 
     /// Moves a blob out of sight, for a person to look at; those who have it open go on reading. Fine where there is none.
     pub async fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.run("quarantine a blob", digest, |store, digest| store.quarantine(digest)).await
+        self.run("quarantine a blob", digest, |store, digest| store.quarantine(digest)).await?;
+        self.ledger.removed(digest);
+        Ok(())
     }
 
     /// Drops a blob; those who have it open go on reading. Fine where there is none.
     pub async fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.run("remove a blob", digest, |store, digest| store.remove(digest)).await
+        self.run("remove a blob", digest, |store, digest| store.remove(digest)).await?;
+        self.ledger.removed(digest);
+        Ok(())
+    }
+
+    /// What has rotted was set aside.
+    fn noticed<T>(&self, digest: &Digest, found: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(found, Err(StoreError::Corrupt { .. })) {
+            self.ledger.removed(digest);
+        }
+        found
     }
 
     /// Up to `limit` digests of stored blobs that come after `after`, in order of algorithm and hex. Fewer than `limit`: the end.

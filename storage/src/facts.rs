@@ -7,10 +7,12 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 pub use self::{
     change::Change,
+    contents::{Amount, Content, ContentClass, Totals},
     engine::FactsError,
     links::{Edge, EdgeKind, Edges},
     tags::{TagEvent, TagFact},
-    verdicts::ManifestFact,
+    uses::Usage,
+    verdicts::{ManifestFact, StoredVerdict},
 };
 use self::{
     engine::{Engine, Entry, FactsStore, KeyRange, Order, View},
@@ -22,13 +24,16 @@ use crate::{StoreError, directory::Directory};
 
 mod change;
 mod codec;
+mod contents;
 mod engine;
 mod links;
 mod memory;
+mod migrate;
 mod open;
 mod redb;
 mod table;
 mod tags;
+mod uses;
 mod verdicts;
 mod writer;
 

@@ -13,6 +13,7 @@ use self::lane::Lane;
 use crate::{
     Blob, IngestError, StoreError,
     blobs::{self, BlobStore, blocking},
+    ledger::Announced,
 };
 
 mod growing;
@@ -26,10 +27,15 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn begin(store: &dyn BlobStore, digest: Digest, size: u64) -> Result<Self, StoreError> {
+    pub(crate) fn begin(
+        store: &dyn BlobStore,
+        digest: Digest,
+        size: u64,
+        announced: Announced,
+    ) -> Result<Self, StoreError> {
         let content = store.create(&digest)?;
         let lane = Arc::new(Lane::new(content, Hasher::new(digest.algorithm())));
-        Ok(Self { draft: Draft { lane, digest, size }, accepted: 0 })
+        Ok(Self { draft: Draft { lane, digest, size, announced }, accepted: 0 })
     }
 
     /// What it will be stored under.
@@ -83,6 +89,7 @@ impl Ingest {
         if !draft.lane.drained(accepted).await {
             return Err(draft.failure());
         }
+        draft.announced.room().await;
         blocking("commit an ingest", move || draft.commit()).await
     }
 }
@@ -93,6 +100,7 @@ struct Draft {
     lane: Arc<Lane>,
     digest: Digest,
     size: u64,
+    announced: Announced,
 }
 
 impl Draft {
@@ -101,7 +109,14 @@ impl Draft {
         if got != self.digest {
             return Err(DigestMismatch { want: self.digest.clone(), got, bytes: self.size }.into());
         }
-        let content = self.lane.content().publish()?;
+        // What is not kept is right all the same: who follows it gets the whole of it, and who comes later another download.
+        let content: Arc<dyn blobs::Content> = if self.announced.keeps() {
+            let published = self.lane.content().publish()?;
+            self.announced.stored(&self.digest);
+            published
+        } else {
+            Arc::clone(self.lane.content()) as Arc<dyn blobs::Content>
+        };
         self.lane.end(true);
         Ok(Blob::new(self.digest.clone(), self.size, content))
     }

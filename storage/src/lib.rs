@@ -10,7 +10,7 @@
 //! │   └── sha512/<hex>
 //! ├── ingest/<digest>.<n>       being written; emptied at start
 //! ├── quarantine/<digest>       once a blob, then rotten; kept for a person to look at
-//! ├── facts.redb                tags, tag history, manifests, verdicts, evidence notes, edges
+//! ├── facts.redb                tags, tag history, manifests, verdicts, evidence notes, edges, contents, uses, pins
 //! ├── facts.suspect             facts gave wrong answers: the next start checks the whole file
 //! ├── facts.damaged-<n>         what such a check, or opening, found damaged
 //! └── trust/                    trust roots; has a lock of its own, so that a command can write here beside a server
@@ -29,16 +29,21 @@ mod blobs;
 mod directory;
 mod error;
 mod facts;
+mod gc;
 mod ingest;
+mod ledger;
 mod scrub;
 mod trust;
 
 pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
 pub use facts::{
-    Change, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact, Snapshot, TagEvent, TagFact,
+    Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact,
+    Snapshot, StoredVerdict, TagEvent, TagFact, Totals, Usage,
 };
+pub use gc::{Account, Budget, Freed, Keeper, Left, Marks, Sweep};
 pub use ingest::{Growing, Ingest, Progress};
+pub use ledger::Ledger;
 pub use scrub::{Pass, Scrub, Step};
 pub use trust::{TrustDirectory, TrustLock};
 
@@ -101,6 +106,12 @@ impl Store {
     #[must_use]
     pub fn blobs(&self) -> &Blobs {
         &self.blobs
+    }
+
+    /// What is not yet written down, and the byte budget.
+    #[must_use]
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        self.blobs.ledger()
     }
 
     /// Facts by key.

@@ -51,6 +51,8 @@ fn values_of_another_kind_are_refused_with_what_was_wanted() {
         ("[policy]\nfiles = \"p.yaml\"", "policy.files: want a list such as [\"…\"], got \"p.yaml\""),
         ("[policy]\nfiles = [5]", "policy.files[0]: want a path, got 5"),
         ("[storage]\npath = \"\"", "storage.path: want a directory, got \"\""),
+        ("[storage]\nhigh_water = 101", "storage.high_water: want at most 100, hundredths of the budget, got \"101\""),
+        ("[storage]\nlow_water = 96", "storage.low_water: want at most storage.high_water (95), got \"96\""),
         ("storage = 5", "storage: want a table, got 5"),
         ("[log]\nformat = \"xml\"", "log.format: want \"human\" or \"json\", got \"xml\""),
     ]);

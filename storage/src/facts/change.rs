@@ -2,7 +2,7 @@
 
 use oci::{Digest, Repository, Tag, UnixTime};
 
-use super::{Edge, ManifestFact, engine::Batch, links, tags, verdicts};
+use super::{ContentClass, Edge, ManifestFact, contents, engine::Batch, links, tags, uses, verdicts};
 use crate::StoreError;
 
 /// One thing to remember. All changes of one [`apply`](crate::Facts::apply) are made together.
@@ -74,6 +74,57 @@ pub enum Change {
         /// The note, which the store does not read.
         bytes: Vec<u8>,
     },
+    /// A verdict is not wanted any more.
+    VerdictGone {
+        /// The repository.
+        repository: Repository,
+        /// The manifest decided on.
+        digest: Digest,
+        /// What the decision depended on.
+        fingerprint: [u8; 32],
+    },
+    /// A manifest leaves a repository, with its verdicts, the note on its evidence, its use, and all that it points at. What tags mean and
+    /// meant stays.
+    Forgotten {
+        /// The repository.
+        repository: Repository,
+        /// The manifest.
+        digest: Digest,
+    },
+    /// A blob is in the store.
+    Stored {
+        /// The blob.
+        digest: Digest,
+        /// Its size, bytes.
+        size: u64,
+        /// What it is; what the edges to it say where nobody knows.
+        class: Option<ContentClass>,
+    },
+    /// A blob is no more in the store.
+    Removed {
+        /// The blob.
+        digest: Digest,
+    },
+    /// A manifest was used, and with it the indexes that list it. Without effect on one that is not known, or was used later.
+    Used {
+        /// The repository.
+        repository: Repository,
+        /// The manifest.
+        digest: Digest,
+        /// When.
+        at: UnixTime,
+    },
+    /// A manifest stays whatever the budgets say, or no longer does: then it counts as used. Without effect on one that is not known.
+    Pinned {
+        /// The repository.
+        repository: Repository,
+        /// The manifest.
+        digest: Digest,
+        /// Whether it stays.
+        pinned: bool,
+        /// When that was said.
+        at: UnixTime,
+    },
 }
 
 pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Result<(), StoreError> {
@@ -94,5 +145,14 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
             verdicts::set_evidence(batch, repository, digest, bytes);
             Ok(())
         }
+        Change::VerdictGone { repository, digest, fingerprint } => {
+            verdicts::forget_verdict(batch, repository, digest, fingerprint);
+            Ok(())
+        }
+        Change::Forgotten { repository, digest } => verdicts::forget(batch, repository, digest),
+        Change::Stored { digest, size, class } => contents::stored(batch, digest, *size, *class),
+        Change::Removed { digest } => contents::gone(batch, digest),
+        Change::Used { repository, digest, at } => uses::used(batch, repository, digest, *at),
+        Change::Pinned { repository, digest, pinned, at } => uses::pin(batch, repository, digest, *pinned, *at),
     }
 }

@@ -17,7 +17,11 @@ pub(crate) struct Encoder(Vec<u8>);
 
 impl Encoder {
     pub(crate) fn repository(repository: &Repository) -> Self {
-        Self::default().name(&repository.to_string())
+        Self::default().in_repository(repository)
+    }
+
+    pub(crate) fn in_repository(self, repository: &Repository) -> Self {
+        self.name(&repository.to_string())
     }
 
     pub(crate) fn tag(self, tag: &Tag) -> Self {

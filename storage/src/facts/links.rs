@@ -82,7 +82,11 @@ impl Snapshot {
         after: Option<Vec<u8>>,
         limit: usize,
     ) -> Result<Edges, StoreError> {
-        let prefix = Encoder::repository(repository).digest(near);
+        let prefix = if table == Table::Parents {
+            Encoder::default().digest(near).in_repository(repository)
+        } else {
+            Encoder::repository(repository).digest(near)
+        };
         let range = match after {
             Some(key) => prefix.prefix_after(key),
             None => prefix.prefix(),
@@ -93,10 +97,67 @@ impl Snapshot {
         let found = entries
             .iter()
             .take(limit)
-            .map(|(key, value)| self.noticed(decode(table, key, value)))
+            .map(|(key, value)| self.noticed(decode(table, key, value)).map(|(_, edge)| edge))
             .collect::<Result<_, _>>()?;
         Ok(Edges { found, more })
     }
+
+    /// What points at `child` in any repository: at most `limit` edges, from the first one behind `after` on. Fewer than `limit` are
+    /// the last.
+    pub fn reached_by(
+        &self,
+        child: &Digest,
+        after: Option<&(Repository, Edge)>,
+        limit: usize,
+    ) -> Result<Vec<(Repository, Edge)>, StoreError> {
+        let prefix = Encoder::default().digest(child);
+        let range = match after {
+            Some((repository, edge)) => prefix.prefix_after(by_child(repository, edge)),
+            None => prefix.prefix(),
+        };
+        let entries = self.scan(Table::Parents, range, Order::Ascending, limit)?;
+        entries.iter().map(|(key, value)| self.noticed(decode(Table::Parents, key, value))).collect()
+    }
+}
+
+/// How many edges are looked at to tell what a blob is; whose first edges call it a layer is one.
+const KINDS_LOOKED_AT: usize = 64;
+
+/// Whether a blob is an image's layer, by what points at it. What is a config, a manifest or part of the evidence anywhere is none.
+pub(super) fn is_layer(batch: &Batch, child: &Digest) -> Result<bool, StoreError> {
+    let keys = batch.keys(Table::Parents, &Encoder::default().digest(child).prefix(), KINDS_LOOKED_AT)?;
+    for key in &keys {
+        let (repository, kind, parent, _) = decode_key(Table::Parents, key)?;
+        // A layer of evidence is evidence.
+        if kind != EdgeKind::Layer || parents_in(batch, &repository, &parent, EdgeKind::Referrer)?.next().is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(!keys.is_empty())
+}
+
+/// What points at `child` in this repository by such an edge, as far as is looked.
+pub(super) fn parents_in(
+    batch: &Batch,
+    repository: &Repository,
+    child: &Digest,
+    wanted: EdgeKind,
+) -> Result<impl Iterator<Item = Digest>, StoreError> {
+    let range = Encoder::default().digest(child).in_repository(repository).prefix();
+    let keys = batch.keys(Table::Parents, &range, KINDS_LOOKED_AT)?;
+    let decoded = keys.iter().map(|key| decode_key(Table::Parents, key)).collect::<Result<Vec<_>, _>>()?;
+    Ok(decoded.into_iter().filter(move |(_, kind, ..)| *kind == wanted).map(|(_, _, parent, _)| parent))
+}
+
+/// Forgets everything that `parent` points at.
+pub(super) fn forget(batch: &Batch, repository: &Repository, parent: &Digest) -> Result<(), StoreError> {
+    let range = Encoder::repository(repository).digest(parent).prefix();
+    for key in batch.keys(Table::Children, &range, usize::MAX)? {
+        let (_, kind, parent, child) = decode_key(Table::Children, &key)?;
+        batch.remove(Table::Children, &key);
+        batch.remove(Table::Parents, &child_key(repository, &child, &parent, kind));
+    }
+    Ok(())
 }
 
 pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) {
@@ -105,12 +166,24 @@ pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) {
     batch.put(Table::Parents, &by_child(repository, edge), &value);
 }
 
+/// Writes an edge by its child that is written by its parent.
+pub(super) fn copy_to_child(batch: &Batch, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    let (repository, edge) = decode(Table::Children, key, value)?;
+    batch.put(Table::Parents, &by_child(&repository, &edge), value);
+    Ok(())
+}
+
 fn by_parent(repository: &Repository, edge: &Edge) -> Vec<u8> {
     Encoder::repository(repository).digest(&edge.parent).digest(&edge.child).byte(edge.kind.code()).finish()
 }
 
 fn by_child(repository: &Repository, edge: &Edge) -> Vec<u8> {
-    Encoder::repository(repository).digest(&edge.child).digest(&edge.parent).byte(edge.kind.code()).finish()
+    child_key(repository, &edge.child, &edge.parent, edge.kind)
+}
+
+/// The child first: who reaches a blob is asked of one repository, and of all of them.
+fn child_key(repository: &Repository, child: &Digest, parent: &Digest, kind: EdgeKind) -> Vec<u8> {
+    Encoder::default().digest(child).in_repository(repository).digest(parent).byte(kind.code()).finish()
 }
 
 impl EdgeKind {
@@ -128,16 +201,26 @@ impl EdgeKind {
     }
 }
 
-fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<Edge, StoreError> {
+/// Repository, kind, parent, child.
+fn decode_key(table: Table, key: &[u8]) -> Result<(Repository, EdgeKind, Digest, Digest), StoreError> {
     let mut parts = Decoder::new(table, key);
-    parts.repository()?;
-    let (near, far, code) = (parts.digest()?, parts.digest()?, parts.byte()?);
+    let (repository, parent, child) = if table == Table::Parents {
+        let (child, repository, parent) = (parts.digest()?, parts.repository()?, parts.digest()?);
+        (repository, parent, child)
+    } else {
+        (parts.repository()?, parts.digest()?, parts.digest()?)
+    };
+    let code = parts.byte()?;
     let kind = EdgeKind::ALL.into_iter().find(|kind| kind.code() == code);
     let kind = kind.ok_or_else(|| parts.unreadable("it holds an unknown kind of edge"))?;
     parts.finish()?;
-    let (parent, child) = if table == Table::Children { (near, far) } else { (far, near) };
+    Ok((repository, kind, parent, child))
+}
+
+fn decode(table: Table, key: &[u8], value: &[u8]) -> Result<(Repository, Edge), StoreError> {
+    let (repository, kind, parent, child) = decode_key(table, key)?;
     let mut parts = Decoder::new(table, value);
     let (media_type, size) = (parts.text()?, parts.number()?);
     parts.finish()?;
-    Ok(Edge { kind, parent, child, media_type, size })
+    Ok((repository, Edge { kind, parent, child, media_type, size }))
 }

@@ -6,7 +6,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use super::{FactsState, engine::Engine, redb::Redb, table::Table};
+use super::{FactsState, engine::Engine, migrate, redb::Redb, table::Table};
 use crate::{
     StoreError,
     directory::{self, Directory},
@@ -14,7 +14,7 @@ use crate::{
 
 const FORMAT_KEY: &[u8] = b"format";
 /// What the tables hold and how it is encoded.
-const FORMAT: &[u8] = b"facts 1";
+const FORMAT: &[u8] = b"facts 2";
 
 pub(super) fn open(directory: &Directory) -> Result<(Engine, FactsState), StoreError> {
     let path = directory.facts();
@@ -70,7 +70,11 @@ fn suspect(path: &Path) -> PathBuf {
 
 fn open_existing(directory: &Directory, path: &Path, thorough: bool) -> Result<Engine, StoreError> {
     let engine = open_engine(path, thorough)?;
-    let format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
+    let mut format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
+    if format.as_deref() == Some(migrate::FROM) {
+        migrate::run(&engine, |batch| batch.put(Table::Meta, FORMAT_KEY, FORMAT))?;
+        format = Some(FORMAT.to_owned());
+    }
     if format.as_deref() == Some(FORMAT) {
         return Ok(engine);
     }

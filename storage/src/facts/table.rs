@@ -21,10 +21,13 @@ pub(crate) enum Table {
     Evidence,
     Children,
     Parents,
+    Contents,
+    Uses,
+    Oldest,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Meta,
         Self::Tags,
         Self::TagHistory,
@@ -33,6 +36,9 @@ impl Table {
         Self::Evidence,
         Self::Children,
         Self::Parents,
+        Self::Contents,
+        Self::Uses,
+        Self::Oldest,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -44,7 +50,11 @@ impl Table {
             Self::Verdicts => "verdicts",
             Self::Evidence => "evidence",
             Self::Children => "children",
-            Self::Parents => "parents",
+            // "parents" was in format 1, with the repository first.
+            Self::Parents => "reached-by",
+            Self::Contents => "contents",
+            Self::Uses => "uses",
+            Self::Oldest => "oldest",
         }
     }
 }

@@ -6,7 +6,9 @@ use super::{
     Snapshot,
     codec::{Decoder, Encoder},
     engine::{Batch, Order},
+    links,
     table::Table,
+    uses,
 };
 use crate::StoreError;
 
@@ -20,6 +22,9 @@ pub struct ManifestFact {
     /// When it was first met in that repository.
     pub first_seen: UnixTime,
 }
+
+/// A fingerprint, and the record under it.
+pub type StoredVerdict = ([u8; 32], Vec<u8>);
 
 impl Snapshot {
     /// What is known of a manifest; `None` where that repository is not known to have it.
@@ -55,6 +60,24 @@ impl Snapshot {
         self.get(Table::Verdicts, &key)
     }
 
+    /// All that was decided on a manifest, by fingerprint: at most `limit` verdicts.
+    pub fn verdicts(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Vec<StoredVerdict>, StoreError> {
+        let prefix = key(repository, digest).finish();
+        let entries = self.scan(Table::Verdicts, key(repository, digest).prefix(), Order::Ascending, limit)?;
+        let split = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let fingerprint = key.strip_prefix(prefix.as_slice()).and_then(|rest| rest.try_into().ok());
+            let why = "its key holds no fingerprint";
+            let fingerprint = fingerprint.ok_or(StoreError::FactUnreadable { table: Table::Verdicts.name(), why })?;
+            Ok((fingerprint, value))
+        };
+        entries.into_iter().map(|entry| self.noticed(split(entry))).collect()
+    }
+
     /// The note on which evidence of a manifest was collected.
     pub fn evidence(&self, repository: &Repository, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(Table::Evidence, &key(repository, digest).finish())
@@ -73,7 +96,29 @@ pub(super) fn set_manifest(
     let first_seen = unless_damaged(repository, known)?.map_or(fact.first_seen, |it| it.first_seen);
     let value = Encoder::default().text(&fact.media_type).number(fact.size).time(first_seen).finish();
     batch.put(Table::Manifests, &key, &value);
+    uses::met(batch, repository, digest, first_seen)
+}
+
+/// Counts a manifest that is written down as used when it was first seen.
+pub(super) fn meet(batch: &Batch, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    let (repository, digest) = decode_key(key)?;
+    uses::met(batch, &repository, &digest, decode_manifest(value)?.first_seen)
+}
+
+/// Forgets a manifest of a repository with all that was decided on it, collected about it, and that it points at.
+pub(super) fn forget(batch: &Batch, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+    for verdict in batch.keys(Table::Verdicts, &key(repository, digest).prefix(), usize::MAX)? {
+        batch.remove(Table::Verdicts, &verdict);
+    }
+    batch.remove(Table::Evidence, &key(repository, digest).finish());
+    links::forget(batch, repository, digest)?;
+    uses::forget(batch, repository, digest)?;
+    batch.remove(Table::Manifests, &key(repository, digest).finish());
     Ok(())
+}
+
+pub(super) fn forget_verdict(batch: &Batch, repository: &Repository, digest: &Digest, fingerprint: &[u8; 32]) {
+    batch.remove(Table::Verdicts, &key(repository, digest).raw(fingerprint).finish());
 }
 
 pub(super) fn set_verdict(

@@ -19,6 +19,7 @@ use storage::{Blob, Edge, EdgeKind, Ingest, Store, StoreError};
 use tempfile::TempDir;
 
 mod blobs;
+mod budget;
 mod facts;
 mod followers;
 mod kill;

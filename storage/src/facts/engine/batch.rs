@@ -36,6 +36,12 @@ impl Batch {
         self.end_key(table, &range, Order::Ascending)
     }
 
+    /// The first `limit` keys of `range`; their values may be damaged.
+    pub(crate) fn keys(&self, table: Table, range: &KeyRange, limit: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let entries = self.scan_sealed(table, range, Order::Ascending, limit)?;
+        Ok(entries.into_iter().map(|(key, _)| key).collect())
+    }
+
     /// The last key of `range`; its value may be damaged.
     pub(crate) fn last_key(&self, table: Table, range: KeyRange) -> Result<Option<Vec<u8>>, StoreError> {
         self.end_key(table, &range, Order::Descending)

@@ -1,0 +1,292 @@
+//! The byte budgets: what leaves the store when it holds too much.
+//!
+//! ```text
+//! images, least recently used first ──> layers that no image used since needs ──> unlinked, then struck off
+//!                                  └──> manifest, config, evidence, verdicts, edges in one commit ──> files unlinked
+//! ```
+//!
+//! Layers and metadata (manifests, configs, evidence) have a budget each. Layers leave without a trace but in the sums: an admitted
+//! image without a layer is a miss. Metadata leaves image by image. Pinned images, and what they are made of, stay; so does what
+//! others have open, until they close it. Whatever a crash interrupts is found by [`Keeper::reconcile`].
+
+use std::{collections::HashSet, sync::Arc};
+
+use oci::{Digest, Repository, UnixTime};
+
+pub use self::{
+    account::{Account, Freed, Left},
+    budget::{Budget, Marks},
+};
+use crate::{Change, Content, ContentClass, EdgeKind, Ledger, Snapshot, Store, StoreError, Usage};
+
+mod account;
+mod budget;
+mod forget;
+mod needed;
+
+use self::forget::Leaving;
+
+/// Facts read at a time.
+const PAGE: usize = 64;
+/// Blobs looked at in one page of a walk over all of them.
+const WALK_PAGE: usize = 8 * 1024;
+
+/// Keeps a store within its budgets.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Store,
+    ledger: Arc<Ledger>,
+}
+
+/// How a pass is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweep {
+    /// Only tell what would leave.
+    pub dry_run: bool,
+    /// Images used since then keep their metadata: they may be on their way to a client.
+    pub spare_since: UnixTime,
+}
+
+impl Keeper {
+    /// Keeps `store`.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        let ledger = Arc::clone(store.ledger());
+        Self { store, ledger }
+    }
+
+    /// Makes room whenever somebody calls for it, until dropped. `sweep` says how, each time; `told` hears what has left.
+    pub async fn run(&self, sweep: impl Fn() -> Sweep, mut told: impl FnMut(Result<Freed, StoreError>)) {
+        let keeping = self.ledger.keep();
+        loop {
+            self.ledger.called.notified().await;
+            let calls = keeping.calls();
+            told(self.sweep(sweep()).await);
+            keeping.answered(calls);
+        }
+    }
+
+    /// Writes down what has gathered in memory.
+    pub async fn settle(&self) -> Result<(), StoreError> {
+        let changes = self.ledger.drain();
+        if !changes.is_empty()
+            && let Err(error) = self.store.facts().apply(changes.clone()).await
+        {
+            self.ledger.put_back(changes);
+            return Err(error);
+        }
+        self.ledger.found(&self.store.facts().read()?.totals()?);
+        Ok(())
+    }
+
+    /// Brings both classes under their low marks where they are above their high ones.
+    pub async fn sweep(&self, sweep: Sweep) -> Result<Freed, StoreError> {
+        self.settle().await?;
+        let budget = self.ledger.budget();
+        let totals = self.store.facts().read()?.totals()?;
+        let mut freed = Freed::default();
+        let in_flight = self.ledger.in_flight();
+        if let Some(marks) = budget.layers
+            && totals.layers.bytes.saturating_add(in_flight) > marks.high
+        {
+            let target = marks.low.saturating_sub(in_flight);
+            self.layers(totals.layers.bytes.saturating_sub(target), sweep.dry_run, &mut freed).await?;
+        }
+        if let Some(marks) = budget.metadata
+            && totals.metadata.bytes > marks.high
+        {
+            self.metadata(totals.metadata.bytes.saturating_sub(marks.low), sweep, &mut freed).await?;
+        }
+        if !sweep.dry_run {
+            self.settle().await?;
+        }
+        Ok(freed)
+    }
+
+    /// Lets go of `wanted` bytes of layers.
+    async fn layers(&self, wanted: u64, dry_run: bool, freed: &mut Freed) -> Result<(), StoreError> {
+        let mut gone = HashSet::new();
+        let mut after = None;
+        while freed.layers.bytes < wanted {
+            let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            for image in &page {
+                if freed.layers.bytes >= wanted {
+                    break;
+                }
+                let leaving = needed::layers_of(&self.store.facts().read()?, image, &gone)?;
+                for (digest, size) in leaving {
+                    if !dry_run {
+                        self.store.blobs().remove(&digest).await?;
+                    }
+                    freed.left(Left::Layer { image: image.clone(), digest: digest.clone() }, size);
+                    gone.insert(digest);
+                }
+            }
+            after = Some(last.clone());
+        }
+        Ok(())
+    }
+
+    /// Lets go of images with `wanted` bytes of metadata.
+    async fn metadata(&self, wanted: u64, sweep: Sweep, freed: &mut Freed) -> Result<(), StoreError> {
+        let mut after = None;
+        while freed.metadata.bytes < wanted {
+            let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            for image in &page {
+                // In the order of their use: all further ones were used later.
+                if image.used_at >= sweep.spare_since || freed.metadata.bytes >= wanted {
+                    return Ok(());
+                }
+                let leaving = forget::alone(&self.store.facts().read()?, image)?;
+                if let Some(leaving) = leaving {
+                    self.let_go(leaving, sweep.dry_run, freed).await?;
+                }
+            }
+            after = Some(last.clone());
+        }
+        Ok(())
+    }
+
+    /// Lets go of one image, pinned or not, with all that nobody else needs. `false` where the repository does not have it.
+    pub async fn remove(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        dry_run: bool,
+        freed: &mut Freed,
+    ) -> Result<bool, StoreError> {
+        self.settle().await?;
+        let leaving = {
+            let snapshot = self.store.facts().read()?;
+            match snapshot.usage(repository, digest)? {
+                Some(image) => forget::whole(&snapshot, &image)?,
+                None => return Ok(false),
+            }
+        };
+        self.let_go(leaving, dry_run, freed).await?;
+        if !dry_run {
+            self.settle().await?;
+        }
+        Ok(true)
+    }
+
+    /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason.
+    async fn let_go(&self, leaving: Leaving, dry_run: bool, freed: &mut Freed) -> Result<(), StoreError> {
+        if !dry_run {
+            let forgotten = leaving.manifests.iter().map(|(repository, digest)| Change::Forgotten {
+                repository: repository.clone(),
+                digest: digest.clone(),
+            });
+            self.store.facts().apply(forgotten.collect()).await?;
+        }
+        for (digest, Content { class, size }) in leaving.blobs {
+            if !dry_run {
+                self.store.blobs().remove(&digest).await?;
+            }
+            freed.amount(class).add(size);
+        }
+        freed.what.extend(leaving.manifests.into_iter().map(|(repository, digest)| Left::Image { repository, digest }));
+        Ok(())
+    }
+
+    /// Compares what is written down with what is there, both ways. Looks at names and sizes, not at bytes. What is there and reached
+    /// by nothing is told by name: it may be on its way in, so whoever asks twice and gets it twice may remove it.
+    pub async fn reconcile(&self) -> Result<Account, StoreError> {
+        let mut account = Account::default();
+        let mut after: Option<Digest> = None;
+        loop {
+            let names = self.store.blobs().list_page(after.as_ref(), WALK_PAGE).await?;
+            let ended = names.len() < WALK_PAGE;
+            self.struck_off(after.as_ref(), &names, ended, &mut account).await?;
+            for digest in &names {
+                self.written_down(digest, &mut account).await?;
+            }
+            after = names.into_iter().next_back();
+            if ended {
+                self.settle().await?;
+                return Ok(account);
+            }
+        }
+    }
+
+    async fn written_down(&self, digest: &Digest, account: &mut Account) -> Result<(), StoreError> {
+        account.blobs += 1;
+        let known = {
+            let snapshot = self.store.facts().read()?;
+            if needed::is_unreached(&snapshot, digest)? {
+                account.unreached.insert(digest.clone());
+            }
+            snapshot.content(digest)?
+        };
+        if known.is_none()
+            && let Some(blob) = self.store.blobs().open(digest).await?
+        {
+            account.added += 1;
+            let known_as = self.store.facts().read()?.usages(digest, 1)?;
+            let class = if known_as.is_empty() { None } else { Some(ContentClass::Metadata) };
+            self.ledger.stored(digest, blob.size(), class);
+        }
+        Ok(())
+    }
+
+    /// Strikes off what is written down between `after` and the last of `names` and is not there.
+    async fn struck_off(
+        &self,
+        after: Option<&Digest>,
+        names: &[Digest],
+        ended: bool,
+        account: &mut Account,
+    ) -> Result<(), StoreError> {
+        let there: HashSet<&Digest> = names.iter().collect();
+        let last = names.last().filter(|_| !ended);
+        let mut after = after.cloned();
+        loop {
+            let page = self.store.facts().read()?.contents(after.as_ref(), PAGE)?;
+            let more = page.len() == PAGE;
+            after = page.last().map(|(digest, _)| digest.clone());
+            for (digest, _) in page {
+                if last.is_some_and(|last| digest > *last) {
+                    return Ok(());
+                }
+                // It may have come since the names were read.
+                if !there.contains(&digest) && self.store.blobs().open(&digest).await?.is_none() {
+                    account.struck_off += 1;
+                    self.ledger.removed(&digest);
+                }
+            }
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// What is needed of an image in the order of its use.
+fn edges(
+    snapshot: &Snapshot,
+    repository: &Repository,
+    parent: &Digest,
+    mut each: impl FnMut(crate::Edge) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut after = None;
+    loop {
+        let page = snapshot.children(repository, parent, after.as_ref(), PAGE)?;
+        after = page.found.last().cloned();
+        page.found.into_iter().try_for_each(&mut each)?;
+        if !page.more {
+            return Ok(());
+        }
+    }
+}
+
+/// Whether an edge leads to bytes, and not to another manifest.
+fn is_blob(kind: EdgeKind) -> bool {
+    matches!(kind, EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob)
+}
+
+/// Whether `one` was used after `other`; of two used at the same time one comes first all the same.
+fn is_fresher(one: &Usage, other: &Usage) -> bool {
+    (one.used_at, &one.digest, &one.repository) > (other.used_at, &other.digest, &other.repository)
+}

@@ -1,0 +1,235 @@
+//! What is not yet written down: uses, blobs that came and went, and how much is on its way in.
+//!
+//! A hit costs a look into a small map in memory, and no write. All that gathers is written in one commit every few seconds; what a
+//! crash takes away of it is found again by looking through the directory, except the last uses.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use oci::{Digest, Repository, UnixTime};
+use tokio::sync::{Notify, watch};
+
+use crate::{Budget, Change, ContentClass, Totals};
+
+/// Parts of the map of uses, each under a lock of its own.
+const SHARDS: usize = 16;
+/// Blobs that wait to be written down; where the facts cannot be written for long, the rest is found by looking through the directory.
+const CONTENTS_MAX: usize = 64 * 1024;
+/// Uses that wait to be written down in one shard, repositories and images each.
+const USES_MAX: usize = 16 * 1024;
+
+type Uses = HashMap<Repository, HashMap<Digest, UnixTime>>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    uses: [Mutex<Uses>; SHARDS],
+    contents: Mutex<HashMap<Digest, Change>>,
+    budget: RwLock<Budget>,
+    /// Bytes of layers in the store: as written down, and what came since.
+    held: AtomicU64,
+    /// Bytes of layers on their way in.
+    in_flight: AtomicU64,
+    /// Calls for room so far.
+    calls: AtomicU64,
+    pub(crate) called: Notify,
+    /// Up to which call room was made, as far as it could be.
+    answered: watch::Sender<u64>,
+    /// Somebody makes room.
+    is_kept: AtomicBool,
+}
+
+impl Ledger {
+    /// A manifest was used in a repository. Written down later, if the manifest is known there.
+    pub fn used(&self, repository: &Repository, digest: &Digest, at: UnixTime) {
+        let mut hasher = DefaultHasher::new();
+        digest.hash(&mut hasher);
+        let shard = usize::try_from(hasher.finish()).unwrap_or_default() % SHARDS;
+        let Some(shard) = self.uses.get(shard) else { return };
+        let mut uses = lock(shard);
+        if let Some(known) = uses.get_mut(repository).and_then(|images| images.get_mut(digest)) {
+            *known = at.max(*known);
+        } else if uses.len() < USES_MAX {
+            let images = uses.entry(repository.clone()).or_default();
+            if images.len() < USES_MAX {
+                images.insert(digest.clone(), at);
+            }
+        }
+    }
+
+    /// A blob is in the store from now on.
+    pub(crate) fn stored(&self, digest: &Digest, size: u64, class: Option<ContentClass>) {
+        if class != Some(ContentClass::Metadata) {
+            self.held.fetch_add(size, Ordering::Relaxed);
+        }
+        self.note(digest, Change::Stored { digest: digest.clone(), size, class });
+    }
+
+    /// A blob has left the store.
+    pub(crate) fn removed(&self, digest: &Digest) {
+        self.note(digest, Change::Removed { digest: digest.clone() });
+    }
+
+    fn note(&self, digest: &Digest, change: Change) {
+        let mut contents = lock(&self.contents);
+        if contents.len() < CONTENTS_MAX || contents.contains_key(digest) {
+            contents.insert(digest.clone(), change);
+        }
+    }
+
+    /// All that waits to be written down; blobs before uses.
+    pub(crate) fn drain(&self) -> Vec<Change> {
+        let mut changes: Vec<Change> = lock(&self.contents).drain().map(|(_, change)| change).collect();
+        for shard in &self.uses {
+            let uses = std::mem::take(&mut *lock(shard));
+            changes.extend(uses.into_iter().flat_map(|(repository, images)| {
+                images.into_iter().map(move |(digest, at)| Change::Used { repository: repository.clone(), digest, at })
+            }));
+        }
+        changes
+    }
+
+    /// What could not be written down. What happened to a blob since counts more.
+    pub(crate) fn put_back(&self, changes: Vec<Change>) {
+        let mut contents = lock(&self.contents);
+        for change in changes {
+            if contents.len() >= CONTENTS_MAX {
+                return;
+            }
+            if let Change::Stored { digest, .. } | Change::Removed { digest } = &change {
+                contents.entry(digest.clone()).or_insert(change);
+            }
+        }
+    }
+
+    /// The budget that is in force.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        *self.budget.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a budget into force.
+    pub fn set_budget(&self, budget: Budget) {
+        *self.budget.write().unwrap_or_else(PoisonError::into_inner) = budget;
+        self.call();
+    }
+
+    /// What the store was found to hold.
+    pub(crate) fn found(&self, totals: &Totals) {
+        self.held.store(totals.layers.bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of blobs that are on their way into the store and will be kept.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Announces a blob of `size` bytes, so that room is made while it is on its way.
+    pub(crate) fn announce(self: &Arc<Self>, size: u64) -> Announced {
+        let keeps = self.budget().layers.is_none_or(|marks| size <= marks.max);
+        if keeps {
+            self.in_flight.fetch_add(size, Ordering::Relaxed);
+            if self.expected() > self.budget().layers.map_or(u64::MAX, |marks| marks.high) {
+                self.call();
+            }
+        }
+        Announced { ledger: Arc::clone(self), size, keeps }
+    }
+
+    /// Bytes of layers, when all that is on its way has come.
+    fn expected(&self) -> u64 {
+        self.held.load(Ordering::Relaxed).saturating_add(self.in_flight())
+    }
+
+    /// Asks for room. The number of this call.
+    fn call(&self) -> u64 {
+        let number = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        self.called.notify_one();
+        number
+    }
+
+    /// Says that somebody makes room, until the answer is dropped.
+    pub(crate) fn keep(self: &Arc<Self>) -> Keeping {
+        self.is_kept.store(true, Ordering::Release);
+        Keeping { ledger: Arc::clone(self) }
+    }
+}
+
+/// Somebody makes room. Dropped: nobody does, and nobody waits for it.
+pub(crate) struct Keeping {
+    ledger: Arc<Ledger>,
+}
+
+impl Keeping {
+    /// How many calls there were.
+    pub(crate) fn calls(&self) -> u64 {
+        self.ledger.calls.load(Ordering::Acquire)
+    }
+
+    /// Room was made, as far as it could be, for those who had called by then.
+    pub(crate) fn answered(&self, calls: u64) {
+        self.ledger.answered.send_replace(calls);
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        self.ledger.is_kept.store(false, Ordering::Release);
+        self.ledger.answered.send_replace(u64::MAX);
+    }
+}
+
+/// A blob that was announced, and is counted as on its way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    ledger: Arc<Ledger>,
+    size: u64,
+    keeps: bool,
+}
+
+impl Announced {
+    /// Whether it is to be kept. What is larger than the whole budget is not: all else would have to go for it, and it would be the
+    /// next to go.
+    pub(crate) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// Waits until there is room, or as much of it as could be made.
+    pub(crate) async fn room(&self) {
+        let max = self.ledger.budget().layers.map_or(u64::MAX, |marks| marks.max);
+        if !self.keeps || self.ledger.expected() <= max {
+            return;
+        }
+        let mut answered = self.ledger.answered.subscribe();
+        let call = self.ledger.call();
+        // Looked at last: who stops to make room afterwards answers everybody.
+        if self.ledger.is_kept.load(Ordering::Acquire) {
+            // The sender lives in the ledger, which lives in here.
+            drop(answered.wait_for(|answered| *answered >= call).await);
+        }
+    }
+
+    pub(crate) fn stored(&self, digest: &Digest) {
+        self.ledger.stored(digest, self.size, None);
+    }
+}
+
+impl Drop for Announced {
+    fn drop(&mut self) {
+        if self.keeps {
+            self.ledger.in_flight.fetch_sub(self.size, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A panic elsewhere leaves these values whole: each is changed in one step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,330 @@
+use oci::{Digest, Repository};
+use storage::{
+    Amount, Budget, Change, ContentClass, EdgeKind, Freed, Keeper, Left, ManifestFact, Marks, Store, Sweep, Totals,
+};
+
+use crate::{Place, addressed, at, edge, noise, repository, whole, written};
+
+const LAYER_BYTES: usize = 1000;
+
+/// An image that was stored.
+struct Image {
+    digest: Digest,
+    config: Digest,
+    layers: Vec<Digest>,
+}
+
+/// Stores an image with these layers, made from numbers, and counts it as used at `used_at`.
+async fn image(store: &Store, repository: &Repository, number: u64, layers: &[u64], used_at: u64) -> Image {
+    let (manifest, config) = (addressed(noise(number, 300)), addressed(noise(number + 1_000_000, 50)));
+    store.blobs().put(&manifest).await.unwrap();
+    store.blobs().put(&config).await.unwrap();
+    let layers: Vec<_> = layers.iter().map(|layer| noise(*layer, LAYER_BYTES)).collect();
+    let digests: Vec<_> = layers.iter().map(|layer| addressed(layer.clone()).digest().clone()).collect();
+    let mut changes = vec![
+        met(repository, manifest.digest(), used_at),
+        Change::Edge {
+            repository: repository.clone(),
+            edge: edge(EdgeKind::Config, manifest.digest(), config.digest()),
+        },
+    ];
+    let edges = digests.iter().map(|layer| edge(EdgeKind::Layer, manifest.digest(), layer));
+    changes.extend(edges.map(|edge| Change::Edge { repository: repository.clone(), edge }));
+    store.facts().apply(changes).await.unwrap();
+    for (layer, digest) in layers.iter().zip(&digests) {
+        if store.blobs().open(digest).await.unwrap().is_none() {
+            written(store, digest, layer, 100).await.commit().await.unwrap();
+        }
+    }
+    let image = Image { digest: manifest.digest().clone(), config: config.digest().clone(), layers: digests };
+    store.ledger().used(repository, &image.digest, at(used_at));
+    image
+}
+
+fn met(repository: &Repository, digest: &Digest, first_seen: u64) -> Change {
+    let fact = ManifestFact { media_type: "application/json".to_owned(), size: 300, first_seen: at(first_seen) };
+    Change::Manifest { repository: repository.clone(), digest: digest.clone(), fact }
+}
+
+fn nginx() -> Repository {
+    repository("cgr.dev/chainguard/nginx")
+}
+
+fn marks(max: u64) -> Marks {
+    Marks { max, high: max, low: max }
+}
+
+fn budget(store: &Store, layers: Option<u64>, metadata: Option<u64>) {
+    store.ledger().set_budget(Budget { layers: layers.map(marks), metadata: metadata.map(marks) });
+}
+
+async fn sweep(store: &Store) -> Freed {
+    Keeper::new(store.clone()).sweep(Sweep { dry_run: false, spare_since: at(u64::MAX) }).await.unwrap()
+}
+
+async fn has(store: &Store, digest: &Digest) -> bool {
+    store.blobs().open(digest).await.unwrap().is_some()
+}
+
+async fn totals(store: &Store) -> Totals {
+    Keeper::new(store.clone()).settle().await.unwrap();
+    store.facts().read().unwrap().totals().unwrap()
+}
+
+fn amount(blobs: u64, bytes: u64) -> Amount {
+    Amount { blobs, bytes }
+}
+
+#[tokio::test]
+async fn what_is_stored_is_counted_once_by_what_it_is_and_is_known_after_a_restart() {
+    let place = Place::new();
+    let store = place.open();
+    let one = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    image(&store, &repository("cgr.dev/chainguard/curl"), 2, &[11], 2).await;
+    let want = Totals { layers: amount(2, 2000), metadata: amount(4, 700) };
+    assert_eq!(totals(&store).await, want);
+    // Stored again in place of itself.
+    store.blobs().put(&addressed(noise(1, 300))).await.unwrap();
+    assert_eq!(totals(&store).await, want);
+    let content = store.facts().read().unwrap().content(&one.layers[0]).unwrap().unwrap();
+    assert_eq!((content.class, content.size), (ContentClass::Layer, 1000));
+    drop(store);
+    let store = place.open();
+    assert_eq!(store.facts().read().unwrap().totals().unwrap(), want);
+    store.blobs().quarantine(&one.layers[0]).await.unwrap();
+    assert_eq!(totals(&store).await.layers, amount(1, 1000));
+}
+
+#[tokio::test]
+async fn the_least_recently_used_image_loses_its_layers_and_nothing_else() {
+    let place = Place::new();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10], 1).await;
+    let new = image(&store, &nginx(), 2, &[20], 2).await;
+    store.ledger().used(&nginx(), &old.digest, at(3));
+    budget(&store, Some(1500), None);
+    let freed = sweep(&store).await;
+    assert_eq!((freed.layers, freed.metadata), (amount(1, 1000), amount(0, 0)));
+    assert!(has(&store, &old.layers[0]).await && !has(&store, &new.layers[0]).await);
+    assert!(has(&store, &new.digest).await && has(&store, &new.config).await);
+    assert!(store.facts().read().unwrap().manifest(&nginx(), &new.digest).unwrap().is_some());
+    assert_eq!(totals(&store).await.layers, amount(1, 1000));
+}
+
+#[tokio::test]
+async fn below_the_high_mark_nothing_leaves_and_above_it_no_more_than_down_to_the_low_one() {
+    let place = Place::new();
+    let store = place.open();
+    for number in 0..10 {
+        image(&store, &nginx(), number, &[100 + number], number).await;
+    }
+    store.ledger().set_budget(Budget { layers: Some(Marks { max: 20_000, high: 10_000, low: 6500 }), metadata: None });
+    assert!(sweep(&store).await.what.is_empty());
+    image(&store, &nginx(), 10, &[110], 10).await;
+    assert_eq!(sweep(&store).await.layers, amount(5, 5000));
+    assert_eq!(totals(&store).await.layers, amount(6, 6000));
+}
+
+#[tokio::test]
+async fn a_layer_stays_while_an_image_used_later_needs_it_in_any_repository() {
+    let place = Place::new();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    image(&store, &repository("cgr.dev/chainguard/curl"), 2, &[11, 12], 2).await;
+    budget(&store, Some(2000), None);
+    sweep(&store).await;
+    assert!(!has(&store, &old.layers[0]).await && has(&store, &old.layers[1]).await);
+    budget(&store, Some(0), None);
+    sweep(&store).await;
+    assert_eq!(totals(&store).await.layers, amount(0, 0));
+}
+
+#[tokio::test]
+async fn pinned_images_and_the_children_of_pinned_indexes_stay() {
+    let place = Place::new();
+    let store = place.open();
+    let pinned = image(&store, &nginx(), 1, &[10], 1).await;
+    let child = image(&store, &nginx(), 2, &[20], 2).await;
+    let other = image(&store, &nginx(), 3, &[30], 3).await;
+    let index = addressed(noise(77, 200));
+    store.blobs().put(&index).await.unwrap();
+    let pin =
+        |digest: &Digest, pinned| Change::Pinned { repository: nginx(), digest: digest.clone(), pinned, at: at(9) };
+    let changes = vec![
+        met(&nginx(), index.digest(), 1),
+        Change::Edge { repository: nginx(), edge: edge(EdgeKind::Child, index.digest(), &child.digest) },
+        pin(&pinned.digest, true),
+        pin(index.digest(), true),
+    ];
+    store.facts().apply(changes).await.unwrap();
+    budget(&store, Some(0), Some(0));
+    sweep(&store).await;
+    for kept in [&pinned.layers[0], &pinned.digest, &child.layers[0], &child.digest, index.digest()] {
+        assert!(has(&store, kept).await);
+    }
+    assert!(!has(&store, &other.layers[0]).await && !has(&store, &other.digest).await);
+    store.facts().apply(vec![pin(&pinned.digest, false)]).await.unwrap();
+    sweep(&store).await;
+    assert!(!has(&store, &pinned.layers[0]).await && !has(&store, &pinned.digest).await);
+}
+
+#[tokio::test]
+async fn a_use_of_a_child_counts_for_its_index_and_a_use_of_what_is_unknown_for_nothing() {
+    let place = Place::new();
+    let store = place.open();
+    let (index, child) = (image(&store, &nginx(), 1, &[], 1).await, image(&store, &nginx(), 2, &[20], 2).await);
+    let listed = Change::Edge { repository: nginx(), edge: edge(EdgeKind::Child, &index.digest, &child.digest) };
+    store.facts().apply(vec![listed]).await.unwrap();
+    let unknown = Digest::sha256(b"unknown");
+    store.ledger().used(&nginx(), &child.digest, at(50));
+    store.ledger().used(&nginx(), &unknown, at(60));
+    Keeper::new(store.clone()).settle().await.unwrap();
+    let snapshot = store.facts().read().unwrap();
+    assert_eq!(snapshot.usage(&nginx(), &index.digest).unwrap().unwrap().used_at, at(50));
+    assert_eq!(snapshot.usage(&nginx(), &unknown).unwrap(), None);
+    assert_eq!(snapshot.least_recently_used(None, 10).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn metadata_leaves_with_verdicts_edges_and_evidence_and_tags_stay() {
+    let place = Place::new();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10], 1).await;
+    let new = image(&store, &nginx(), 2, &[10, 20], 2).await;
+    let evidence = image(&store, &nginx(), 3, &[30], 3).await;
+    let tag = crate::tag("latest");
+    let changes = vec![
+        Change::Edge { repository: nginx(), edge: edge(EdgeKind::Referrer, &old.digest, &evidence.digest) },
+        Change::Verdict { repository: nginx(), digest: old.digest.clone(), fingerprint: [7; 32], bytes: vec![1] },
+        Change::Evidence { repository: nginx(), digest: old.digest.clone(), bytes: vec![2] },
+        Change::Tag { repository: nginx(), tag: tag.clone(), digest: old.digest.clone(), at: at(1) },
+    ];
+    store.facts().apply(changes).await.unwrap();
+    budget(&store, None, Some(1000));
+    let freed = sweep(&store).await;
+    assert_eq!((freed.layers, freed.metadata), (amount(0, 0), amount(5, 1700)), "a layer of evidence is evidence");
+    for gone in [&old.digest, &old.config, &evidence.digest, &evidence.config, &evidence.layers[0]] {
+        assert!(!has(&store, gone).await);
+    }
+    for kept in [&new.digest, &new.config, &new.layers[0], &new.layers[1]] {
+        assert!(has(&store, kept).await);
+    }
+    let snapshot = store.facts().read().unwrap();
+    assert_eq!(snapshot.manifest(&nginx(), &old.digest).unwrap(), None);
+    assert_eq!(snapshot.verdict(&nginx(), &old.digest, &[7; 32]).unwrap(), None);
+    assert_eq!(snapshot.evidence(&nginx(), &old.digest).unwrap(), None);
+    assert!(snapshot.children(&nginx(), &old.digest, None, 9).unwrap().found.is_empty());
+    assert_eq!(snapshot.parents(&nginx(), &new.layers[0], None, 9).unwrap().found.len(), 1);
+    assert_eq!(snapshot.usage(&nginx(), &old.digest).unwrap(), None);
+    assert_eq!(snapshot.tag(&nginx(), &tag).unwrap().unwrap().digest, old.digest);
+    assert_eq!(snapshot.tag_history(&nginx(), &tag).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_has() {
+    let place = Place::new();
+    let store = place.open();
+    let curl = repository("cgr.dev/chainguard/curl");
+    let here = image(&store, &nginx(), 1, &[10], 1).await;
+    image(&store, &curl, 1, &[10], 5).await;
+    budget(&store, Some(0), Some(0));
+    let keeper = Keeper::new(store.clone());
+    let freed = keeper.sweep(Sweep { dry_run: false, spare_since: at(5) }).await.unwrap();
+    assert_eq!(freed.metadata, amount(0, 0), "the bytes are the other repository's too");
+    assert!(freed.what.contains(&Left::Image { repository: nginx(), digest: here.digest.clone() }));
+    assert!(has(&store, &here.digest).await);
+    assert!(store.facts().read().unwrap().manifest(&curl, &here.digest).unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_the_same_and_touches_nothing() {
+    let place = Place::new();
+    let store = place.open();
+    let images = [image(&store, &nginx(), 1, &[10, 11], 1).await, image(&store, &nginx(), 2, &[11, 20], 2).await];
+    budget(&store, Some(1000), Some(400));
+    let keeper = Keeper::new(store.clone());
+    let told = keeper.sweep(Sweep { dry_run: true, spare_since: at(100) }).await.unwrap();
+    for image in &images {
+        assert!(has(&store, &image.digest).await && has(&store, &image.layers[0]).await);
+    }
+    let done = sweep(&store).await;
+    assert_eq!((told.layers, told.metadata, told.what), (done.layers, done.metadata, done.what));
+}
+
+#[tokio::test]
+async fn a_blob_larger_than_the_whole_budget_is_read_to_its_end_and_not_kept() {
+    let place = Place::new();
+    let store = place.open();
+    let small = image(&store, &nginx(), 1, &[10], 1).await;
+    budget(&store, Some(1500), None);
+    let bytes = noise(99, 1501);
+    let digest = Digest::sha256(&bytes);
+    let ingest = written(&store, &digest, &bytes, 100).await;
+    let growing = ingest.growing();
+    assert_eq!(store.ledger().in_flight(), 0);
+    let blob = ingest.commit().await.unwrap();
+    assert_eq!(growing.advance(u64::MAX).await, storage::Progress::Committed);
+    assert_eq!(growing.read_at(1000, 501).await.unwrap(), bytes[1000..]);
+    assert_eq!(whole(&blob).await, bytes);
+    assert!(!has(&store, &digest).await && place.names("ingest").is_empty());
+    assert!(sweep(&store).await.what.is_empty());
+    assert!(has(&store, &small.layers[0]).await, "nothing left for its sake");
+}
+
+#[tokio::test]
+async fn a_commit_waits_until_there_is_room_for_it() {
+    let place = Place::new();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    budget(&store, Some(2000), None);
+    let keeper = Keeper::new(store.clone());
+    let running = tokio::spawn(async move {
+        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, |freed| drop(freed.unwrap())).await;
+    });
+    tokio::task::yield_now().await;
+    let bytes = noise(99, 1200);
+    let digest = Digest::sha256(&bytes);
+    let ingest = written(&store, &digest, &bytes, 100).await;
+    assert_eq!(store.ledger().in_flight(), 1200);
+    ingest.commit().await.unwrap();
+    assert_eq!(store.ledger().in_flight(), 0);
+    assert!(!has(&store, &old.layers[0]).await && !has(&store, &old.layers[1]).await);
+    running.abort();
+    assert!(running.await.unwrap_err().is_cancelled());
+    // Nobody makes room any more, and nobody waits for it.
+    let bytes = noise(98, 1200);
+    written(&store, &Digest::sha256(&bytes), &bytes, 100).await.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_reads_an_evicted_layer_reads_it_to_its_end() {
+    let place = Place::new();
+    let store = place.open();
+    let image = image(&store, &nginx(), 1, &[10], 1).await;
+    let open = store.blobs().open(&image.layers[0]).await.unwrap().unwrap();
+    budget(&store, Some(0), None);
+    sweep(&store).await;
+    assert!(!has(&store, &image.layers[0]).await);
+    assert_eq!(whole(&open).await, noise(10, LAYER_BYTES));
+}
+
+#[tokio::test]
+async fn accounts_are_made_again_from_the_directory_where_the_facts_do_not_know() {
+    let place = Place::new();
+    let store = place.open();
+    let image = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    let want = totals(&store).await;
+    let stray = addressed(noise(500, 10));
+    store.blobs().put(&stray).await.unwrap();
+    let changes = [&image.digest, &image.layers[0]].map(|digest| Change::Removed { digest: digest.clone() });
+    store.facts().apply(changes.to_vec()).await.unwrap();
+    let keeper = Keeper::new(store.clone());
+    keeper.settle().await.unwrap();
+    std::fs::remove_file(place.blob(&image.layers[1])).unwrap();
+    let account = keeper.reconcile().await.unwrap();
+    assert_eq!((account.blobs, account.added, account.struck_off), (4, 2, 1));
+    assert_eq!(account.unreached.into_iter().collect::<Vec<_>>(), [stray.digest().clone()]);
+    let now = totals(&store).await;
+    assert_eq!(now.layers, amount(1, 1000));
+    assert_eq!(now.metadata, amount(want.metadata.blobs + 1, want.metadata.bytes + 10));
+}
