@@ -77,7 +77,7 @@ fn amount(blobs: u64, bytes: u64) -> Amount {
 
 #[tokio::test]
 async fn what_is_stored_is_counted_once_by_what_it_is_and_is_known_after_a_restart() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let one = image(&store, &nginx(), 1, &[10, 11], 1).await;
     image(&store, &repository("cgr.dev/chainguard/curl"), 2, &[11], 2).await;
@@ -97,7 +97,7 @@ async fn what_is_stored_is_counted_once_by_what_it_is_and_is_known_after_a_resta
 
 #[tokio::test]
 async fn the_least_recently_used_image_loses_its_layers_and_nothing_else() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let old = image(&store, &nginx(), 1, &[10], 1).await;
     let new = image(&store, &nginx(), 2, &[20], 2).await;
@@ -113,7 +113,7 @@ async fn the_least_recently_used_image_loses_its_layers_and_nothing_else() {
 
 #[tokio::test]
 async fn below_the_high_mark_nothing_leaves_and_above_it_no_more_than_down_to_the_low_one() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     for number in 0..10 {
         image(&store, &nginx(), number, &[100 + number], number).await;
@@ -127,7 +127,7 @@ async fn below_the_high_mark_nothing_leaves_and_above_it_no_more_than_down_to_th
 
 #[tokio::test]
 async fn a_layer_stays_while_an_image_used_later_needs_it_in_any_repository() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
     image(&store, &repository("cgr.dev/chainguard/curl"), 2, &[11, 12], 2).await;
@@ -141,7 +141,7 @@ async fn a_layer_stays_while_an_image_used_later_needs_it_in_any_repository() {
 
 #[tokio::test]
 async fn pinned_images_and_the_children_of_pinned_indexes_stay() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let pinned = image(&store, &nginx(), 1, &[10], 1).await;
     let child = image(&store, &nginx(), 2, &[20], 2).await;
@@ -170,7 +170,7 @@ async fn pinned_images_and_the_children_of_pinned_indexes_stay() {
 
 #[tokio::test]
 async fn a_use_of_a_child_counts_for_its_index_and_a_use_of_what_is_unknown_for_nothing() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let (index, child) = (image(&store, &nginx(), 1, &[], 1).await, image(&store, &nginx(), 2, &[20], 2).await);
     let listed = Change::Edge { repository: nginx(), edge: edge(EdgeKind::Child, &index.digest, &child.digest) };
@@ -187,7 +187,7 @@ async fn a_use_of_a_child_counts_for_its_index_and_a_use_of_what_is_unknown_for_
 
 #[tokio::test]
 async fn metadata_leaves_with_verdicts_edges_and_evidence_and_tags_stay() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let old = image(&store, &nginx(), 1, &[10], 1).await;
     let new = image(&store, &nginx(), 2, &[10, 20], 2).await;
@@ -222,7 +222,7 @@ async fn metadata_leaves_with_verdicts_edges_and_evidence_and_tags_stay() {
 
 #[tokio::test]
 async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_has() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let curl = repository("cgr.dev/chainguard/curl");
     let here = image(&store, &nginx(), 1, &[10], 1).await;
@@ -238,7 +238,7 @@ async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_
 
 #[tokio::test]
 async fn a_dry_run_tells_the_same_and_touches_nothing() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let images = [image(&store, &nginx(), 1, &[10, 11], 1).await, image(&store, &nginx(), 2, &[11, 20], 2).await];
     budget(&store, Some(1000), Some(400));
@@ -253,7 +253,7 @@ async fn a_dry_run_tells_the_same_and_touches_nothing() {
 
 #[tokio::test]
 async fn a_blob_larger_than_the_whole_budget_is_read_to_its_end_and_not_kept() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let small = image(&store, &nginx(), 1, &[10], 1).await;
     budget(&store, Some(1500), None);
@@ -273,7 +273,7 @@ async fn a_blob_larger_than_the_whole_budget_is_read_to_its_end_and_not_kept() {
 
 #[tokio::test]
 async fn a_commit_waits_until_there_is_room_for_it() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
     budget(&store, Some(2000), None);
@@ -298,7 +298,7 @@ async fn a_commit_waits_until_there_is_room_for_it() {
 
 #[tokio::test]
 async fn who_reads_an_evicted_layer_reads_it_to_its_end() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let image = image(&store, &nginx(), 1, &[10], 1).await;
     let open = store.blobs().open(&image.layers[0]).await.unwrap().unwrap();
@@ -310,7 +310,7 @@ async fn who_reads_an_evicted_layer_reads_it_to_its_end() {
 
 #[tokio::test]
 async fn accounts_are_made_again_from_the_directory_where_the_facts_do_not_know() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let image = image(&store, &nginx(), 1, &[10, 11], 1).await;
     let want = totals(&store).await;

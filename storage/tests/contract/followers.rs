@@ -3,7 +3,7 @@ use oci::Digest;
 use storage::{Growing, Progress};
 use tokio::task::JoinSet;
 
-use crate::{Place, noise, shared, written};
+use crate::{noise, shared, written};
 
 /// Reads all it can in pieces of `piece` bytes, as a client's connection would, and says how it ended.
 async fn follow(growing: Growing, piece: usize) -> (Bytes, Progress) {
@@ -31,7 +31,7 @@ async fn follow(growing: Growing, piece: usize) -> (Bytes, Progress) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_followers_get_the_bytes_of_many_writers() {
-    let place = Place::new();
+    let place = super::place();
     let store = shared(&place);
     let mut writers = JoinSet::new();
     let mut followers = JoinSet::new();
@@ -72,7 +72,7 @@ async fn many_followers_get_the_bytes_of_many_writers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_mismatch_fails_every_follower_and_stores_nothing() {
-    let place = Place::new();
+    let place = super::place();
     let store = shared(&place);
     let bytes = noise(1, 600_000);
     let digest = Digest::sha256(b"what was asked for");
@@ -94,7 +94,7 @@ async fn a_mismatch_fails_every_follower_and_stores_nothing() {
 
 #[tokio::test]
 async fn followers_of_an_abandoned_ingest_fail() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let bytes = noise(2, 10_000);
     let mut ingest = store.blobs().ingest(Digest::sha256(&bytes), 10_000).await.unwrap();
@@ -112,7 +112,7 @@ async fn followers_of_an_abandoned_ingest_fail() {
 
 #[tokio::test]
 async fn every_byte_accepted_reaches_followers_without_a_further_write() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let mut ingest = store.blobs().ingest(Digest::sha256(b"?"), 1 << 20).await.unwrap();
     let growing = ingest.growing();
@@ -125,7 +125,7 @@ async fn every_byte_accepted_reaches_followers_without_a_further_write() {
 
 #[tokio::test]
 async fn all_bytes_written_is_not_yet_committed() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let bytes = noise(3, 1_000);
     let ingest = written(&store, &Digest::sha256(&bytes), &bytes, 100).await;
@@ -144,7 +144,7 @@ async fn all_bytes_written_is_not_yet_committed() {
 
 #[tokio::test]
 async fn nothing_is_read_beyond_what_is_written() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let bytes = noise(4, 1_000);
     let mut ingest = store.blobs().ingest(Digest::sha256(&bytes), 1_000).await.unwrap();
@@ -160,7 +160,7 @@ async fn nothing_is_read_beyond_what_is_written() {
 
 #[tokio::test]
 async fn a_commit_that_nobody_waits_for_still_ends_for_its_followers() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let bytes = noise(5, 100_000);
     let digest = Digest::sha256(&bytes);

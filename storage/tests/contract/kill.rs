@@ -14,7 +14,7 @@ use oci::{Digest, Repository};
 use storage::{Change, EdgeKind, FactsState, ManifestFact, Store};
 use tokio::runtime::Runtime;
 
-use crate::{HISTORY_MAX, Place, addressed, at, edge, noise, repository, tag};
+use crate::{Place, addressed, at, edge, noise, repository, tag};
 
 const ROUNDS: u64 = 20;
 const EDGES: u64 = 15;
@@ -23,7 +23,7 @@ const NUMBERS_PER_ROUND: u64 = 100_000;
 
 #[test]
 fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
-    let place = Place::new();
+    let place = super::place();
     let mut acknowledged = BTreeSet::new();
     for round in 0..ROUNDS {
         let before = acknowledged.len();
@@ -41,7 +41,7 @@ fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
 /// Starts a writer, lets it acknowledge a few things, kills it, and notes all that it had acknowledged by then.
 fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, u64)>) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "kill::the_writer_that_is_killed", "--ignored", "--nocapture"])
+        .args(["--exact", &this_module("the_writer_that_is_killed"), "--ignored", "--nocapture"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -62,6 +62,13 @@ fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, 
     acknowledged.extend(lines);
     let status = child.wait().unwrap();
     assert!(status.code().is_none(), "the writer ended by itself: {status}");
+}
+
+/// How the test harness calls a test of this module.
+fn this_module(test: &str) -> String {
+    let path = module_path!();
+    let (_, within) = path.split_once("::").unwrap();
+    format!("{within}::{test}")
 }
 
 fn parse(line: &str) -> Option<(String, u64)> {
@@ -166,7 +173,7 @@ fn the_writer_that_is_killed() {
     assert!(path.parent().is_some_and(|parent| fs::exists(parent).unwrap()));
     let first = round.parse::<u64>().unwrap() * NUMBERS_PER_ROUND;
     acknowledge("opening", first);
-    let store = Store::open(&path, HISTORY_MAX).unwrap();
+    let store = Store::open_with(&path, &super::place().options()).unwrap();
     Runtime::new().unwrap().block_on(async {
         let writers = [
             tokio::spawn(write_facts(store.clone(), first)),

@@ -1,4 +1,5 @@
 //! What every store keeps to, asked of it from outside.
+#![expect(clippy::duplicate_mod, reason = "every implementation is asked the same")]
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -15,27 +16,74 @@ use std::{
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, Repository, Tag, UnixTime};
-use storage::{Blob, Edge, EdgeKind, Ingest, Store, StoreError};
+use storage::{Blob, Edge, EdgeKind, FactsIn, Ingest, Options, Store, StoreError};
 use tempfile::TempDir;
 
-mod blobs;
-mod budget;
-mod facts;
-mod followers;
-mod kill;
-mod opening;
-mod scrub;
+/// One implementation, and the parts of the contract that are asked of it. The parts are the same files for all.
+macro_rules! suite {
+    ($name:ident, $kind:ident, $($part:ident),+) => {
+        #[path = "."]
+        mod $name {
+            #[allow(dead_code, reason = "each part takes what it needs")]
+            const OTHER: storage::FactsIn = crate::$kind.other();
+
+            fn place() -> crate::Place {
+                crate::Place::new(crate::$kind)
+            }
+
+            $(mod $part;)+
+        }
+    };
+}
+
+const FILES: Kind = Kind::Files(FactsIn::Redb);
+const MEMORY: Kind = Kind::Memory;
+#[cfg(feature = "sled")]
+const SLED: Kind = Kind::Files(FactsIn::Sled);
+
+suite!(files, FILES, blobs, facts, followers, budget, durable, kill, opening, rot, scrub);
+suite!(memory, MEMORY, blobs, facts, followers);
+#[cfg(feature = "sled")]
+suite!(sled, SLED, blobs, facts, followers, durable, kill);
+
+/// An implementation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Files(FactsIn),
+    Memory,
+}
+
+impl Kind {
+    const fn other(self) -> FactsIn {
+        match self {
+            Self::Files(FactsIn::Redb) => FactsIn::Sled,
+            Self::Files(FactsIn::Sled) | Self::Memory => FactsIn::Redb,
+        }
+    }
+}
 
 const HISTORY_MAX: usize = 5;
 
 /// A store in a directory of its own.
 struct Place {
+    kind: Kind,
     directory: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+    fn new(kind: Kind) -> Self {
+        Self { kind, directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn is_on_disk(&self) -> bool {
+        self.kind != Kind::Memory
+    }
+
+    fn options(&self) -> Options {
+        match self.kind {
+            Kind::Files(facts) => Options { facts, ..Options::new(HISTORY_MAX) },
+            Kind::Memory => Options::new(HISTORY_MAX),
+        }
     }
 
     fn path(&self) -> PathBuf {
@@ -44,13 +92,25 @@ impl Place {
 
     /// Work that has answered may let go of the store a moment later, so that one just dropped may still be locked.
     fn open(&self) -> Store {
+        if !self.is_on_disk() {
+            return Store::in_memory(HISTORY_MAX).unwrap();
+        }
         for _ in 0..500 {
-            match Store::open(&self.path(), HISTORY_MAX) {
+            match Store::open_with(&self.path(), &self.options()) {
                 Err(StoreError::Locked { .. }) => std::thread::sleep(Duration::from_millis(10)),
                 opened => return opened.unwrap(),
             }
         }
         panic!("locked for five seconds");
+    }
+
+    /// The store after a restart; one in memory has none.
+    fn reopen(&self, store: Store) -> Store {
+        if !self.is_on_disk() {
+            return store;
+        }
+        drop(store);
+        self.open()
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
@@ -60,6 +120,9 @@ impl Place {
 
     /// The names below a directory of the store.
     fn names(&self, directory: &str) -> Vec<String> {
+        if !self.is_on_disk() {
+            return Vec::new();
+        }
         names(&self.path().join(directory))
     }
 }

@@ -15,7 +15,7 @@ fn refused(place: &Place) -> StoreError {
 
 #[test]
 fn a_new_store_is_for_its_owner_only() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     assert_eq!(*store.facts_state(), FactsState::New);
     let mode = |name: &str| {
@@ -34,7 +34,7 @@ fn a_new_store_is_for_its_owner_only() {
 
 #[test]
 fn missing_directories_above_the_store_are_made() {
-    let place = Place::new();
+    let place = super::place();
     let deep = place.path().join("a/b/c");
     drop(Store::open(&deep, HISTORY_MAX).unwrap());
     assert!(deep.join("format").is_file());
@@ -42,7 +42,7 @@ fn missing_directories_above_the_store_are_made() {
 
 #[test]
 fn a_directory_that_others_can_write_to_is_refused() {
-    let place = Place::new();
+    let place = super::place();
     drop(place.open());
     for (name, mode) in [
         ("", 0o720),
@@ -66,7 +66,7 @@ fn a_directory_that_others_can_write_to_is_refused() {
 
 #[test]
 fn a_second_owner_is_refused_by_name_until_the_first_is_gone() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let message = refused(&place).to_string();
     assert!(message.contains(place.path().to_str().unwrap()), "{message}");
@@ -85,7 +85,7 @@ fn a_second_owner_is_refused_by_name_until_the_first_is_gone() {
 
 #[test]
 fn another_format_is_refused_and_left_alone() {
-    let place = Place::new();
+    let place = super::place();
     drop(place.open());
     let format = place.path().join("format");
     let ours = fs::read_to_string(&format).unwrap();
@@ -105,13 +105,13 @@ fn another_format_is_refused_and_left_alone() {
 #[test]
 fn content_without_a_format_is_not_taken_for_a_new_store() {
     for name in ["blobs", "ingest", "quarantine"] {
-        let place = Place::new();
+        let place = super::place();
         fs::create_dir_all(place.path().join(name)).unwrap();
         let error = refused(&place);
         assert!(matches!(&error, StoreError::OtherFormat { .. }), "{error}");
     }
     // A volume's own directories are no content.
-    let place = Place::new();
+    let place = super::place();
     fs::create_dir_all(place.path().join("lost+found")).unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
     place.open();
@@ -119,7 +119,7 @@ fn content_without_a_format_is_not_taken_for_a_new_store() {
 
 #[tokio::test]
 async fn what_a_killed_process_was_writing_is_removed_at_start() {
-    let place = Place::new();
+    let place = super::place();
     drop(place.open());
     let ingest = place.path().join("ingest");
     fs::write(ingest.join("sha256-abc.0"), noise(1, 1000)).unwrap();
@@ -137,7 +137,7 @@ async fn what_a_killed_process_was_writing_is_removed_at_start() {
 
 #[test]
 fn a_first_start_that_was_killed_is_taken_up_again() {
-    let place = Place::new();
+    let place = super::place();
     drop(place.open());
     // What is still missing after each step: half a `format` lies there; it is whole; the directories are there, and half the facts.
     let steps: [&[&str]; 3] = [
@@ -159,7 +159,7 @@ fn a_first_start_that_was_killed_is_taken_up_again() {
 #[test]
 fn links_and_strangers_in_the_place_of_our_files_are_refused() {
     for name in ["blobs", "blobs/sha256", "ingest", "quarantine"] {
-        let place = Place::new();
+        let place = super::place();
         drop(place.open());
         let path = place.path().join(name);
         let moved = place.directory.path().join("moved");
@@ -169,7 +169,7 @@ fn links_and_strangers_in_the_place_of_our_files_are_refused() {
         assert!(matches!(&error, StoreError::Unexpected { .. }), "{name}: {error}");
     }
     for name in ["lock", "format", "facts.redb"] {
-        let place = Place::new();
+        let place = super::place();
         drop(place.open());
         let path = place.path().join(name);
         let moved = place.directory.path().join("moved");
@@ -181,7 +181,7 @@ fn links_and_strangers_in_the_place_of_our_files_are_refused() {
 
 #[test]
 fn a_path_that_is_no_directory_or_not_ours_is_named() {
-    let place = Place::new();
+    let place = super::place();
     fs::write(place.path(), "a file").unwrap();
     let error = refused(&place);
     assert!(error.to_string().contains(place.path().to_str().unwrap()), "{error}");
@@ -190,7 +190,7 @@ fn a_path_that_is_no_directory_or_not_ours_is_named() {
 
 #[tokio::test]
 async fn a_damaged_facts_file_is_set_aside_and_told_and_blobs_stay() {
-    let place = Place::new();
+    let place = super::place();
     let facts = place.path().join("facts.redb");
     let content = addressed("a blob");
     let damages: [fn(&mut Vec<u8>); 4] = [
@@ -227,7 +227,7 @@ async fn a_damaged_facts_file_is_set_aside_and_told_and_blobs_stay() {
 
 #[tokio::test]
 async fn a_bit_flipped_among_the_facts_is_an_error_and_checked_for_at_the_next_start() {
-    let place = Place::new();
+    let place = super::place();
     let (repository, name) = (repository("cgr.dev/a/b"), tag("latest"));
     let store = place.open();
     let needle = b"a verdict that must not change by itself";
@@ -271,5 +271,27 @@ fn a_tag() -> Change {
         tag: tag("latest"),
         digest: Digest::sha256(b"manifest"),
         at: at(1),
+    }
+}
+
+#[tokio::test]
+async fn facts_of_the_first_format_are_taken_over() {
+    let place = super::place();
+    drop(place.open());
+    // Written by the last build of that format, and killed right after this one commit.
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/stores/facts-1.redb"), place.path().join("facts.redb"))
+        .unwrap();
+    for _ in 0..2 {
+        let store = place.open();
+        assert_eq!(*store.facts_state(), FactsState::Intact);
+        let (repository, digest) = (repository("cgr.dev/chainguard/nginx"), Digest::sha256(&0_u64.to_be_bytes()));
+        let snapshot = store.facts().read().unwrap();
+        let known = snapshot.tag(&repository, &tag("t0")).unwrap().unwrap();
+        assert_eq!(known.digest, digest);
+        assert_eq!(snapshot.tag_history(&repository, &tag("t0")).unwrap().len(), 1);
+        assert_eq!(snapshot.verdict(&repository, &digest, &[1; 32]).unwrap().unwrap(), noise(0, 1000));
+        assert_eq!(snapshot.children(&repository, &digest, None, 100).unwrap().found.len(), 15);
+        drop(snapshot);
+        store.facts().apply(vec![a_tag()]).await.unwrap();
     }
 }

@@ -3,7 +3,7 @@ use std::fs;
 use oci::{Addressed, Algorithm};
 use storage::{Pass, Scrub, Step};
 
-use crate::{Place, addressed, noise};
+use crate::{addressed, noise};
 
 /// One walk, in steps of `bytes_max`.
 async fn walk(scrub: &mut Scrub, bytes_max: usize) -> (Vec<Step>, Pass) {
@@ -18,7 +18,7 @@ async fn walk(scrub: &mut Scrub, bytes_max: usize) -> (Vec<Step>, Pass) {
 
 #[tokio::test]
 async fn a_scrub_finds_rot_and_only_rot_on_every_walk() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let mut contents: Vec<Addressed> = (0..6).map(|seed| addressed(noise(seed, 10_000))).collect();
     contents.push(Addressed::hash(Algorithm::Sha512, noise(6, 10_000)));
@@ -49,7 +49,7 @@ async fn a_scrub_finds_rot_and_only_rot_on_every_walk() {
 
 #[tokio::test]
 async fn a_scrub_passes_by_what_it_cannot_read() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let contents: Vec<Addressed> = (0..3).map(|seed| addressed(noise(seed, 100))).collect();
     for content in &contents {
@@ -73,7 +73,7 @@ async fn a_scrub_passes_by_what_it_cannot_read() {
 
 #[tokio::test]
 async fn a_scrub_that_was_interrupted_quarantines_a_blob_cut_short_meanwhile() {
-    let place = Place::new();
+    let place = super::place();
     let store = place.open();
     let content = addressed(noise(1, 10_000));
     store.blobs().put(&content).await.unwrap();

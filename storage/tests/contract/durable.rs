@@ -1,0 +1,78 @@
+//! What a restart leaves: asked of every implementation that keeps anything.
+
+use bytes::Bytes;
+use oci::{Addressed, Algorithm, Digest};
+use storage::{Change, Fsync, Options, Store, StoreError};
+
+use crate::{addressed, at, noise, repository, tag, whole};
+
+#[tokio::test]
+async fn what_was_put_is_read_back_after_a_restart() {
+    let place = super::place();
+    let contents = [addressed(Bytes::new()), addressed("small"), Addressed::hash(Algorithm::Sha512, noise(1, 100_000))];
+    let store = place.open();
+    for content in &contents {
+        store.blobs().put(content).await.unwrap();
+    }
+    drop(store);
+    let store = place.open();
+    for content in &contents {
+        let read = store.blobs().read(content.digest(), 100_000).await.unwrap();
+        assert_eq!(read.as_ref(), Some(content));
+        let blob = store.blobs().open(content.digest()).await.unwrap().unwrap();
+        assert_eq!(blob.digest(), content.digest());
+        assert_eq!(&whole(&blob).await, content.bytes());
+    }
+    assert!(place.names("ingest").is_empty());
+}
+
+#[tokio::test]
+async fn a_lower_limit_of_tag_history_holds_from_the_next_event_on() {
+    let place = super::place();
+    let store = place.open();
+    for number in 0..6 {
+        store.facts().apply(vec![latest(number)]).await.unwrap();
+    }
+    drop(store);
+    let store = Store::open_with(&place.path(), &Options { tag_history_max: 2, ..place.options() }).unwrap();
+    store.facts().apply(vec![latest(6)]).await.unwrap();
+    let history = store.facts().read().unwrap().tag_history(&repository("cgr.dev/a"), &tag("latest")).unwrap();
+    assert_eq!(history.into_iter().map(|event| event.at.as_millis()).collect::<Vec<_>>(), [6, 5]);
+}
+
+#[tokio::test]
+async fn whatever_is_synced_an_orderly_end_keeps_everything() {
+    for fsync in [Fsync::Always, Fsync::Content, Fsync::Never] {
+        let place = super::place();
+        let open = || Store::open_with(&place.path(), &Options { fsync, ..place.options() });
+        let store = open().unwrap();
+        let content = addressed(noise(1, 100_000));
+        store.blobs().put(&content).await.unwrap();
+        store.facts().apply(vec![latest(1)]).await.unwrap();
+        drop(store);
+        let store = open().unwrap();
+        assert!(store.blobs().verify(content.digest()).await.unwrap(), "{fsync:?}");
+        let known = store.facts().read().unwrap().tag(&repository("cgr.dev/a"), &tag("latest")).unwrap();
+        assert_eq!(known.map(|fact| fact.digest), Some(digest(1)), "{fsync:?}");
+    }
+}
+
+#[test]
+fn facts_of_another_kind_are_refused_and_not_forgotten() {
+    let place = super::place();
+    drop(place.open());
+    let facts = super::OTHER;
+    let error = Store::open_with(&place.path(), &Options { facts, ..place.options() }).unwrap_err();
+    assert!(matches!(error, StoreError::OtherFacts { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.contains("facts.redb") && message.contains("facts.sled"), "{message}");
+    assert_eq!(*place.open().facts_state(), storage::FactsState::Intact);
+}
+
+fn digest(number: u64) -> Digest {
+    Digest::sha256(&number.to_be_bytes())
+}
+
+fn latest(number: u64) -> Change {
+    Change::Tag { repository: repository("cgr.dev/a"), tag: tag("latest"), digest: digest(number), at: at(number) }
+}
