@@ -52,7 +52,7 @@ pub use log::{Log, LogFormat};
 pub use policy::{NoMatch, Policy, PolicyFiles, TrustRootSource};
 pub use refresh::{MirrorUrl, TrustRootRefresh};
 pub use secret::Secret;
-pub use store::{Storage, VerifyReads};
+pub use store::{FactsIn, Fsync, Storage, VerifyReads};
 pub use text::read_text;
 pub use upstream::{Credentials, HostPort, Scheme, Upstream, UpstreamUrl};
 

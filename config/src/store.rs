@@ -15,6 +15,10 @@ pub struct Storage {
     pub path: PathBuf,
     /// When layers read from disk are hashed again. Default scrub.
     pub verify_reads: VerifyReads,
+    /// What is on disk when an answer is given. Default always.
+    pub fsync: Fsync,
+    /// What keeps facts. Default redb.
+    pub facts: FactsIn,
     /// How many bytes per second the background re-hash reads. Default 20 MiB.
     pub scrub_bytes_per_second: u64,
     /// Most bytes of layers that are kept. Default: as many as there is room for.
@@ -37,12 +41,36 @@ pub enum VerifyReads {
     Always,
 }
 
+/// `storage.fsync`. Whatever it is, no half blob is served, and a lost verdict is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    /// Everything that was acknowledged.
+    Always,
+    /// The content of blobs; names and facts follow within seconds.
+    Content,
+    /// Nothing for sure; only together with `verify_reads = "always"`.
+    Never,
+}
+
+/// `storage.facts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FactsIn {
+    /// One file of redb.
+    Redb,
+    /// A directory of sled, in builds with the feature `sled`.
+    Sled,
+}
+
 /// `[storage]` as written.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct WrittenStorage {
     path: Option<RelativePathBuf>,
     verify_reads: VerifyReads,
+    fsync: Fsync,
+    facts: FactsIn,
     #[serde(deserialize_with = "units::bytes")]
     scrub_bytes_per_second: u64,
     #[serde(deserialize_with = "units::optional_bytes")]
@@ -65,6 +93,8 @@ impl Default for WrittenStorage {
             metadata_max_bytes: None,
             high_water: 95,
             low_water: 85,
+            fsync: Fsync::Always,
+            facts: FactsIn::Redb,
         }
     }
 }
@@ -76,6 +106,7 @@ impl WrittenStorage {
         environment: &Environment,
         notes: &mut Notes,
     ) -> Result<Storage, ConfigError> {
+        told(self.fsync, self.verify_reads, sources, notes)?;
         let path = if let Some(path) = self.path {
             if path.original().as_os_str().is_empty() {
                 return Err(sources.unexpected("storage.path", "a directory", ""));
@@ -107,8 +138,31 @@ impl WrittenStorage {
             metadata_max_bytes: self.metadata_max_bytes,
             high_water: self.high_water,
             low_water: self.low_water,
+            fsync: self.fsync,
+            facts: self.facts,
         })
     }
+}
+
+/// Half a blob may have a name where nothing is synced: then only a hash at every read finds it.
+fn told(fsync: Fsync, reads: VerifyReads, sources: &Sources, notes: &mut Notes) -> Result<(), ConfigError> {
+    match (fsync, reads) {
+        (Fsync::Always, _) => {}
+        (Fsync::Content, _) => notes.weakened(
+            "storage.fsync = \"content\": a power cut loses what was stored in the seconds before it, tag history for good",
+        ),
+        (Fsync::Never, VerifyReads::Always) => notes.weakened(
+            "storage.fsync = \"never\": a power cut can leave half blobs, found when they are read, and can lose all facts",
+        ),
+        (Fsync::Never, VerifyReads::Scrub) => {
+            return Err(sources.conflict(
+                "storage.fsync",
+                "\"never\" can leave half a blob under its name, and verify_reads = \"scrub\" would serve it",
+                "set storage.verify_reads = \"always\", or fsync = \"content\"",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn default_path(environment: &Environment) -> Option<PathBuf> {

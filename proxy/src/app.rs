@@ -140,7 +140,7 @@ impl App {
         let settings = Arc::new(settings);
         let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now())?;
         let limits = Arc::new(settings.limits.clone());
-        let store = Store::open(&settings.storage.path, limits.tag_history_max).map_err(not_opened)?;
+        let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
         if let FactsState::SetAside { moved_to, reason } = store.facts_state() {
             notes.push(format!(
                 "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again",
@@ -271,6 +271,21 @@ fn load_policies(settings: &Settings) -> Result<Noted<PolicySet>, StartError> {
     };
     let loaded = loaded.map_err(StartError::Policy)?;
     Ok(Noted { value: loaded.set, notes: loaded.notes })
+}
+
+fn store_options(settings: &Settings) -> storage::Options {
+    storage::Options {
+        tag_history_max: settings.limits.tag_history_max,
+        fsync: match settings.storage.fsync {
+            config::Fsync::Always => storage::Fsync::Always,
+            config::Fsync::Content => storage::Fsync::Content,
+            config::Fsync::Never => storage::Fsync::Never,
+        },
+        facts: match settings.storage.facts {
+            config::FactsIn::Redb => storage::FactsIn::Redb,
+            config::FactsIn::Sled => storage::FactsIn::Sled,
+        },
+    }
 }
 
 fn not_opened(error: storage::StoreError) -> StartError {

@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 
 use crate::StoreError;
 
-/// What the file `format` says. Any change to the tree, the tables or the encoding of facts changes it.
+/// What the file `format` says. Any change to the tree changes it; the facts have a format of their own.
 const FORMAT: &str = "pratique store 1";
 /// The socket's name.
 const SOCKET: &str = "control.sock";
@@ -86,10 +86,6 @@ impl Directory {
         remove_if_present(&self.socket())
     }
 
-    pub(crate) fn facts(&self) -> PathBuf {
-        self.path.join("facts.redb")
-    }
-
     /// Where a blob lies: `blobs/<algorithm>/<hex>`.
     pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.blobs(digest.algorithm()).join(digest.hex())
@@ -123,7 +119,7 @@ impl Directory {
 
     /// The file `format` is written before anything else, so content without it is not of our making.
     fn has_content(&self) -> bool {
-        ["blobs", "ingest", "quarantine", "facts.redb"]
+        ["blobs", "ingest", "quarantine", "facts.redb", "facts.sled"]
             .iter()
             .any(|name| self.path.join(name).symlink_metadata().is_ok())
     }
@@ -249,8 +245,13 @@ pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
 
 /// Moves a file within the store, durably. An error of the sync leaves it at its new name.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
-    fs::rename(from, to).map_err(StoreError::io("rename", from))?;
+    rename_unsynced(from, to)?;
     to.parent().map_or(Ok(()), sync_directory)
+}
+
+/// As [`rename`], but after a power cut either name may hold.
+pub(crate) fn rename_unsynced(from: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::rename(from, to).map_err(StoreError::io("rename", from))
 }
 
 /// As [`rename`], but fine where there is nothing to move.
@@ -284,6 +285,24 @@ pub(crate) fn remove_if_present(path: &Path) -> Result<(), StoreError> {
         Err(error) if !is_missing(&error) => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Whether a directory has nothing in it; `None` where there is none.
+pub(crate) fn directory_is_empty(path: &Path) -> Result<Option<bool>, StoreError> {
+    match path.symlink_metadata() {
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(StoreError::io("look at", path)(error)),
+        Ok(metadata) if !metadata.is_dir() => Err(unexpected(path, "directory")),
+        Ok(_) => list(path)?.next().transpose().map(|first| Some(first.is_none())),
+    }
+}
+
+/// Removes a file, or a directory and all that is in it. No link is followed.
+pub(crate) fn remove_tree_if_present(path: &Path) -> Result<(), StoreError> {
+    if path.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return fs::remove_dir_all(path).map_err(StoreError::io("remove", path));
+    }
+    remove_if_present(path)
 }
 
 fn is_missing(error: &io::Error) -> bool {

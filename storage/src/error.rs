@@ -44,6 +44,24 @@ pub enum StoreError {
         /// What was found.
         got: String,
     },
+    /// Its facts lie in another kind of file than the configuration says: they would be forgotten.
+    #[error("store {} keeps its facts in {got}, the configuration wants {want}", path.display())]
+    OtherFacts {
+        /// The store's directory.
+        path: PathBuf,
+        /// Where the configuration wants them.
+        want: &'static str,
+        /// Where they are.
+        got: &'static str,
+    },
+    /// The configuration asks for what was left out of this build.
+    #[error("cannot open {}: this build has no {what}; one made with `--features {what}` has", path.display())]
+    NotBuilt {
+        /// What was to be opened.
+        path: PathBuf,
+        /// The feature it needs.
+        what: &'static str,
+    },
     /// Something else lies where the store keeps a file or directory: a symbolic link, a pipe, a device.
     #[error("store path {} is not a {want}", path.display())]
     Unexpected {

@@ -10,6 +10,7 @@ pub use self::{
     contents::{Amount, Content, ContentClass, Totals},
     engine::FactsError,
     links::{Edge, EdgeKind, Edges},
+    open::FactsIn,
     tags::{TagEvent, TagFact},
     uses::Usage,
     verdicts::{ManifestFact, StoredVerdict},
@@ -20,7 +21,7 @@ use self::{
     table::Table,
     writer::Writer,
 };
-use crate::{StoreError, directory::Directory};
+use crate::{Options, StoreError, directory::Directory};
 
 mod change;
 mod codec;
@@ -31,6 +32,8 @@ mod memory;
 mod migrate;
 mod open;
 mod redb;
+#[cfg(feature = "sled")]
+mod sled;
 mod table;
 mod tags;
 mod uses;
@@ -61,16 +64,16 @@ pub enum FactsState {
 }
 
 impl Facts {
-    pub(crate) fn open(directory: Arc<Directory>, tag_history_max: usize) -> Result<(Self, FactsState), StoreError> {
-        let (engine, state) = open::open(&directory)?;
-        let writer = Arc::new(Writer::start(Some(directory), engine, tag_history_max)?);
+    pub(crate) fn open(directory: Arc<Directory>, options: &Options) -> Result<(Self, FactsState), StoreError> {
+        let (engine, state) = open::open(&directory, options.facts)?;
+        let writer = Arc::new(Writer::start(Some(directory), engine, options)?);
         Ok((Self { writer }, state))
     }
 
     pub(crate) fn in_memory(tag_history_max: usize) -> Result<Self, StoreError> {
         let memory: Arc<dyn FactsStore> = Arc::new(Memory::default());
         let engine = Engine::new(move || Ok(Arc::clone(&memory)))?;
-        let writer = Arc::new(Writer::start(None, engine, tag_history_max)?);
+        let writer = Arc::new(Writer::start(None, engine, &Options::new(tag_history_max))?);
         Ok(Self { writer })
     }
 
@@ -81,7 +84,7 @@ impl Facts {
         Ok(Snapshot { view, writer: Arc::clone(&self.writer) })
     }
 
-    /// Makes all `changes`, in their order, or none; durable when this returns. Where the returned future is dropped they may
+    /// Makes all `changes`, in their order, or none; durable when this returns, as far as [`Fsync`](crate::Fsync) says. Where the returned future is dropped they may
     /// still be made. After the disk has failed, every later call fails too, until the process starts again; after it was full,
     /// the next call tries again.
     pub async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {

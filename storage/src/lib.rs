@@ -38,7 +38,7 @@ mod trust;
 pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
 pub use facts::{
-    Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, Facts, FactsError, FactsState, ManifestFact,
+    Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, Facts, FactsError, FactsIn, FactsState, ManifestFact,
     Snapshot, StoredVerdict, TagEvent, TagFact, Totals, Usage,
 };
 pub use gc::{Account, Budget, Freed, Keeper, Left, Marks, Sweep};
@@ -64,10 +64,15 @@ impl Store {
     /// Opens the store in `path`, makes it where there is none, and removes what a killed process left half written. Blocks.
     /// A tag's history keeps `tag_history_max` events.
     pub fn open(path: &Path, tag_history_max: usize) -> Result<Self, StoreError> {
+        Self::open_with(path, &Options::new(tag_history_max))
+    }
+
+    /// As [`open`](Self::open), with everything that can be chosen.
+    pub fn open_with(path: &Path, options: &Options) -> Result<Self, StoreError> {
         let directory = Arc::new(Directory::open(path)?);
-        let (facts, facts_state) = Facts::open(Arc::clone(&directory), tag_history_max)?;
+        let (facts, facts_state) = Facts::open(Arc::clone(&directory), options)?;
         Ok(Self {
-            blobs: Blobs::new(Files::new(Arc::clone(&directory))),
+            blobs: Blobs::new(Files::new(Arc::clone(&directory), options.fsync)),
             facts,
             facts_state,
             directory: Some(directory),
@@ -125,6 +130,37 @@ impl Store {
     pub fn facts_state(&self) -> &FactsState {
         &self.facts_state
     }
+}
+
+/// What can be chosen of a store in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// How many events a tag's history keeps.
+    pub tag_history_max: usize,
+    /// What is on disk when an answer is given.
+    pub fsync: Fsync,
+    /// What keeps the facts.
+    pub facts: FactsIn,
+}
+
+impl Options {
+    /// The safe choices.
+    #[must_use]
+    pub fn new(tag_history_max: usize) -> Self {
+        Self { tag_history_max, fsync: Fsync::Always, facts: FactsIn::Redb }
+    }
+}
+
+/// What is on disk when an answer is given. A process that is killed loses at most the facts of a second in any case but the first,
+/// in which it loses nothing; the names are about a machine that loses power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fsync {
+    /// Everything that was acknowledged.
+    Always,
+    /// The content of blobs, before they have their names. Names and facts follow within seconds; what is lost is asked for anew.
+    Content,
+    /// Nothing for sure: a blob's name may stand for half of it, so whoever opens it has to hash it.
+    Never,
 }
 
 /// A socket in the store's directory. Its name goes when this is dropped, and the lock is held until then.

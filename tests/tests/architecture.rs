@@ -30,7 +30,7 @@ const DIRECTIONS: [(&str, &[&str]); 7] = [
 /// What each crate never depends on outside its tests. A name that ends in `*` stands for all that begin so.
 const NEVER: [(&str, &[&str]); 4] = [
     ("oci", &["tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "sigstore-*"]),
-    ("config", &["tokio*", "hyper*", "http*", "rustls*", "redb", "sigstore-*"]),
+    ("config", &["tokio*", "hyper*", "http*", "rustls*", "redb", "sled", "sigstore-*"]),
     ("storage", &["hyper*", "http*", "rustls*", "figment", "sigstore-*", "tower*"]),
     ("policy", &["tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "tower*", "tracing*"]),
 ];
@@ -49,8 +49,9 @@ const OWNERS: [(&str, &[&str]); 8] = [
 ];
 
 /// Names that only these files (or folders) of the product's sources may contain. The first line that fits a name holds.
-const NAMED_IN: [(&str, &[&str]); 8] = [
-    ("redb", &["storage/src/facts.rs", "storage/src/facts/"]),
+const NAMED_IN: [(&str, &[&str]); 9] = [
+    ("redb", &["storage/src/facts.rs", "storage/src/facts/open.rs", "storage/src/facts/redb.rs"]),
+    ("sled", &["storage/src/facts.rs", "storage/src/facts/open.rs", "storage/src/facts/sled.rs"]),
     ("sigstore_tuf", &["proxy/src/trust/"]),
     ("jiff", &["proxy/src/trust/"]),
     ("sigstore_*", &["policy/src/sigstore.rs", "policy/src/sigstore/"]),
@@ -104,9 +105,10 @@ fn replaceable_crates_are_known_to_their_owners_only() {
 }
 
 #[test]
-fn features_do_not_exist_so_none_can_weaken_the_product() {
+fn the_only_feature_adds_a_store_and_none_is_on_by_default() {
     for package in packages() {
-        assert!(package.features.is_empty(), "{} has features: {:?}", package.name, package.features);
+        let known: &[&str] = if ["storage", "proxy"].contains(&package.name.as_str()) { &["sled"] } else { &[] };
+        assert_eq!(package.features, known, "{} has other features", package.name);
     }
 }
 

@@ -71,6 +71,29 @@ fn each_weakening_in_force_is_one_line() {
 }
 
 #[test]
+fn a_store_that_syncs_less_is_told_and_never_serves_half_a_blob() {
+    let content = Case::of("[storage]\nfsync = \"content\"");
+    assert_eq!(
+        content.weakened(),
+        [
+            "weakened: storage.fsync = \"content\": a power cut loses what was stored in the seconds before it, tag history for good"
+        ]
+    );
+    let never = Case::of("[storage]\nfsync = \"never\"\nverify_reads = \"always\"");
+    assert_eq!(
+        never.weakened(),
+        [
+            "weakened: storage.fsync = \"never\": a power cut can leave half blobs, found when they are read, and can lose all facts"
+        ]
+    );
+    assert_eq!(Case::of("[storage]\nfsync = \"always\"").weakened(), Vec::<String>::new());
+    refused(&[(
+        "[storage]\nfsync = \"never\"",
+        "storage.fsync: \"never\" can leave half a blob under its name, and verify_reads = \"scrub\" would serve it\nhint: set storage.verify_reads = \"always\", or fsync = \"content\"",
+    )]);
+}
+
+#[test]
 fn what_could_run_is_never_evidence() {
     for media_type in [
         "application/vnd.oci.image.layer.v1.tar+gzip",

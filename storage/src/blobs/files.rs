@@ -17,7 +17,7 @@ use rustix::io::{ReadWriteFlags, preadv2, pwritev};
 
 use super::{BlobStore, Content, Draft, Found};
 use crate::{
-    StoreError,
+    Fsync, StoreError,
     directory::{self, Directory},
 };
 
@@ -25,11 +25,12 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Files {
     directory: Arc<Directory>,
+    fsync: Fsync,
 }
 
 impl Files {
-    pub(crate) fn new(directory: Arc<Directory>) -> Self {
-        Self { directory }
+    pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync) -> Self {
+        Self { directory, fsync }
     }
 }
 
@@ -43,7 +44,7 @@ impl BlobStore for Files {
         let path = self.directory.ingest(digest);
         let content = Open(Arc::new(directory::create_file(&path)?));
         let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
-        Ok(Arc::new(Growing { content, path, directory, digest, ended: AtomicBool::new(false) }))
+        Ok(Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, ended: AtomicBool::new(false) }))
     }
 
     fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
@@ -105,6 +106,7 @@ struct Growing {
     path: PathBuf,
     directory: Arc<Directory>,
     digest: Digest,
+    fsync: Fsync,
     /// It has no name under `ingest/` any more.
     ended: AtomicBool,
 }
@@ -131,8 +133,15 @@ impl Draft for Growing {
     /// Content first, then the name: after a power cut the name never stands for less than the content.
     fn publish(&self) -> Result<Arc<dyn Content>, StoreError> {
         let file = &self.content.0;
-        file.sync_all().map_err(StoreError::io("sync", &self.path))?;
-        directory::rename(&self.path, &self.directory.blob(&self.digest))?;
+        if self.fsync != Fsync::Never {
+            file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+        }
+        let name = self.directory.blob(&self.digest);
+        if self.fsync == Fsync::Always {
+            directory::rename(&self.path, &name)?;
+        } else {
+            directory::rename_unsynced(&self.path, &name)?;
+        }
         self.ended.store(true, Ordering::Relaxed);
         Ok(Arc::new(Open(Arc::clone(file))))
     }

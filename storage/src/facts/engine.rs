@@ -15,16 +15,25 @@ pub(crate) use self::batch::{Batch, in_table, is_empty};
 use super::table::{self, Table};
 use crate::StoreError;
 
-mod batch;
+pub(super) mod batch;
 
 /// Keys and values in tables. Nothing in here knows what they mean.
 pub(crate) trait FactsStore: Send + Sync {
     /// All that is written at this instant, whatever is written later. Never waits for a writer.
     fn read(&self) -> Result<Box<dyn Reads>, StoreError>;
-    /// Makes all of `writes` or none; durable when this returns. One caller at a time.
-    fn apply(&self, writes: &Writes) -> Result<(), StoreError>;
+    /// Makes all of `writes` or none.
+    fn apply(&self, writes: &Writes, durability: Durability) -> Result<(), StoreError>;
     /// Makes those of the tables that are missing, durably.
     fn make(&self, tables: &[Table]) -> Result<(), StoreError>;
+}
+
+/// When a commit must be on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// When it is answered, together with all commits before it.
+    Now,
+    /// With the next one that is: until then a crash forgets the whole of it.
+    Later,
 }
 
 /// What was written up to one instant.
@@ -123,20 +132,29 @@ impl Engine {
         self.store("read")?.read().map(View)
     }
 
-    /// All that `work` writes, durable when this returns; nothing of it on any error. One caller at a time.
-    pub(crate) fn commit(&self, work: impl FnOnce(&Batch) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    /// All that `work` writes; nothing of it on any error. One caller at a time, or one's reads may miss the other's writes.
+    pub(crate) fn commit(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&Batch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let store = self.store("write")?;
         // A damaged page can make the store panic. The waiting requests still get an answer.
         let done = guarded("write", || {
             let batch = Batch::new(store.read()?);
             work(&batch)?;
-            store.apply(&batch.finish())
+            store.apply(&batch.finish(), durability)
         });
         drop(store);
         if let Err(StoreError::Facts { source, .. }) = &done {
             self.give_up(source);
         }
         done
+    }
+
+    /// Makes every earlier commit durable.
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.commit(Durability::Now, |_| Ok(()))
     }
 
     /// Makes the tables that are missing.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    engine::{Entry, FactsStore, KeyRange, Order, Place, Reads, Writes, in_table, is_empty},
+    engine::{Durability, Entry, FactsStore, KeyRange, Order, Place, Reads, Writes, in_table, is_empty},
     table::Table,
 };
 use crate::StoreError;
@@ -25,7 +25,7 @@ impl FactsStore for Memory {
         Ok(Box::new(Arc::clone(&entries)))
     }
 
-    fn apply(&self, writes: &Writes) -> Result<(), StoreError> {
+    fn apply(&self, writes: &Writes, _: Durability) -> Result<(), StoreError> {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let entries = Arc::make_mut(&mut entries);
         for (key, value) in writes {

@@ -4,7 +4,7 @@
 //! lies in the directory is compared with it later, in the background. Begun again where it was interrupted: the format changes last.
 
 use super::{
-    engine::{Batch, Engine, Entry, Order},
+    engine::{Batch, Durability, Engine, Entry, Order},
     links,
     table::Table,
     verdicts,
@@ -21,7 +21,7 @@ pub(super) fn run(engine: &Engine, done: impl FnOnce(&Batch)) -> Result<(), Stor
     engine.make(&Table::ALL)?;
     each(engine, Table::Children, |batch, (key, value)| links::copy_to_child(batch, key, value))?;
     each(engine, Table::Manifests, |batch, (key, value)| verdicts::meet(batch, key, value))?;
-    engine.commit(|batch| {
+    engine.commit(Durability::Now, |batch| {
         done(batch);
         Ok(())
     })
@@ -39,7 +39,7 @@ fn each(
             None => Encoder::default().prefix(),
         };
         let entries = engine.view()?.scan(table, range, Order::Ascending, GROUP)?;
-        engine.commit(|batch| entries.iter().try_for_each(|entry| write(batch, entry)))?;
+        engine.commit(Durability::Now, |batch| entries.iter().try_for_each(|entry| write(batch, entry)))?;
         let Some((last, _)) = entries.into_iter().next_back() else { return Ok(()) };
         after = Some(last);
     }

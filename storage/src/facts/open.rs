@@ -3,10 +3,19 @@
 use std::{
     error::Error as _,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::{FactsState, engine::Engine, migrate, redb::Redb, table::Table};
+use super::{
+    FactsState,
+    engine::{Durability, Engine, FactsStore},
+    migrate,
+    redb::Redb,
+    table::Table,
+};
 use crate::{
     StoreError,
     directory::{self, Directory},
@@ -16,97 +25,179 @@ const FORMAT_KEY: &[u8] = b"format";
 /// What the tables hold and how it is encoded.
 const FORMAT: &[u8] = b"facts 2";
 
-pub(super) fn open(directory: &Directory) -> Result<(Engine, FactsState), StoreError> {
-    let path = directory.facts();
-    let Some((file, size)) = directory::open_file(&path)? else {
-        let engine = create(directory, &path)?;
-        return Ok((engine, FactsState::New));
-    };
-    drop(file);
-    let reason = if size == 0 {
+/// What can keep facts in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FactsIn {
+    /// One file of redb.
+    Redb,
+    /// A directory of sled; only in builds with the feature `sled`, an error in all others.
+    Sled,
+}
+
+impl FactsIn {
+    const ALL: [Self; 2] = [Self::Redb, Self::Sled];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Redb => "facts.redb",
+            Self::Sled => "facts.sled",
+        }
+    }
+
+    fn open(self, path: &Path, thorough: bool) -> Result<Arc<dyn FactsStore>, StoreError> {
+        match self {
+            Self::Redb => Redb::open(path, thorough),
+            #[cfg(feature = "sled")]
+            Self::Sled => super::sled::Sled::open(path, thorough),
+            #[cfg(not(feature = "sled"))]
+            Self::Sled => Err(StoreError::NotBuilt { path: path.to_owned(), what: "sled" }),
+        }
+    }
+
+    fn create(self, path: &Path) -> Result<(), StoreError> {
+        match self {
+            Self::Redb => Redb::create(path),
+            #[cfg(feature = "sled")]
+            Self::Sled => super::sled::Sled::create(path),
+            #[cfg(not(feature = "sled"))]
+            Self::Sled => Err(StoreError::NotBuilt { path: path.to_owned(), what: "sled" }),
+        }
+    }
+
+    /// Whether something lies at `path`, and is more than an empty beginning; an error where it cannot be ours.
+    fn found(self, path: &Path) -> Result<Found, StoreError> {
+        let is_empty = match self {
+            Self::Redb => directory::open_file(path)?.map(|(_, size)| size == 0),
+            Self::Sled => directory::directory_is_empty(path)?,
+        };
+        Ok(match is_empty {
+            None => Found::Nothing,
+            Some(true) => Found::Empty,
+            Some(false) => Found::Content,
+        })
+    }
+}
+
+enum Found {
+    Nothing,
+    Empty,
+    Content,
+}
+
+pub(super) fn open(directory: &Directory, kind: FactsIn) -> Result<(Engine, FactsState), StoreError> {
+    let place = Place { directory, kind, path: directory.path().join(kind.name()) };
+    place.refuse_others()?;
+    let path = &place.path;
+    let reason = match kind.found(path)? {
+        Found::Nothing => return Ok((place.create()?, FactsState::New)),
         // Ours is never empty: it gets its name only when it is complete. The key-value store would take it for a new one.
-        "the file is empty".to_owned()
-    } else {
-        let suspect = suspect(&path);
-        let thorough = suspect.symlink_metadata().is_ok();
-        match open_existing(directory, &path, thorough) {
-            Ok(engine) => {
-                directory::remove_if_present(&suspect)?;
-                return Ok((engine, FactsState::Intact));
+        Found::Empty => "the file is empty".to_owned(),
+        Found::Content => {
+            let suspect = suspect(directory);
+            let thorough = suspect.symlink_metadata().is_ok();
+            match place.open(thorough) {
+                Ok(engine) => {
+                    directory::remove_if_present(&suspect)?;
+                    return Ok((engine, FactsState::Intact));
+                }
+                Err(error) if error.is_damage() => told_with_cause(&error),
+                Err(error) => return Err(error),
             }
-            Err(error) if error.is_damage() => told_with_cause(&error),
-            Err(error) => return Err(error),
         }
     };
-    let moved_to = set_aside(&path)?;
+    let moved_to = set_aside(path)?;
     tracing::error!(
         path = %path.display(),
         moved_to = %moved_to.display(),
         reason,
         "the facts file is damaged: it was set aside, and the store starts with no facts; tag history is lost, the rest is fetched and judged anew"
     );
-    let engine = create(directory, &path)?;
+    let engine = place.create()?;
     Ok((engine, FactsState::SetAside { moved_to, reason }))
+}
+
+/// Where facts lie, and in what.
+struct Place<'a> {
+    directory: &'a Directory,
+    kind: FactsIn,
+    path: PathBuf,
+}
+
+impl Place<'_> {
+    /// Facts of another kind would be forgotten, tag history for good.
+    fn refuse_others(&self) -> Result<(), StoreError> {
+        for other in FactsIn::ALL.into_iter().filter(|other| *other != self.kind) {
+            if self.directory.path().join(other.name()).symlink_metadata().is_ok() {
+                let path = self.directory.path().to_owned();
+                return Err(StoreError::OtherFacts { path, want: self.kind.name(), got: other.name() });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, thorough: bool) -> Result<Engine, StoreError> {
+        let engine = self.engine(&self.path, thorough)?;
+        let format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
+        match format {
+            Some(format) if format == FORMAT => Ok(engine),
+            Some(format) if format == migrate::FROM => {
+                migrate::run(&engine, |batch| batch.put(Table::Meta, FORMAT_KEY, FORMAT))?;
+                Ok(engine)
+            }
+            other => Err(StoreError::OtherFormat {
+                path: self.directory.path().to_owned(),
+                want: format!("{:?}", String::from_utf8_lossy(FORMAT)),
+                got: other.map_or("none".to_owned(), |found| format!("{:?}", String::from_utf8_lossy(&found))),
+            }),
+        }
+    }
+
+    /// Made under another name first, so that what has the right name is always complete.
+    fn create(&self) -> Result<Engine, StoreError> {
+        let new = self.path.with_extension("new");
+        directory::remove_tree_if_present(&new)?;
+        directory::remove_if_present(&suspect(self.directory))?;
+        self.kind.create(&new)?;
+        let engine = self.engine(&new, false)?;
+        prepare(&engine)?;
+        drop(engine);
+        directory::rename(&new, &self.path)?;
+        self.open(false)
+    }
+
+    /// Only the first opening is `thorough`: what is opened again after a full disk was looked at then.
+    fn engine(&self, path: &Path, thorough: bool) -> Result<Engine, StoreError> {
+        let (kind, path, first) = (self.kind, path.to_owned(), AtomicBool::new(thorough));
+        Engine::new(move || kind.open(&path, first.swap(false, Ordering::Relaxed)))
+    }
+}
+
+/// All tables first: a format is never written before what it promises.
+fn prepare(engine: &Engine) -> Result<(), StoreError> {
+    engine.make(&Table::ALL)?;
+    engine.commit(Durability::Now, |batch| {
+        batch.put(Table::Meta, FORMAT_KEY, FORMAT);
+        Ok(())
+    })
 }
 
 /// Notes that the open file gave answers it cannot have been given: the next start looks at all of it before trusting it.
 pub(super) fn mark_suspect(directory: &Directory) {
-    let path = suspect(&directory.facts());
+    let path = suspect(directory);
     match directory::create_file(&path) {
         Ok(_) => tracing::error!(
-            path = %directory.facts().display(),
-            "the facts file is damaged: it will be checked, and set aside if need be, at the next start"
+            path = %directory.path().display(),
+            "the facts are damaged: they will be checked, and set aside if need be, at the next start"
         ),
         Err(_) if path.exists() => {}
         Err(error) => {
-            tracing::error!(error = %error, "cannot note that the facts file is damaged");
+            tracing::error!(error = %error, "cannot note that the facts are damaged");
         }
     }
 }
 
-fn suspect(path: &Path) -> PathBuf {
-    path.with_extension("suspect")
-}
-
-fn open_existing(directory: &Directory, path: &Path, thorough: bool) -> Result<Engine, StoreError> {
-    let engine = open_engine(path, thorough)?;
-    let mut format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
-    if format.as_deref() == Some(migrate::FROM) {
-        migrate::run(&engine, |batch| batch.put(Table::Meta, FORMAT_KEY, FORMAT))?;
-        format = Some(FORMAT.to_owned());
-    }
-    if format.as_deref() == Some(FORMAT) {
-        return Ok(engine);
-    }
-    let found = format.map_or("none".to_owned(), |found| format!("{:?}", String::from_utf8_lossy(&found)));
-    Err(StoreError::OtherFormat {
-        path: directory.path().to_owned(),
-        want: format!("{:?}", String::from_utf8_lossy(FORMAT)),
-        got: found,
-    })
-}
-
-/// Made under another name first, so that a file with the right name is always complete.
-fn create(directory: &Directory, path: &Path) -> Result<Engine, StoreError> {
-    let new = path.with_extension("new");
-    directory::remove_if_present(&new)?;
-    directory::remove_if_present(&suspect(path))?;
-    Redb::create(&new)?;
-    let engine = open_engine(&new, false)?;
-    engine.make(&Table::ALL)?;
-    engine.commit(|batch| {
-        batch.put(Table::Meta, FORMAT_KEY, FORMAT);
-        Ok(())
-    })?;
-    drop(engine);
-    directory::rename(&new, path)?;
-    open_existing(directory, path, false)
-}
-
-/// Only the first opening is `thorough`: what is opened again after a full disk was looked at then.
-fn open_engine(path: &Path, thorough: bool) -> Result<Engine, StoreError> {
-    let (path, first) = (path.to_owned(), AtomicBool::new(thorough));
-    Engine::new(move || Redb::open(&path, first.swap(false, Ordering::Relaxed)))
+fn suspect(directory: &Directory) -> PathBuf {
+    directory.path().join("facts.suspect")
 }
 
 fn set_aside(path: &Path) -> Result<PathBuf, StoreError> {

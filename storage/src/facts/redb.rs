@@ -3,12 +3,11 @@
 use std::{fs::File, io, path::Path, sync::Arc};
 
 use redb::{
-    Builder, Database, DatabaseError, Durability, ReadTransaction, ReadableDatabase as _, TableDefinition,
-    WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction,
 };
 
 use super::{
-    engine::{Entry, FactsError, FactsStore, KeyRange, Order, Reads, Writes, failed, guarded},
+    engine::{Durability, Entry, FactsError, FactsStore, KeyRange, Order, Reads, Writes, failed, guarded},
     table::Table,
 };
 use crate::{StoreError, directory, error::is_full};
@@ -52,9 +51,13 @@ impl Redb {
         Ok(())
     }
 
-    fn write(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn write(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin_write().map_err(facts("write"))?;
-        transaction.set_durability(Durability::Immediate).map_err(facts("write"))?;
+        transaction.set_durability(promised(durability)).map_err(facts("write"))?;
         // Opening after a crash takes milliseconds only if the last durable commit had this; it brings two-phase commit with it.
         transaction.set_quick_repair(true);
         work(&transaction)?;
@@ -67,8 +70,8 @@ impl FactsStore for Redb {
         Ok(Box::new(self.database.begin_read().map_err(facts("read"))?))
     }
 
-    fn apply(&self, writes: &Writes) -> Result<(), StoreError> {
-        self.write(|transaction| {
+    fn apply(&self, writes: &Writes, durability: Durability) -> Result<(), StoreError> {
+        self.write(durability, |transaction| {
             let mut open: Option<(Table, OpenTable<'_>)> = None;
             for ((table, key), value) in writes {
                 let mut into = match open.take() {
@@ -87,7 +90,7 @@ impl FactsStore for Redb {
     }
 
     fn make(&self, tables: &[Table]) -> Result<(), StoreError> {
-        self.write(|transaction| {
+        self.write(Durability::Now, |transaction| {
             tables
                 .iter()
                 .try_for_each(|table| transaction.open_table(definition(*table)).map(drop).map_err(facts("write")))
@@ -123,6 +126,13 @@ impl Reads for ReadTransaction {
 
 fn open_database(file: File) -> Result<Database, DatabaseError> {
     Builder::new().set_cache_size(CACHE_BYTES).create_file(file)
+}
+
+fn promised(durability: Durability) -> redb::Durability {
+    match durability {
+        Durability::Now => redb::Durability::Immediate,
+        Durability::Later => redb::Durability::None,
+    }
 }
 
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

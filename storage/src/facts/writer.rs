@@ -2,25 +2,35 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{Arc, mpsc::RecvTimeoutError},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Change, change, engine::Engine, open};
-use crate::{StoreError, directory::Directory};
+use super::{
+    Change, change,
+    engine::{Durability, Engine},
+    open,
+};
+use crate::{Fsync, Options, StoreError, directory::Directory};
 
 /// How many requests may wait for the disk before further ones wait for a place in the queue.
 const QUEUE_MAX: usize = 1024;
 /// How many of them one commit takes at most: a commit of this size takes some ten milliseconds.
 const GROUP_MAX: usize = 256;
 
+/// Where commits are answered before they are durable: how old the oldest of them gets.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
 /// Owns the thread and the open file. Dropping it writes what is queued and closes the file before the store is unlocked.
 pub(super) struct Writer {
     engine: Arc<Engine>,
     queue: Option<mpsc::Sender<Request>>,
     thread: Option<JoinHandle<()>>,
+    /// Where commits are answered before they are durable.
+    syncing: Option<Syncing>,
     /// Holds the store's lock; none where there is no directory.
     directory: Option<Arc<Directory>>,
 }
@@ -34,16 +44,21 @@ impl Writer {
     pub(super) fn start(
         directory: Option<Arc<Directory>>,
         engine: Engine,
-        tag_history_max: usize,
+        options: &Options,
     ) -> Result<Self, StoreError> {
         let engine = Arc::new(engine);
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
-        let group = Group { engine: Arc::clone(&engine), tag_history_max };
+        let durability = if options.fsync == Fsync::Always { Durability::Now } else { Durability::Later };
+        let group = Group { engine: Arc::clone(&engine), tag_history_max: options.tag_history_max, durability };
         let thread = thread::Builder::new()
             .name("facts".to_owned())
             .spawn(move || group.run(requests))
             .map_err(StoreError::io("start the writer of", "facts"))?;
-        Ok(Self { engine, queue: Some(queue), thread: Some(thread), directory })
+        let syncing = match durability {
+            Durability::Now => None,
+            Durability::Later => Some(Syncing::start(Arc::clone(&engine))?),
+        };
+        Ok(Self { engine, queue: Some(queue), thread: Some(thread), syncing, directory })
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -74,6 +89,43 @@ impl Drop for Writer {
             // Its panic was told when it happened, and every waiting request was answered.
             drop(thread.join());
         }
+        // Last: what was queued is durable then, too.
+        drop(self.syncing.take());
+    }
+}
+
+/// A thread that makes durable, every [`SYNC_EVERY`] and at the end, what was answered before.
+struct Syncing {
+    end: Option<std::sync::mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Syncing {
+    fn start(engine: Arc<Engine>) -> Result<Self, StoreError> {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let run = move || {
+            loop {
+                let is_over = ended.recv_timeout(SYNC_EVERY) != Err(RecvTimeoutError::Timeout);
+                if let Err(error) = engine.sync() {
+                    tracing::error!(error = %error, "facts that were answered are not on disk");
+                }
+                if is_over {
+                    return;
+                }
+            }
+        };
+        let spawned = thread::Builder::new().name("facts-sync".to_owned()).spawn(run);
+        let thread = spawned.map_err(StoreError::io("start the syncing of", "facts"))?;
+        Ok(Self { end: Some(end), thread: Some(thread) })
+    }
+}
+
+impl Drop for Syncing {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
     }
 }
 
@@ -86,6 +138,7 @@ impl fmt::Debug for Writer {
 struct Group {
     engine: Arc<Engine>,
     tag_history_max: usize,
+    durability: Durability,
 }
 
 impl Group {
@@ -107,7 +160,7 @@ impl Group {
     }
 
     fn commit(&self, group: &[Request]) -> Result<(), StoreError> {
-        self.engine.commit(|batch| {
+        self.engine.commit(self.durability, |batch| {
             group
                 .iter()
                 .flat_map(|request| &request.changes)

@@ -3,7 +3,7 @@ use storage::{
     Amount, Budget, Change, ContentClass, EdgeKind, Freed, Keeper, Left, ManifestFact, Marks, Store, Sweep, Totals,
 };
 
-use crate::{Place, addressed, at, edge, noise, repository, whole, written};
+use crate::{addressed, at, edge, noise, repository, whole, written};
 
 const LAYER_BYTES: usize = 1000;
 

@@ -73,22 +73,32 @@ impl Batch {
         }
         let writes = self.writes.borrow();
         let written = || writes.range(in_table(table, range)).take_while(|((of, _), _)| *of == table);
-        // Each removal can take away one of the entries that were there.
-        let removed = written().filter(|(_, value)| value.is_none()).count();
-        let there = self.before.scan(table, range, order, limit.saturating_add(removed))?;
-        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = there.into_iter().collect();
-        for ((_, key), value) in written() {
-            match value {
-                Some(value) => merged.insert(key.clone(), value.clone()),
-                None => merged.remove(key),
-            };
-        }
-        let merged = merged.into_iter();
-        Ok(match order {
-            Order::Ascending => merged.take(limit).collect(),
-            Order::Descending => merged.rev().take(limit).collect(),
-        })
+        let written = written().map(|((_, key), value)| (key.clone(), value.clone())).collect();
+        merged(|limit| self.before.scan(table, range, order, limit), &written, order, limit)
     }
+}
+
+/// The first entries of a range, where `written` has replaced or taken away some of those that are `there`.
+pub(crate) fn merged(
+    there: impl FnOnce(usize) -> Result<Vec<Entry>, StoreError>,
+    written: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    order: Order,
+    limit: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    // Each removal can take away one of the entries that were there.
+    let removed = written.values().filter(|value| value.is_none()).count();
+    let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = there(limit.saturating_add(removed))?.into_iter().collect();
+    for (key, value) in written {
+        match value {
+            Some(value) => merged.insert(key.clone(), value.clone()),
+            None => merged.remove(key),
+        };
+    }
+    let merged = merged.into_iter();
+    Ok(match order {
+        Order::Ascending => merged.take(limit).collect(),
+        Order::Descending => merged.rev().take(limit).collect(),
+    })
 }
 
 /// Whether no key can be in it: the standard library's ordered maps panic at most of these.

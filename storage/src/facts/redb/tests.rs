@@ -98,7 +98,7 @@ impl Bench {
 }
 
 fn put(engine: &Engine, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-    engine.commit(|batch| {
+    engine.commit(Durability::Now, |batch| {
         batch.put(Table::Tags, key, value);
         Ok(())
     })
@@ -152,7 +152,7 @@ fn after_a_failed_write_or_sync_everything_fails_until_the_next_start() {
 fn a_commit_whose_work_fails_leaves_nothing() {
     let bench = Bench::new();
     let engine = bench.open();
-    let error = engine.commit(|batch| {
+    let error = engine.commit(Durability::Now, |batch| {
         batch.put(Table::Tags, b"a", b"1");
         batch.put(Table::Parents, b"a", b"1");
         Err(StoreError::Stopped { operation: "test" })
@@ -167,7 +167,7 @@ fn a_panic_in_a_commit_is_an_answer_and_leaves_nothing() {
     let bench = Bench::new();
     let engine = bench.open();
     put(&engine, b"a", b"1").unwrap();
-    let error = engine.commit(|batch| {
+    let error = engine.commit(Durability::Now, |batch| {
         batch.put(Table::Tags, b"b", b"2");
         panic!("as the store does on a page that makes no sense");
     });
