@@ -32,6 +32,7 @@ mod facts;
 mod gc;
 mod ingest;
 mod ledger;
+pub mod pages;
 mod scrub;
 mod trust;
 

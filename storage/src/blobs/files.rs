@@ -2,8 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice, IoSliceMut},
-    os::unix::fs::FileExt as _,
+    io::{self, IoSlice},
     path::PathBuf,
     sync::{
         Arc,
@@ -13,12 +12,13 @@ use std::{
 
 use bytes::Bytes;
 use oci::{Algorithm, Digest};
-use rustix::io::{ReadWriteFlags, preadv2, pwritev};
+use rustix::io::pwritev;
 
 use super::{BlobStore, Content, Draft, Found};
 use crate::{
     Fsync, StoreError,
     directory::{self, Directory},
+    pages,
 };
 
 /// The blobs of a directory.
@@ -74,15 +74,7 @@ struct Open(Arc<File>);
 impl Content for Open {
     fn read_at(&self, offset: u64, length: usize) -> io::Result<Bytes> {
         let mut buffer = vec![0; length];
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.0.read_at(rest, offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let filled = pages::read(&self.0, offset, &mut buffer)?;
         buffer.truncate(filled);
         Ok(buffer.into())
     }
@@ -90,7 +82,7 @@ impl Content for Open {
     /// What the system has in memory anyway: no thread waits, and none keeps memory of its own for it.
     fn read_cached(&self, offset: u64, length: usize) -> Option<Bytes> {
         let mut buffer = vec![0; length];
-        let read = preadv2(&self.0, &mut [IoSliceMut::new(&mut buffer)], offset, ReadWriteFlags::NOWAIT).ok()?;
+        let read = pages::read_cached(&self.0, offset, &mut buffer)?;
         (read == length).then(|| buffer.into())
     }
 

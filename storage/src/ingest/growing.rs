@@ -5,7 +5,7 @@ use std::{fs::File, sync::Arc};
 use bytes::Bytes;
 use oci::Digest;
 
-use super::lane::Lane;
+use super::lane::{Lane, State};
 use crate::{StoreError, blobs::blocking};
 
 /// A follower's handle on content that is being written. Nothing read through it is known to be right before
@@ -26,6 +26,16 @@ pub enum Progress {
     Committed,
     /// There will be no more: the digest was another, the writer gave up, or the disk refused.
     Failed,
+}
+
+impl From<State> for Progress {
+    fn from(state: State) -> Self {
+        match state.committed {
+            None => Self::Written(state.written),
+            Some(true) => Self::Committed,
+            Some(false) => Self::Failed,
+        }
+    }
 }
 
 impl Growing {
@@ -51,14 +61,15 @@ impl Growing {
         self.lane.content().file()
     }
 
+    /// How far it has come by now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.lane.state().into()
+    }
+
     /// Waits until more than `beyond` bytes are written, or the end. Once it has ended, it says how, whatever `beyond`.
     pub async fn advance(&self, beyond: u64) -> Progress {
-        let state = self.lane.until(|state| state.written > beyond || state.committed.is_some()).await;
-        match state.committed {
-            None => Progress::Written(state.written),
-            Some(true) => Progress::Committed,
-            Some(false) => Progress::Failed,
-        }
+        self.lane.until(|state| state.written > beyond || state.committed.is_some()).await.into()
     }
 
     /// Reads `length` bytes from `offset` on, fewer where no more are written yet; none at all are no error.
