@@ -125,6 +125,9 @@ pub struct Limits {
     /// Header lines of one client request. Default 100.
     #[serde(deserialize_with = "units::count")]
     pub request_headers_max: usize,
+    /// Ranges of one client request; more are answered with the whole. Default 1024, of which podman sends that many.
+    #[serde(deserialize_with = "units::count")]
+    pub ranges_max: usize,
     /// From a client's first byte to the end of its headers. Default 10s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub request_header_timeout: Duration,
@@ -198,6 +201,7 @@ impl Default for Limits {
             http2_streams_max: 256,
             request_header_bytes_max: 32 * KIB,
             request_headers_max: 100,
+            ranges_max: 1024,
             request_header_timeout: seconds(10),
             client_idle_timeout: seconds(60),
             client_write_timeout: seconds(60),

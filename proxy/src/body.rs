@@ -5,30 +5,30 @@
 //!                    │              │
 //!       size + digest agree?    may this response still be sent?
 //!       until then the last     (policy reloaded, verdict ended)
-//!       bytes stay here         asked before every chunk
+//!       bytes stay here         asked before every piece
 //! ```
+
+pub(crate) mod parts;
+mod reading;
+mod segment;
 
 use std::{
     fmt,
-    ops::Range,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use metrics::counter;
-use oci::{Digest, Hasher};
-use storage::{Blob, Blobs, Progress};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{
-    admission::PermitGuard,
-    error::ApiError,
-    fill::{Content, Fill},
-    listen::stream::{self, Revoked, Turn as Whose},
+use crate::listen::{
+    stream::{self, Turn as Whose},
+    zero_copy::Link,
 };
+pub use reading::Reading;
+pub use segment::Segment;
 
 /// The body of every response, and what it keeps as long as it is under way.
 pub struct ServedBody(Inner, Option<OwnedSemaphorePermit>);
@@ -49,10 +49,10 @@ pub struct BodyBroken {
     why: String,
 }
 
-/// How much is read and sent at a time, in bytes.
-const CHUNK_BYTES: u64 = 256 * 1024;
-/// The same where many hold a chunk or two at one time: the streams of an HTTP/2 connection, the followers of a download.
-const SHARED_CHUNK_BYTES: u64 = 64 * 1024;
+/// How much of a file is handed to its connection at a time, in bytes: the permit is asked in between.
+const RANGE_BYTES: u64 = 2 * 1024 * 1024;
+/// How much is copied and sent at a time where bytes have to be in memory, for TLS and HTTP/2: what rustls takes at once.
+const COPY_BYTES: usize = 64 * 1024;
 /// How much a response keeps back until the whole blob is known to be right, in bytes; all of it where the response is shorter.
 const HOLDBACK_BYTES: u64 = 64 * 1024;
 
@@ -66,7 +66,7 @@ impl ServedBody {
     }
 
     pub(crate) fn stream(reading: Reading) -> Self {
-        let length = reading.range.end - reading.range.start;
+        let length = reading.left();
         Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }), None)
     }
 
@@ -77,19 +77,19 @@ impl ServedBody {
 }
 
 impl http_body::Body for ServedBody {
-    type Data = Bytes;
+    type Data = Segment;
     type Error = BodyBroken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+    ) -> Poll<Option<Result<Frame<Segment>, BodyBroken>>> {
         match &mut self.0 {
             Inner::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Inner::Whole(bytes) => {
                 let length = usize::try_from(share(bytes.len() as u64)).unwrap_or(usize::MAX).min(bytes.len());
                 stream::tell(Whose::Clients(None));
-                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(length)))))
+                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(length).into()))))
             }
             Inner::Length(_) => Poll::Ready(None),
             Inner::Stream(stream) => stream.poll(context),
@@ -124,8 +124,8 @@ impl fmt::Debug for ServedBody {
 /// last frame was accepted for sending, so that one must not hide how much the client has still to take, nor be more than the smallest
 /// window lets through at once.
 fn share(left: u64) -> u64 {
-    let chunk = if stream::is_shared() { SHARED_CHUNK_BYTES } else { CHUNK_BYTES };
-    left.saturating_sub(1).clamp(1, chunk)
+    let most = if Link::here().is_some() { RANGE_BYTES } else { COPY_BYTES as u64 };
+    left.saturating_sub(1).clamp(1, most)
 }
 
 struct Stream {
@@ -134,7 +134,7 @@ struct Stream {
     turn: Turn,
 }
 
-type Step = (Box<Reading>, Result<Bytes, String>);
+type Step = (Box<Reading>, Result<Segment, String>);
 
 enum Turn {
     Idle(Box<Reading>),
@@ -143,12 +143,15 @@ enum Turn {
 }
 
 impl Stream {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyBroken>>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Segment>, BodyBroken>>> {
         if self.left == 0 {
             return Poll::Ready(None);
         }
         let mut step = match std::mem::replace(&mut self.turn, Turn::Over) {
             Turn::Idle(mut reading) => {
+                if let Some(segment) = reading.at_once() {
+                    return self.deliver(reading, segment);
+                }
                 stream::tell(Whose::Ours);
                 Box::pin(async move {
                     let outcome = reading.next().await;
@@ -164,170 +167,34 @@ impl Stream {
                 self.turn = Turn::Busy(step);
                 Poll::Pending
             }
-            Poll::Ready((reading, Ok(bytes))) => {
-                self.left -= (bytes.len() as u64).min(self.left);
-                let revoked = if self.left == 0 {
-                    Some(reading.revoked())
-                } else {
-                    self.turn = Turn::Idle(reading);
-                    None
-                };
-                stream::tell(Whose::Clients(revoked));
-                counter!("pratique_served_bytes_total").increment(bytes.len() as u64);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
+            Poll::Ready((reading, Ok(segment))) => self.deliver(reading, segment),
             Poll::Ready((reading, Err(why))) => {
                 let error = self.broken(why);
                 counter!("pratique_bodies_broken_total").increment(1);
-                tracing::warn!(repository = %reading.guard.repository(), digest = %reading.guard.digest(), "{error}");
+                let guard = reading.guard();
+                tracing::warn!(repository = %guard.repository(), digest = %guard.digest(), "{error}");
                 Poll::Ready(Some(Err(error)))
             }
         }
     }
 
+    fn deliver(&mut self, reading: Box<Reading>, segment: Segment) -> Poll<Option<Result<Frame<Segment>, BodyBroken>>> {
+        let length = segment.remaining() as u64;
+        self.left -= length.min(self.left);
+        let revoked = if self.left == 0 {
+            Some(reading.revoked())
+        } else {
+            self.turn = Turn::Idle(reading);
+            None
+        };
+        stream::tell(Whose::Clients(revoked));
+        counter!("pratique_served_bytes_total").increment(length);
+        Poll::Ready(Some(Ok(Frame::data(segment))))
+    }
+
     fn broken(&self, why: String) -> BodyBroken {
         BodyBroken { sent: self.length - self.left, length: self.length, why }
     }
-}
-
-/// One response's way through a blob.
-pub struct Reading {
-    source: Source,
-    range: Range<u64>,
-    guard: PermitGuard,
-}
-
-enum Source {
-    Filling(Arc<Fill>),
-    Stored(Blob),
-    /// `storage.verify_reads = "always"`: these very bytes are hashed while they are sent.
-    Checked(Box<Checked>),
-}
-
-struct Checked {
-    blob: Blob,
-    blobs: Blobs,
-    hasher: Hasher,
-    want: Digest,
-}
-
-impl Reading {
-    /// `range` of `content`, as long as `guard` allows. With `check`, what comes from the store is hashed again.
-    ///
-    /// # Errors
-    /// When a fill fails before its first byte, or a stored blob is found damaged before the answer begins.
-    pub async fn new(
-        content: Content,
-        range: Range<u64>,
-        guard: PermitGuard,
-        check: Option<Blobs>,
-    ) -> Result<Self, ApiError> {
-        let source = match (content, check) {
-            (Content::Filling(fill), _) => {
-                fill.started().await?;
-                if range.is_empty() {
-                    fill.committed().await?;
-                }
-                Source::Filling(fill)
-            }
-            (Content::Stored(blob), None) => Source::Stored(blob),
-            (Content::Stored(blob), Some(blobs)) => {
-                let want = digest_of_range(&blob, &blobs, &range).await?;
-                let hasher = Hasher::new(want.algorithm());
-                Source::Checked(Box::new(Checked { blob, blobs, hasher, want }))
-            }
-        };
-        Ok(Self { source, range, guard })
-    }
-
-    /// The next bytes, never none: called while the range is not empty.
-    async fn next(&mut self) -> Result<Bytes, String> {
-        loop {
-            self.guard.check().await.map_err(|error| error.to_string())?;
-            let Some(end) = self.sendable().await? else { continue };
-            let start = self.range.start;
-            let most = if matches!(self.source, Source::Filling(_)) { SHARED_CHUNK_BYTES } else { CHUNK_BYTES };
-            let length = usize::try_from(share(self.range.end - start).min(end - start).min(most)).unwrap_or(0);
-            let bytes = self.read(start, length).await?;
-            self.range.start += length as u64;
-            return Ok(bytes);
-        }
-    }
-
-    /// After the last byte was handed out: completes when it may not be sent any more.
-    fn revoked(self) -> Revoked {
-        let mut guard = self.guard;
-        Box::pin(async move {
-            loop {
-                guard.disturbed().await;
-                if guard.check().await.is_err() {
-                    return;
-                }
-            }
-        })
-    }
-
-    /// Up to where bytes may be sent now; `None` when the permit has to be looked at again first.
-    async fn sendable(&mut self) -> Result<Option<u64>, String> {
-        let Source::Filling(fill) = &self.source else {
-            return Ok(Some(self.range.end));
-        };
-        let length = self.range.end.saturating_sub(self.range.start);
-        let kept = self.range.end - HOLDBACK_BYTES.min(length);
-        // Bytes within the hold-back are waited for until the whole blob agrees.
-        let beyond = if self.range.start < kept { self.range.start } else { u64::MAX };
-        let progress = tokio::select! {
-            progress = fill.growing().advance(beyond) => progress,
-            () = self.guard.disturbed() => return Ok(None),
-        };
-        match progress {
-            Progress::Committed => Ok(Some(self.range.end)),
-            Progress::Written(written) => Ok(Some(written.min(kept)).filter(|end| *end > self.range.start)),
-            Progress::Failed => Err(fill.reason().await.to_string()),
-        }
-    }
-
-    async fn read(&mut self, start: u64, length: usize) -> Result<Bytes, String> {
-        let store = |error: storage::StoreError| crate::error::chain(&error);
-        let bytes = match &mut self.source {
-            Source::Filling(fill) => fill.growing().read_at(start, length).await.map_err(store)?,
-            Source::Stored(blob) => blob.read_at(start, length).await.map_err(store)?,
-            Source::Checked(checked) => {
-                let bytes = checked.blob.read_at(start, length).await.map_err(store)?;
-                checked.hasher.update(&bytes);
-                let last = start + length as u64 == self.range.end;
-                if last && checked.hasher.clone().finish() != checked.want {
-                    checked.blobs.verify(checked.blob.digest()).await.map_err(store)?;
-                    return Err("the stored blob is not what it was when it came in".to_owned());
-                }
-                bytes
-            }
-        };
-        if bytes.len() == length { Ok(bytes) } else { Err("the stored blob is shorter than its size".to_owned()) }
-    }
-}
-
-/// Hashes the whole blob, and apart from it the bytes in `range`, which are read again when they are sent.
-async fn digest_of_range(blob: &Blob, blobs: &Blobs, range: &Range<u64>) -> Result<Digest, ApiError> {
-    if *range == (0..blob.size()) {
-        return Ok(blob.digest().clone());
-    }
-    let algorithm = blob.digest().algorithm();
-    let (mut whole, mut part) = (Hasher::new(algorithm), Hasher::new(algorithm));
-    let mut at = 0;
-    while at < blob.size() {
-        let length = usize::try_from(CHUNK_BYTES.min(blob.size() - at)).unwrap_or(0);
-        let bytes = blob.read_at(at, length).await?;
-        whole.update(&bytes);
-        let clip = |point: u64| usize::try_from(point.clamp(at, at + length as u64) - at).unwrap_or(0);
-        part.update(bytes.get(clip(range.start)..clip(range.end)).unwrap_or_default());
-        at += length as u64;
-    }
-    if whole.finish() == *blob.digest() {
-        return Ok(part.finish());
-    }
-    blobs.verify(blob.digest()).await?;
-    Err(ApiError::Fault { message: format!("stored blob {} is damaged and was set aside", blob.digest()) })
 }
 
 #[cfg(test)]
@@ -343,12 +210,13 @@ mod tests {
             let mut body = ServedBody::whole(bytes.clone());
             let mut frames = Vec::new();
             while let Some(frame) = body.frame().await {
-                frames.push(frame.unwrap().into_data().unwrap());
+                let mut data = frame.unwrap().into_data().unwrap();
+                frames.push(data.copy_to_bytes(data.remaining()));
             }
             assert!(http_body::Body::is_end_stream(&body));
             assert_eq!(frames.concat(), bytes, "{length}");
             assert_eq!(frames.last().map(Bytes::len), (length > 0).then_some(1), "{length}");
-            assert!(frames.iter().all(|frame| (1..=256 * 1024).contains(&frame.len())), "{length}");
+            assert!(frames.iter().all(|frame| (1..=COPY_BYTES).contains(&frame.len())), "{length}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! One small function for each call. Handlers reach the world only through the resolver, the admission and the fills.
 
 mod blob;
+mod condition;
 mod list;
 mod manifest;
 mod range;
@@ -9,6 +10,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request};
 use tracing::Instrument as _;
+
+pub use range::Wanted;
 
 use crate::{
     app::{App, InForce},

@@ -1,8 +1,10 @@
 //! Sockets become connections, connections become requests: under limits, with TLS where it is configured, until told to drain.
 
+mod pace;
 mod patience;
 pub(crate) mod stream;
 mod tls;
+pub(crate) mod zero_copy;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -24,9 +26,11 @@ use tokio::{
 use tower::BoxError;
 
 use crate::{app::StartError, respond::Answer};
+use pace::{Paced, Turn};
 use patience::Patient;
 use stream::Streams;
 pub use tls::TlsFiles;
+use zero_copy::{Link, ZeroCopy};
 
 /// An open socket.
 pub struct Listener {
@@ -79,7 +83,11 @@ impl Listener {
             tokio::spawn(async move {
                 gauge!("pratique_connections").increment(1);
                 match tls {
-                    None => converse(stream, service, &builder, watcher, &limits).await,
+                    None => {
+                        let link = Arc::new(Link::default());
+                        let io = ZeroCopy::new(stream, Arc::clone(&link));
+                        link.scope(converse(io, service, &builder, watcher, &limits)).await;
+                    }
                     Some(tls) => {
                         let handshake = tls.acceptor().accept(stream);
                         match tokio::time::timeout(limits.request_header_timeout, handshake).await {
@@ -151,9 +159,11 @@ async fn converse<I, S>(
     S: tower::Service<Request<Incoming>, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let io = TokioIo::new(Patient::new(stream, limits.request_header_timeout, limits.client_write_timeout));
+    let turn = Turn::default();
+    let paced = Paced::new(stream, turn.clone());
+    let io = TokioIo::new(Patient::new(paced, limits.request_header_timeout, limits.client_write_timeout));
     let connection = builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
+    if let Err(error) = turn.scope(watcher.watch(connection)).await {
         // Clients that leave are everyday; what the body broke on was told where it broke.
         tracing::debug!("connection ended: {error}");
     }

@@ -3,8 +3,6 @@
 //! Content leaves through three doors: [`manifest`] takes an `Admitted<Manifest>`, [`evidence`] an `Admitted<EvidenceManifest>`,
 //! [`blob`] a [`PermitGuard`] around a `Permit`. Everything else here is text of our own.
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use oci::{Digest, MediaType};
@@ -13,9 +11,13 @@ use storage::Blobs;
 
 use crate::{
     admission::PermitGuard,
-    body::{Reading, ServedBody},
+    body::{
+        Reading, ServedBody,
+        parts::{Boundary, Parts},
+    },
     error::ApiError,
     fill::Content,
+    handle::Wanted,
     route::Named,
 };
 
@@ -27,6 +29,8 @@ pub type Answer = Response<ServedBody>;
 pub struct Told {
     /// HEAD: everything but the body.
     pub head: bool,
+    /// The client holds this content already: 304, without it.
+    pub held: bool,
     /// Warnings in plain text; told as `Warning: 299 - "…"`.
     pub warnings: Vec<String>,
 }
@@ -47,23 +51,28 @@ pub fn evidence(admitted: &Admitted<EvidenceManifest>, named: &Named, told: &Tol
 }
 
 fn document(bytes: &Bytes, media_type: &MediaType, digest: &Digest, named: &Named, told: &Told) -> Answer {
-    let body = if told.head { ServedBody::length(bytes.len() as u64) } else { ServedBody::whole(bytes.clone()) };
-    let mut answer = Response::new(body);
-    set(&mut answer, header::CONTENT_TYPE, media_type.as_str());
-    content_headers(&mut answer, digest, named);
+    let mut answer = if told.held {
+        not_modified(digest, named)
+    } else {
+        let body = if told.head { ServedBody::length(bytes.len() as u64) } else { ServedBody::whole(bytes.clone()) };
+        let mut answer = Response::new(body);
+        set(&mut answer, header::CONTENT_TYPE, media_type.as_str());
+        content_headers(&mut answer, digest, named);
+        answer
+    };
     warn(&mut answer, &told.warnings);
     answer
 }
 
-/// The whole blob, or `range` of it with `partial`. The head is sent after the first byte is there and the permit has been looked at again.
+/// What is `wanted` of a blob of `size` bytes. The head is sent after the first byte is there and the permit has been looked at again.
 ///
 /// # Errors
 /// When the fill fails before its first byte, or the permit was taken away.
 pub async fn blob(
     content: Content,
     named: &Named,
-    range: Range<u64>,
-    partial: Option<u64>,
+    wanted: Wanted,
+    size: u64,
     mut guard: PermitGuard,
     check: Option<Blobs>,
 ) -> Result<Answer, ApiError> {
@@ -71,17 +80,29 @@ pub async fn blob(
     if guard.repository() != &named.repository {
         return Err(ApiError::Fault { message: "a permit of another repository".to_owned() });
     }
-    let reading = Reading::new(content, range.clone(), guard.again(), check).await?;
+    let (status, parts, (name, value)) = match wanted {
+        Wanted::Whole => (StatusCode::OK, Parts::one(0..size), (header::CONTENT_TYPE, BLOB_TYPE.to_owned())),
+        Wanted::One(range) => {
+            let value = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
+            (StatusCode::PARTIAL_CONTENT, Parts::one(range), (header::CONTENT_RANGE, value))
+        }
+        Wanted::Several(ranges) => {
+            let boundary = Boundary::random();
+            let parts = Parts::several(&ranges, size, BLOB_TYPE, &boundary);
+            (StatusCode::PARTIAL_CONTENT, parts, (header::CONTENT_TYPE, boundary.content_type()))
+        }
+    };
+    let reading = Reading::new(content, parts, guard.again(), check).await?;
     guard.check().await?;
     let mut answer = Response::new(ServedBody::stream(reading));
+    *answer.status_mut() = status;
     blob_headers(&mut answer, &digest, named);
-    if let Some(size) = partial {
-        *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let value = format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1));
-        set(&mut answer, header::CONTENT_RANGE, &value);
-    }
+    set(&mut answer, name, &value);
     Ok(answer)
 }
+
+/// What the bytes are is told by the manifest; no media type of upstream's is repeated.
+const BLOB_TYPE: &str = "application/octet-stream";
 
 /// What GET would say of a blob, without its bytes.
 #[must_use]
@@ -91,9 +112,21 @@ pub fn blob_head(named: &Named, guard: &PermitGuard, size: u64) -> Answer {
     answer
 }
 
+/// The client may have this blob, and does.
+#[must_use]
+pub fn blob_held(named: &Named, guard: &PermitGuard) -> Answer {
+    not_modified(guard.digest(), named)
+}
+
+fn not_modified(digest: &Digest, named: &Named) -> Answer {
+    let mut answer = Response::new(ServedBody::whole(Bytes::new()));
+    *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    content_headers(&mut answer, digest, named);
+    answer
+}
+
 fn blob_headers(answer: &mut Answer, digest: &Digest, named: &Named) {
-    // What the bytes are is told by the manifest; no media type of upstream's is repeated.
-    set(answer, header::CONTENT_TYPE, "application/octet-stream");
+    set(answer, header::CONTENT_TYPE, BLOB_TYPE);
     set(answer, header::ACCEPT_RANGES, "bytes");
     content_headers(answer, digest, named);
 }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn what_was_brought_in_is_there_and_the_end_is_told() {
         let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[7; 200_000]).unwrap();
+        file.write_all(&vec![7; 200_000]).unwrap();
         bring_in(&file, 10, 1_000_000).unwrap();
         let mut buffer = [0; 4096];
         assert_eq!(read(&file, 199_000, &mut buffer).unwrap(), 1000);

@@ -46,6 +46,15 @@ impl PermitGuard {
         self.permit.digest()
     }
 
+    /// Whether nothing has changed since the permit was last seen to hold. `false` is not a no: [`check`](Self::check) decides.
+    #[must_use]
+    pub fn still_holds(&self) -> bool {
+        // Without the sender nothing could change any more; the look decides all the same.
+        let reloaded = self.watch.has_changed().unwrap_or(true);
+        let ended = self.permit.ends().is_some_and(|ends| ends <= self.admission.clock.now());
+        self.seen.is_some() && !reloaded && !ended
+    }
+
     /// Whether the blob may still be served. Costs a comparison where nothing has changed.
     ///
     /// # Errors

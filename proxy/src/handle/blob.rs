@@ -3,7 +3,7 @@
 use config::VerifyReads;
 use oci::Digest;
 
-use super::{Asked, range};
+use super::{Asked, condition, range};
 use crate::{
     error::ApiError,
     fill::FillKey,
@@ -14,10 +14,14 @@ use crate::{
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Result<Answer, ApiError> {
     let (guard, size) = asked.app.admission.permit(&named.repository, digest).await?;
+    if condition::is_held(asked.headers, digest) {
+        return Ok(respond::blob_held(named, &guard));
+    }
     if asked.head {
         return Ok(respond::blob_head(named, &guard, size));
     }
-    let wanted = range::wanted(asked.headers, size, &respond::etag(digest))?;
+    let ranges_max = asked.in_force.settings.limits.ranges_max;
+    let wanted = range::wanted(asked.headers, size, &respond::etag(digest), ranges_max)?;
     let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size };
     let upstream = asked.in_force.upstream(&key.upstream)?;
     let content = asked.app.fills.content(key, &upstream, named.repository.path()).await?;
@@ -25,6 +29,5 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
         VerifyReads::Always => Some(asked.app.store.blobs().clone()),
         VerifyReads::Scrub => None,
     };
-    let partial = wanted.is_some().then_some(size);
-    respond::blob(content, named, wanted.unwrap_or(0..size), partial, guard, check).await
+    respond::blob(content, named, wanted, size, guard, check).await
 }

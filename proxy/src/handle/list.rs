@@ -42,7 +42,7 @@ pub(super) async fn tags(
         (header::LINK, format!("</v2/{}/tags/list?n={n}&last={last}{ns}>; rel=\"next\"", named.typed))
     });
     let document = json!({ "name": named.typed, "tags": tags }).to_string().into_bytes();
-    let told = Told { head: asked.head, warnings: Vec::new() };
+    let told = Told { head: asked.head, ..Told::default() };
     Ok(respond::list(document, "application/json", named, &told, next.as_slice()))
 }
 
@@ -71,6 +71,6 @@ pub(super) async fn referrers(
     ]);
     let document = json!(index).to_string().into_bytes();
     let filtered = artifact_type.map(|_| (HeaderName::from_static("oci-filters-applied"), "artifactType".to_owned()));
-    let told = Told { head: asked.head, warnings: listed.warning.into_iter().collect() };
+    let told = Told { head: asked.head, warnings: listed.warning.into_iter().collect(), ..Told::default() };
     Ok(respond::list(document, MediaType::OCI_INDEX, named, &told, filtered.as_slice()))
 }

@@ -2,7 +2,7 @@
 
 use oci::Reference;
 
-use super::Asked;
+use super::{Asked, condition};
 use crate::{
     admission::Entry,
     error::ApiError,
@@ -24,7 +24,8 @@ pub(super) fn recalled(asked: &Asked<'_>, named: &Named, reference: &Reference) 
         }
     };
     app.meters.manifest_hit();
-    Some(respond::manifest(&admitted, named, Told { head: asked.head, warnings: Vec::new() }))
+    let held = condition::is_held(asked.headers, admitted.digest());
+    Some(respond::manifest(&admitted, named, Told { head: asked.head, held, warnings: Vec::new() }))
 }
 
 /// `GET` and `HEAD /v2/<name>/manifests/<reference>`.
@@ -40,7 +41,8 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) 
             (asked.app.admission.tagged(&named.repository, &tag, &digest).await?, warning)
         }
     };
-    let told = Told { head: asked.head, warnings: warning.into_iter().collect() };
+    let held = condition::is_held(asked.headers, entry.digest());
+    let told = Told { head: asked.head, held, warnings: warning.into_iter().collect() };
     Ok(match entry {
         Entry::Image(admitted) => respond::manifest(&admitted, named, told),
         Entry::Evidence(admitted) => respond::evidence(&admitted, named, &told),

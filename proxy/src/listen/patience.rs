@@ -19,8 +19,10 @@ use tokio::{
 pub(super) struct Patient<I> {
     io: I,
     patience: Duration,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    /// Since when a write waits.
+    waiting: Option<Instant>,
+    /// Ends not before the patience does. One timer for the connection: writes wait for a moment all the time.
+    alarm: Option<Pin<Box<Sleep>>>,
     /// Until HTTP/1.1 and HTTP/2 can be told apart. hyper's own timers begin only then.
     opening: Option<Opening>,
 }
@@ -37,7 +39,7 @@ impl<I> Patient<I> {
     /// From now on the peer has `opening` to tell what it speaks, and `patience` to take something whenever we write.
     pub(super) fn new(io: I, opening: Duration, patience: Duration) -> Self {
         let opening = Opening { deadline: Box::pin(tokio::time::sleep(opening)), preface: PREFACE };
-        Self { io, patience, waiting: None, opening: Some(opening) }
+        Self { io, patience, waiting: None, alarm: None, opening: Some(opening) }
     }
 
     fn bounded<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -45,9 +47,16 @@ impl<I> Patient<I> {
             self.waiting = None;
             return progress;
         }
-        let patience = self.patience;
-        let sleep = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + patience)));
-        ready!(sleep.as_mut().poll(context));
+        let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.patience;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        loop {
+            ready!(alarm.as_mut().poll(context));
+            if alarm.deadline() >= deadline {
+                break;
+            }
+            // It was set for a wait that is over.
+            alarm.as_mut().reset(deadline);
+        }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")))
     }
 }

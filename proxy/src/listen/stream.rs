@@ -32,11 +32,6 @@ pub(crate) fn tell(turn: Turn) {
     let _ = TURNS.try_with(|turns| turns.send(turn));
 }
 
-/// Whether what is being polled belongs to a stream that shares its connection with others.
-pub(crate) fn is_shared() -> bool {
-    TURNS.try_with(|_| ()).is_ok()
-}
-
 /// Runs streams. hyper spawns each HTTP/2 stream on the executor it was given, and nothing else.
 #[derive(Clone)]
 pub(super) struct Streams {

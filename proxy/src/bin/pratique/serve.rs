@@ -18,7 +18,9 @@ pub(crate) fn serve(overrides: Overrides) -> ExitCode {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    // At tokio's own interval, connections with much to send are polled dozens of times before anybody looks whether others can go on.
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(4).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
