@@ -18,6 +18,7 @@ pub mod judging;
 pub mod policies;
 pub mod process;
 pub mod pull;
+pub mod raw;
 pub mod sigstore;
 #[cfg(test)]
 mod sigstore_tests;

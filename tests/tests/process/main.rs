@@ -13,6 +13,7 @@
 
 mod admin;
 mod drain;
+mod framing;
 mod reload;
 mod restart;
 mod slices;

@@ -13,6 +13,7 @@
 )]
 
 mod attestations;
+mod conditions;
 mod crowds;
 mod doors;
 mod fills;
