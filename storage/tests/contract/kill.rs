@@ -1,36 +1,37 @@
-//! kill -9 while facts are committed and blobs stored: what was acknowledged is there, what was not is there whole or not at all.
+//! kill -9, power losses, and errors of the disk: what was acknowledged is there, what was not is there whole or not at all.
 
-use std::{
-    collections::BTreeSet,
-    env, fs,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
-    path::PathBuf,
-    process::{Command, Stdio},
-    thread,
+use std::{env, io::IsTerminal as _, process::Command, thread};
+
+use storage::FactsIn;
+
+use crate::{
+    Kind,
+    crash::{
+        ledger::{self, Acknowledged, Order, Writer, check},
+        power,
+        steps::{self, Series, Strike},
+    },
 };
 
-use bytes::Bytes;
-use oci::{Digest, Repository};
-use storage::{Change, EdgeKind, FactsState, ManifestFact, Store};
-use tokio::runtime::Runtime;
-
-use crate::{Place, addressed, at, edge, noise, repository, tag};
-
 const ROUNDS: u64 = 20;
-const EDGES: u64 = 15;
-/// So that no two rounds write the same thing.
-const NUMBERS_PER_ROUND: u64 = 100_000;
 
 #[test]
 fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
     let place = super::place();
-    let mut acknowledged = BTreeSet::new();
+    let mut acknowledged = Acknowledged::new();
     for round in 0..ROUNDS {
         let before = acknowledged.len();
-        run_and_kill(&place, round, &mut acknowledged);
+        let order = Order { store: place.path(), facts: facts(), round, count: None };
+        let mut writer = Writer::start(writer(), &order);
         // The first rounds die while the store is opened, for the first time or after a kill.
+        writer.wait_for(if round < 6 { 1 } else { 1 + round * 7 % 31 }, &mut acknowledged);
+        // Not always right behind an answer.
+        for _ in 0..round * 61 % 400 {
+            thread::yield_now();
+        }
+        writer.kill(&mut acknowledged).unwrap();
         assert!(round < 6 || acknowledged.len() > before, "round {round} did nothing");
-        check(&place, round, &acknowledged);
+        check(&order, &acknowledged).unwrap();
     }
     for kind in ["fact", "ingest", "put"] {
         let count = acknowledged.iter().filter(|(of, _)| of == kind).count();
@@ -38,211 +39,76 @@ fn kill_dash_nine_loses_nothing_acknowledged_and_shows_nothing_half_done() {
     }
 }
 
-/// Starts a writer, lets it acknowledge a few things, kills it, and notes all that it had acknowledged by then.
-fn run_and_kill(place: &Place, round: u64, acknowledged: &mut BTreeSet<(String, u64)>) {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &this_module("the_writer_that_is_killed"), "--ignored", "--nocapture"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    writeln!(stdin, "{}\n{round}", place.path().display()).unwrap();
-    let stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut lines = stdout.lines().map(Result::unwrap).filter_map(|line| parse(&line));
-
-    let wanted = if round < 6 { 1 } else { 1 + round * 7 % 31 };
-    acknowledged.extend(lines.by_ref().take(usize::try_from(wanted).unwrap()));
-    // Not always right behind an answer.
-    for _ in 0..round * 61 % 400 {
-        thread::yield_now();
-    }
-    child.kill().unwrap();
-    // What was on its way to us had been acknowledged.
-    acknowledged.extend(lines);
-    let status = child.wait().unwrap();
-    assert!(status.code().is_none(), "the writer ended by itself: {status}");
-}
-
-/// How the test harness calls a test of this module.
-fn this_module(test: &str) -> String {
-    let path = module_path!();
-    let (_, within) = path.split_once("::").unwrap();
-    format!("{within}::{test}")
-}
-
-fn parse(line: &str) -> Option<(String, u64)> {
-    let (kind, number) = line.strip_prefix("ack ")?.split_once(' ')?;
-    Some((kind.to_owned(), number.parse().ok()?))
-}
-
-fn check(place: &Place, round: u64, acknowledged: &BTreeSet<(String, u64)>) {
-    let runtime = Runtime::new().unwrap();
-    let store = place.open();
-    assert!(place.names("ingest").is_empty());
-    assert!(place.names("quarantine").is_empty());
-    let facts_before = acknowledged.iter().any(|(kind, _)| kind != "opening" && kind != "ingest");
-    // A writer that died before it had made a file of facts had acknowledged none.
-    let state = store.facts_state();
-    assert!(*state == FactsState::Intact || *state == FactsState::New && !facts_before);
-    runtime.block_on(async {
-        let first = round * NUMBERS_PER_ROUND;
-        for number in first.. {
-            if !all_or_nothing(&store, number) {
-                break;
-            }
-        }
-        for (kind, number) in acknowledged {
-            match kind.as_str() {
-                "fact" => assert!(all_or_nothing(&store, *number), "fact {number}"),
-                "ingest" => assert!(stored(&store, &large(*number)).await, "ingest {number}"),
-                "put" => assert!(put_and_noted(&store, *number).await, "put {number}"),
-                _ => {}
-            }
-        }
-        for digest in store.blobs().list_page(None, usize::MAX).await.unwrap() {
-            assert!(store.blobs().verify(&digest).await.unwrap(), "{digest}");
-        }
-    });
-}
-
-/// Whether a set of facts is there; it is an error if part of it is.
-fn all_or_nothing(store: &Store, number: u64) -> bool {
-    let snapshot = store.facts().read().unwrap();
-    let (repository, digest) = (nginx(), digest(number));
-    let tag = snapshot.tag(&repository, &tag(&format!("t{number}"))).unwrap();
-    let verdict = snapshot.verdict(&repository, &digest, &[1; 32]).unwrap();
-    let children = snapshot.children(&repository, &digest, None, 100).unwrap().found;
-    let parents = snapshot.parents(&repository, &child(number, 0), None, 100).unwrap().found;
-    let Some(tag) = tag else {
-        assert!(verdict.is_none() && children.is_empty() && parents.is_empty());
-        return false;
-    };
-    assert_eq!(tag.digest, digest);
-    assert_eq!(verdict.map(Bytes::from), Some(noise(number, 1000)));
-    assert_eq!((children.len() as u64, parents.len()), (EDGES, 1));
-    true
-}
-
-async fn stored(store: &Store, bytes: &Bytes) -> bool {
-    let read = store.blobs().read(&Digest::sha256(bytes), 1 << 20).await.unwrap();
-    read.is_some_and(|read| read.bytes() == bytes)
-}
-
-/// Whether a manifest is noted, which it is only after its bytes are stored.
-async fn put_and_noted(store: &Store, number: u64) -> bool {
-    let bytes = small(number);
-    let snapshot = store.facts().read().unwrap();
-    let noted = snapshot.manifest(&nginx(), &Digest::sha256(&bytes)).unwrap().is_some();
-    noted && stored(store, &bytes).await
-}
-
-fn nginx() -> Repository {
-    repository("cgr.dev/chainguard/nginx")
-}
-
-fn digest(number: u64) -> Digest {
-    Digest::sha256(&number.to_be_bytes())
-}
-
-fn child(number: u64, edge: u64) -> Digest {
-    digest(u64::MAX - number * EDGES - edge)
-}
-
-fn large(number: u64) -> Bytes {
-    noise(number, 20_000 + usize::try_from(number * 7919 % 150_000).unwrap())
-}
-
-fn small(number: u64) -> Bytes {
-    noise(u64::MAX - number, 2_000)
-}
-
-/// Not a test by itself: the other side of the one above, which says over standard input where to write.
 #[test]
-#[ignore = "started, and killed, by the test above"]
-fn the_writer_that_is_killed() {
-    let stdin = io::stdin();
-    if stdin.is_terminal() {
-        return;
-    }
-    let mut lines = stdin.lock().lines();
-    let (Some(Ok(path)), Some(Ok(round))) = (lines.next(), lines.next()) else {
-        return;
+fn a_power_cut_loses_nothing_acknowledged_and_shows_nothing_half_done() {
+    let bench = match power::Bench::new(facts()) {
+        Ok(bench) => bench,
+        Err(why) => return println!("skipped: no power losses here: {why}"),
     };
-    let path = PathBuf::from(path);
-    assert!(path.parent().is_some_and(|parent| fs::exists(parent).unwrap()));
-    let first = round.parse::<u64>().unwrap() * NUMBERS_PER_ROUND;
-    acknowledge("opening", first);
-    let store = Store::open_with(&path, &super::place().options()).unwrap();
-    Runtime::new().unwrap().block_on(async {
-        let writers = [
-            tokio::spawn(write_facts(store.clone(), first)),
-            tokio::spawn(ingest_blobs(store.clone(), first)),
-            tokio::spawn(put_blobs(store, first)),
-        ];
-        for writer in writers {
-            writer.await.unwrap();
-        }
+    bench.losses(&writer, 1, rounds(4), |round, outcome| {
+        println!("loss {round}: {outcome:?}");
+        outcome.unwrap();
     });
 }
 
-fn acknowledge(kind: &str, number: u64) {
-    // One write, so that a line arrives whole or not at all.
-    let line = format!("\nack {kind} {number}\n");
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(line.as_bytes()).unwrap();
-    stdout.flush().unwrap();
+#[test]
+fn a_kill_at_any_step_of_a_commit_loses_nothing_and_shows_nothing_half_done() {
+    if let Some(why) = steps::refused() {
+        return println!("skipped: no steps here: {why}");
+    }
+    let place = super::place();
+    // Every kind of call, and some of its steps; `soak kills --steps` takes them all.
+    let taken: u64 = steps::CALLS.into_iter().map(|call| walk(&place, call, Strike::Kill, 7)).sum();
+    assert!(taken > 20, "only {taken} steps");
 }
 
-async fn write_facts(store: Store, first: u64) {
-    for number in first..first + NUMBERS_PER_ROUND {
-        let mut changes = vec![
-            Change::Tag {
-                repository: nginx(),
-                tag: tag(&format!("t{number}")),
-                digest: digest(number),
-                at: at(number),
-            },
-            Change::Verdict {
-                repository: nginx(),
-                digest: digest(number),
-                fingerprint: [1; 32],
-                bytes: noise(number, 1000).to_vec(),
-            },
-        ];
-        changes.extend((0..EDGES).map(|it| Change::Edge {
-            repository: nginx(),
-            edge: edge(EdgeKind::Layer, &digest(number), &child(number, it)),
-        }));
-        store.facts().apply(changes).await.unwrap();
-        acknowledge("fact", number);
+#[test]
+fn a_disk_that_fails_at_any_step_is_told_and_loses_nothing_acknowledged() {
+    if let Some(why) = steps::refused() {
+        return println!("skipped: no steps here: {why}");
+    }
+    let place = super::place();
+    let taken: u64 = steps::ERRORS.into_iter().map(|(call, error)| walk(&place, call, Strike::Error(error), 5)).sum();
+    assert!(taken > 20, "only {taken} steps");
+}
+
+/// How many steps were taken.
+fn walk(place: &crate::Place, call: &'static str, strike: Strike, every: u64) -> u64 {
+    let mut taken = 0;
+    let series = Series { start: &writer, facts: facts(), call, strike, fresh: true, every };
+    series.walk(place.directory.path(), |step, outcome| {
+        taken += 1;
+        assert!(outcome.is_ok(), "{strike:?} at call {step} of {call}: {outcome:?}");
+    });
+    taken
+}
+
+/// How many rounds the caller wants.
+#[expect(clippy::disallowed_methods, reason = "the builds that are broken on purpose are looked at for longer")]
+fn rounds(usual: u64) -> u64 {
+    env::var("PRATIQUE_POWER_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+fn facts() -> FactsIn {
+    match super::place().kind {
+        Kind::Files(facts) => facts,
+        Kind::Memory => FactsIn::Redb,
     }
 }
 
-async fn ingest_blobs(store: Store, first: u64) {
-    for number in first..first + NUMBERS_PER_ROUND {
-        let bytes = large(number);
-        let digest = Digest::sha256(&bytes);
-        let ingest = crate::written(&store, &digest, &bytes, 16_000).await;
-        ingest.commit().await.unwrap();
-        acknowledge("ingest", number);
-    }
+/// This very program, as a writer.
+fn writer() -> Command {
+    let (_, here) = module_path!().split_once("::").unwrap();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", &format!("{here}::the_writer_that_is_killed"), "--ignored", "--nocapture"]);
+    command
 }
 
-async fn put_blobs(store: Store, first: u64) {
-    for number in first..first + NUMBERS_PER_ROUND {
-        let content = addressed(small(number));
-        store.blobs().put(&content).await.unwrap();
-        let noted = Change::Manifest {
-            repository: nginx(),
-            digest: content.digest().clone(),
-            fact: ManifestFact {
-                media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
-                size: 2_000,
-                first_seen: at(number),
-            },
-        };
-        store.facts().apply(vec![noted]).await.unwrap();
-        acknowledge("put", number);
+/// Not a test by itself: the other side of those above, which say over standard input what to do.
+#[test]
+#[ignore = "started, and killed, by the tests above"]
+fn the_writer_that_is_killed() {
+    if !std::io::stdin().is_terminal() {
+        ledger::obey();
     }
 }

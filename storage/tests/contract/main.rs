@@ -36,6 +36,8 @@ macro_rules! suite {
     };
 }
 
+mod crash;
+
 const FILES: Kind = Kind::Files(FactsIn::Redb);
 const MEMORY: Kind = Kind::Memory;
 #[cfg(feature = "sled")]
