@@ -45,7 +45,7 @@ fn a_power_cut_loses_nothing_acknowledged_and_shows_nothing_half_done() {
         Ok(bench) => bench,
         Err(why) => return println!("skipped: no power losses here: {why}"),
     };
-    bench.losses(&writer, 1, rounds(4), |round, outcome| {
+    bench.losses(&writer, 1, 0..rounds(4), |round, outcome| {
         println!("loss {round}: {outcome:?}");
         outcome.unwrap();
     });

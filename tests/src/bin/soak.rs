@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, corrupt, evidence, fuzz, kills, load, memory};
+use support::soak::{Bounds, Tally, corrupt, durability, evidence, fuzz, kills, load, memory};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -20,7 +20,18 @@ struct Cli {
 #[derive(Subcommand)]
 enum Campaign {
     /// kill -9 at points of a pull, restart, and look whether anything is lost or half there. Without bounds: 20 points.
-    Kills(Limits),
+    Kills {
+        #[command(flatten)]
+        limits: Limits,
+        /// Instead: every step of a commit of blobs and facts, under strace, and every error of the disk at each.
+        #[arg(long)]
+        steps: bool,
+    },
+    /// Power losses while blobs and facts are stored, on a loop-mounted ext4; needs root. Without bounds: 20.
+    Power(Limits),
+    /// What `kills --steps` and `power` start, and kill: it does what standard input says.
+    #[command(hide = true)]
+    Writer,
     /// Many clients, reloads, and an upstream that misbehaves now and then. Without bounds: 30 s.
     Load {
         #[command(flatten)]
@@ -97,7 +108,12 @@ impl Limits {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let tally = Box::pin(run(Cli::parse().campaign)).await;
+    let campaign = Cli::parse().campaign;
+    if matches!(campaign, Campaign::Writer) {
+        durability::obey().await;
+        return ExitCode::SUCCESS;
+    }
+    let tally = Box::pin(run(campaign)).await;
     for failure in tally.failures() {
         eprintln!("FAILED {failure}");
     }
@@ -108,7 +124,10 @@ async fn main() -> ExitCode {
 async fn run(campaign: Campaign) -> Tally {
     let mib = |mib: usize| mib << 20;
     match campaign {
-        Campaign::Kills(limits) => kills::run(limits.or(Bounds::rounds(20)), say).await,
+        Campaign::Writer => Tally::default(),
+        Campaign::Kills { steps: true, .. } => durability::every_step(say).await,
+        Campaign::Kills { limits, .. } => kills::run(limits.or(Bounds::rounds(20)), say).await,
+        Campaign::Power(limits) => durability::losses(limits.or(Bounds::rounds(20)), say).await,
         Campaign::Load { limits, clients, images } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(30)));
             Box::pin(load::run(bounds, load::Size { clients, images }, say)).await

@@ -79,10 +79,16 @@ impl Bench {
         run(Command::new("mkfs.ext4").args(["-q", "-F", "-E", "lazy_itable_init=0"]).arg(self.image()))
     }
 
-    /// Lets the power fail so many times, and says what was found each time.
-    pub fn losses(&self, start: &Start, seed: u64, rounds: u64, mut told: impl FnMut(u64, Result<usize, String>)) {
+    /// Lets the power fail once for each of `rounds`, which begin with 0, and says what was found each time.
+    pub fn losses(
+        &self,
+        start: &Start,
+        seed: u64,
+        rounds: impl Iterator<Item = u64>,
+        mut told: impl FnMut(u64, Result<usize, String>),
+    ) {
         let mut acknowledged = Acknowledged::new();
-        for round in 0..rounds {
+        for round in rounds {
             // Each round has chance of its own, so that any of them can be played again.
             let mut chance = Chance::new(seed.wrapping_mul(1_000_003).wrapping_add(round));
             let fresh = round % IN_A_ROW == 0;

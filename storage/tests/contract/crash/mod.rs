@@ -4,6 +4,7 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     dead_code,
     reason = "tests work behind the store's back, and each user takes what it needs"
 )]
