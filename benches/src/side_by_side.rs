@@ -24,13 +24,14 @@ mod world;
 use std::error::Error;
 
 use clap::Parser;
+pub use client::Connection;
 use peer::{Kind, Peer};
 use scenario::{SCENARIOS, Scenario, Setting};
 use statistics::Rounds;
 use world::World;
 
 /// Whatever ends a measurement.
-type Failure = Box<dyn Error + Send + Sync>;
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Compares pratique with nginx's `proxy_cache` and with distribution, on this machine, over loopback.
 #[derive(Debug, Parser)]
