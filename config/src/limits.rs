@@ -101,6 +101,15 @@ pub struct Limits {
     /// Longest pause between two such requests; an upstream that asks for a longer one is not asked again. Default 30s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub fill_pause_max: Duration,
+    /// What all fills together may have in memory on its way to the disk; one of them has 16 MiB at most. Default 128 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub fill_memory_bytes_max: u64,
+    /// What interrupted fills may leave on disk to be taken up again, the oldest going first. Default 8 GiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub fill_kept_bytes_max: u64,
+    /// How long they may leave it there. Default 7d.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub fill_kept_age_max: Duration,
     /// How long a client waits for a decision before it is told to come again; the work goes on. Default 20s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub decision_timeout: Duration,
@@ -193,6 +202,9 @@ impl Default for Limits {
             fill_timeout: seconds(6 * 3600),
             fill_tries_max: 8,
             fill_pause_max: seconds(30),
+            fill_memory_bytes_max: 128 * MIB,
+            fill_kept_bytes_max: 8 * GIB,
+            fill_kept_age_max: seconds(7 * 86_400),
             decision_timeout: seconds(20),
             upstream_connections_max: 64,
             fills_max: 32,

@@ -157,7 +157,7 @@ impl App {
             reloading: Mutex::new(()),
             resolver,
             admission,
-            fills: Fills::new(store.blobs().clone(), limits),
+            fills: Fills::new(store.blobs().clone(), clock.clone(), limits),
             store,
             clock,
             meters: Meters::default(),

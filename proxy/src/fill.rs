@@ -12,12 +12,18 @@
 //! ```
 
 mod course;
+mod room;
 mod slots;
 #[cfg(test)]
 mod tests;
 mod work;
 
-use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use config::Limits;
 use futures_util::FutureExt as _;
@@ -30,10 +36,16 @@ use tokio::{
 };
 
 use self::{
+    room::Room,
     slots::{Slot, Slots},
-    work::{Failure, Work},
+    work::{Failure, Then, Work},
 };
-use crate::{error::ApiError, upstream::Upstream};
+
+use crate::{
+    clock::Clock,
+    error::{ApiError, chain},
+    upstream::Upstream,
+};
 
 /// What is filled: the same digest under another size or from another upstream is another fill.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,6 +61,8 @@ pub struct FillKey {
 /// A download under way, as its followers see it.
 pub struct Fill {
     growing: Growing,
+    /// How much of it was there before: nobody is told yes on the strength of that alone.
+    taken_up: u64,
     /// Repositories in which the blob is permitted: where one does not have it, the next is asked.
     paths: watch::Sender<Vec<RepositoryPath>>,
     /// How it ended, once it has. The growing file may end before: nobody but the writer knows why.
@@ -62,8 +76,9 @@ const REASON_WITHIN: Duration = Duration::from_secs(1);
 const FILES_MAX: u32 = 3;
 
 impl Fill {
-    fn new(growing: Growing, paths: Vec<RepositoryPath>) -> Self {
-        Self { growing, paths: watch::Sender::new(paths), outcome: watch::Sender::new(None) }
+    fn new(ingest: &Ingest, paths: Vec<RepositoryPath>) -> Self {
+        let (growing, taken_up) = (ingest.growing(), ingest.taken_up());
+        Self { growing, taken_up, paths: watch::Sender::new(paths), outcome: watch::Sender::new(None) }
     }
 
     /// The growing file.
@@ -77,7 +92,8 @@ impl Fill {
     /// # Errors
     /// Why nothing came.
     pub async fn started(&self) -> Result<(), ApiError> {
-        match self.growing.advance(0).await {
+        let beyond = self.taken_up.min(self.growing.size().saturating_sub(1));
+        match self.growing.advance(beyond).await {
             Progress::Failed => Err(self.reason().await),
             Progress::Written(_) | Progress::Committed => Ok(()),
         }
@@ -144,6 +160,7 @@ pub enum Content {
 pub struct Fills {
     shared: Arc<Shared>,
     slots: Slots,
+    room: Room,
     limits: Arc<Limits>,
 }
 
@@ -153,7 +170,14 @@ struct Shared {
     under_way: tokio::sync::Mutex<HashMap<FillKey, Arc<Fill>>>,
     /// Rung whenever a fill begins: whoever waits for a slot may want that very blob, and can follow.
     begun: Notify,
+    /// Until when the disk is taken to be full without being asked.
+    full_until: Mutex<Option<Instant>>,
+    clock: Clock,
+    limits: Arc<Limits>,
 }
+
+/// How long after a disk was found full in the middle of a fill none is begun.
+const FULL_FOR: Duration = Duration::from_secs(10);
 
 /// A place among the downloads that may be under way at one time, or the download that somebody else began meanwhile.
 enum Turn {
@@ -164,10 +188,23 @@ enum Turn {
 impl Fills {
     /// No downloads yet.
     #[must_use]
-    pub fn new(blobs: Blobs, limits: Arc<Limits>) -> Self {
+    pub fn new(blobs: Blobs, clock: Clock, limits: Arc<Limits>) -> Self {
         let slots = Slots::new(limits.fills_max, limits.fills_per_repository_max);
-        let shared = Shared { blobs, under_way: tokio::sync::Mutex::default(), begun: Notify::new() };
-        Self { shared: Arc::new(shared), slots, limits }
+        let room = Room::new(limits.fill_memory_bytes_max);
+        let shared = Shared {
+            blobs,
+            under_way: tokio::sync::Mutex::default(),
+            begun: Notify::new(),
+            full_until: Mutex::default(),
+            clock,
+            limits: Arc::clone(&limits),
+        };
+        Self { shared: Arc::new(shared), slots, room, limits }
+    }
+
+    /// Drops what is left of downloads that were interrupted too long ago, or is too much.
+    pub async fn sweep(&self) {
+        self.shared.sweep().await;
     }
 
     /// The blob from the store, or the download of it: joined where it is under way, else begun.
@@ -207,14 +244,22 @@ impl Fills {
             return Ok(Content::Stored(blob));
         }
         counter!("pratique_blob_misses_total").increment(1);
-        let (fill, ingest) = self.shared.begin(&mut under_way, &key, vec![path.clone()]).await?;
+        let begun = if self.shared.is_full() {
+            None
+        } else {
+            self.shared.begin(&mut under_way, &key, vec![path.clone()]).await?
+        };
         drop(under_way);
+        let Some((fill, ingest)) = begun else {
+            return Err(ApiError::undecided("the store is full"));
+        };
         let work = Work {
             key,
             fill: Arc::clone(&fill),
             upstream: Arc::clone(upstream),
             limits: Arc::clone(&self.limits),
             deadline: Instant::now() + self.limits.fill_timeout,
+            room: self.room.clone(),
         };
         tokio::spawn(Arc::clone(&self.shared).run(work, ingest, slot));
         Ok(Content::Filling(fill))
@@ -254,18 +299,45 @@ impl Fills {
 }
 
 impl Shared {
-    /// A new file, and the fill of it that whoever wants the blob follows from now on.
+    /// A file, and the fill of it that whoever wants the blob follows from now on; `None` where the disk has no room for it.
     async fn begin(
         &self,
         under_way: &mut HashMap<FillKey, Arc<Fill>>,
         key: &FillKey,
         paths: Vec<RepositoryPath>,
-    ) -> Result<(Arc<Fill>, Ingest), ApiError> {
-        let ingest = self.blobs.ingest(key.digest.clone(), key.size).await?;
-        let fill = Arc::new(Fill::new(ingest.growing(), paths));
+    ) -> Result<Option<(Arc<Fill>, Ingest)>, ApiError> {
+        let ingest = match self.blobs.resume(key.digest.clone(), key.size).await {
+            Ok(ingest) => ingest,
+            Err(error) if error.is_full() => {
+                tracing::warn!(digest = %key.digest, "the store is full, so that the blob is not kept: {}", chain(&error));
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let fill = Arc::new(Fill::new(&ingest, paths));
         under_way.insert(key.clone(), Arc::clone(&fill));
         self.begun.notify_waiters();
-        Ok((fill, ingest))
+        Ok(Some((fill, ingest)))
+    }
+
+    fn is_full(&self) -> bool {
+        let until = *self.full_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn found_full(&self) {
+        *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + FULL_FOR);
+    }
+
+    async fn sweep(&self) {
+        let age_max = self.limits.fill_kept_age_max;
+        let age = Duration::from_millis(self.clock.now().as_millis()).saturating_sub(age_max);
+        let swept = self.blobs.sweep_interrupted(SystemTime::UNIX_EPOCH + age, self.limits.fill_kept_bytes_max).await;
+        match swept {
+            Ok(0) => {}
+            Ok(dropped) => tracing::info!(dropped, "dropped what was left of interrupted downloads"),
+            Err(error) => tracing::warn!("interrupted downloads: {}", chain(&error)),
+        }
     }
 
     /// Fills one blob to one end or the other, with a new file where the one before turned out to be another blob's.
@@ -275,14 +347,20 @@ impl Shared {
         let outcome = loop {
             let Err(failure) = guarded(&work, ingest).await else { break Ok(()) };
             work.fill.ended(&Err(failure.error.clone()));
-            if !failure.begin_anew || files == FILES_MAX {
+            match failure.then {
+                Then::Keep => self.sweep().await,
+                Then::PassOn => self.found_full(),
+                Then::Discard | Then::BeginAnew => {}
+            }
+            if failure.then != Then::BeginAnew || files == FILES_MAX {
                 break Err(failure.error);
             }
             tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill begins anew: {}", failure.error);
             let paths = work.fill.joined().borrow().clone();
             let mut under_way = self.under_way.lock().await;
             match self.begin(&mut under_way, &work.key, paths).await {
-                Ok((fill, fresh)) => (work.fill, ingest) = (fill, fresh),
+                Ok(Some((fill, fresh))) => (work.fill, ingest) = (fill, fresh),
+                Ok(None) => break Err(failure.error),
                 Err(error) => break Err(error),
             }
             files += 1;

@@ -52,6 +52,7 @@ impl Server {
         let Noted { value: app, notes } = tokio::task::spawn_blocking(move || App::new(opened, clock))
             .await
             .map_err(|error| StartError::Store(error.to_string()))??;
+        app.fills.sweep().await;
         let (drain, draining) = watch::channel(false);
         let listener = Listener::bind(settings.listen, tls.clone(), Arc::clone(&limits)).await?;
         let address = listener.address()?;

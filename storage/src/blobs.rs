@@ -3,7 +3,7 @@
 //! What every store of blobs has in common is here, once: hashing on read, quarantine, pages of a listing, and that nothing blocks
 //! the network. What differs is a [`BlobStore`].
 
-use std::{fmt, fs::File, io, io::IoSlice, sync::Arc};
+use std::{fmt, fs::File, io, io::IoSlice, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, DigestMismatch};
@@ -15,6 +15,7 @@ use crate::{ContentClass, Ingest, Ledger, StoreError, ingest};
 
 mod blob;
 mod files;
+pub(crate) mod interrupted;
 mod memory;
 mod page;
 
@@ -24,6 +25,19 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError>;
     /// A place for new content, which nobody sees under its digest before [`Draft::publish`].
     fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError>;
+    /// The same for content of `size` bytes that is to survive an interruption, and how much of it has; room for the rest is taken at
+    /// once. `None` where somebody else is at it.
+    fn resume(&self, digest: &Digest, _size: u64) -> Result<Option<Kept>, StoreError> {
+        self.create(digest).map(|draft| Some((draft, 0)))
+    }
+    /// Names all content that was kept and that nobody is at. By default nothing survives.
+    fn kept(&self) -> Result<Vec<Interrupted>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Drops kept content. Fine where there is none, or somebody is at it.
+    fn drop_kept(&self, _digest: &Digest, _size: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Moves a blob out of sight, durably and for a person to look at. Fine where there is none.
     fn quarantine(&self, digest: &Digest) -> Result<(), StoreError>;
     /// Drops a blob; after a power cut it may be there again, whole. Fine where there is none.
@@ -34,6 +48,22 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
 
 /// A visible blob, and its size in bytes.
 pub(crate) type Found = (Arc<dyn Content>, u64);
+
+/// Content on its way that was taken up again, and how many bytes of it there are.
+pub(crate) type Kept = (Arc<dyn Draft>, u64);
+
+/// Content that was interrupted on its way and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interrupted {
+    /// Of which blob it was to be the beginning.
+    pub digest: Digest,
+    /// The size of that blob, bytes.
+    pub size: u64,
+    /// What it takes of the disk, bytes.
+    pub bytes: u64,
+    /// When it was last written to.
+    pub since: SystemTime,
+}
 
 /// Bytes that can be read, for as long as this is held: whatever happens to their name.
 pub(crate) trait Content: fmt::Debug + Send + Sync {
@@ -52,8 +82,16 @@ pub(crate) trait Draft: Content {
     /// Makes all that was written durable, and then visible under its digest, in place of whatever lay there. Nothing may be
     /// written afterwards. An error of the very last step, the sync of the name, may leave the whole of it visible.
     fn publish(&self) -> Result<Arc<dyn Content>, StoreError>;
+    /// Brings to disk what was written so far, so that [`publish`](Self::publish) has less to wait for. Promises nothing.
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Gives up: there will be no publishing. Who holds the content goes on reading. Does nothing after [`publish`](Self::publish).
     fn discard(&self);
+    /// The same, but what [`BlobStore::resume`] gave out can be taken up again once nobody holds it any more.
+    fn keep(&self) {
+        self.discard();
+    }
 }
 
 /// The blobs of a store. A cheap handle; it keeps the store locked.
@@ -128,6 +166,24 @@ impl Blobs {
         blocking("begin an ingest", move || Ingest::begin(&*store, digest, size, announced)).await
     }
 
+    /// Takes up the blob where an ingest of it was interrupted, or begins it. What comes of it is kept when it is dropped without a
+    /// commit, killed, or cut off from power, for the next who resumes. Where another ingest of the same blob is under way this is a
+    /// plain one.
+    ///
+    /// # Errors
+    /// When the disk refuses, or has no room for all of it: [`StoreError::is_full`].
+    pub async fn resume(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
+        let (store, announced) = (Arc::clone(&self.store), self.ledger.announce(size));
+        blocking("resume an ingest", move || Ingest::resume(&*store, digest, size, announced)).await
+    }
+
+    /// Drops what was interrupted and is not worth keeping: what was last written to before `oldest`, what has become a blob since,
+    /// and, the oldest first, what together takes more than `bytes_max` of the disk. How many there were.
+    pub async fn sweep_interrupted(&self, oldest: SystemTime, bytes_max: u64) -> Result<usize, StoreError> {
+        let store = Arc::clone(&self.store);
+        blocking("drop interrupted ingests", move || sweep(&*store, oldest, bytes_max)).await
+    }
+
     /// Hashes a stored blob again. `false`: it had rotted and is in quarantine now, or there is none.
     pub async fn verify(&self, digest: &Digest) -> Result<bool, StoreError> {
         match self.open_verified(digest).await {
@@ -180,6 +236,22 @@ impl Blobs {
 fn open(store: &dyn BlobStore, digest: &Digest) -> Result<Option<Blob>, StoreError> {
     let found = store.open(digest)?;
     Ok(found.map(|(content, size)| Blob::new(digest.clone(), size, content)))
+}
+
+fn sweep(store: &dyn BlobStore, oldest: SystemTime, bytes_max: u64) -> Result<usize, StoreError> {
+    let mut all = store.kept()?;
+    all.sort_by_key(|kept| std::cmp::Reverse(kept.since));
+    let (mut bytes, mut dropped) = (0_u64, 0);
+    for kept in all {
+        let fits = bytes.saturating_add(kept.bytes) <= bytes_max;
+        if fits && kept.since >= oldest && store.open(&kept.digest)?.is_none() {
+            bytes += kept.bytes;
+        } else {
+            store.drop_kept(&kept.digest, kept.size)?;
+            dropped += 1;
+        }
+    }
+    Ok(dropped)
 }
 
 fn set_aside(store: &dyn BlobStore, want: &Digest, got: Digest, bytes: u64) -> Result<StoreError, StoreError> {

@@ -15,7 +15,7 @@ use std::{
 use oci::{Algorithm, Digest};
 use rustix::fs::OFlags;
 
-use crate::StoreError;
+use crate::{StoreError, blobs::interrupted};
 
 /// What the file `format` says. Any change to the tree changes it; the facts have a format of their own.
 const FORMAT: &str = "pratique store 1";
@@ -44,7 +44,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes or opens the directory, takes the lock and removes what a killed process was writing.
+    /// Makes or opens the directory, takes the lock and removes what a killed process was writing and nobody takes up.
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
         create_root(path)?;
         // The operator may well put a link where the store is; inside of it nothing is followed.
@@ -103,7 +103,12 @@ impl Directory {
     pub(crate) fn ingest(&self, digest: &Digest) -> PathBuf {
         let number = self.ingests.fetch_add(1, Ordering::Relaxed);
         let name = format!("{}-{}.{number}", digest.algorithm(), digest.hex());
-        self.path.join("ingest").join(name)
+        self.ingests().join(name)
+    }
+
+    /// Where content lies on its way in.
+    pub(crate) fn ingests(&self) -> PathBuf {
+        self.path.join("ingest")
     }
 
     fn check_format(&self) -> Result<(), StoreError> {
@@ -136,10 +141,14 @@ impl Directory {
         sync_directory(&self.path)
     }
 
+    /// What was interrupted and is kept stays; whoever resumes it decides whether it is of any use.
     fn remove_leftovers(&self) -> Result<(), StoreError> {
-        let ingest = self.path.join("ingest");
-        for name in list(&ingest)? {
-            let path = ingest.join(name?);
+        for name in list(&self.ingests())? {
+            let name = name?;
+            if name.to_str().and_then(interrupted::parse).is_some() {
+                continue;
+            }
+            let path = self.ingests().join(name);
             fs::remove_file(&path).map_err(StoreError::io("remove", &path))?;
         }
         Ok(())

@@ -1,7 +1,8 @@
 //! Content on its way into the store: hashed while it is written, visible only when all of it is right.
 //!
-//! One [`Ingest`] writes; any number of [`Growing`] follow. Chunks go into a short queue; a job on a blocking thread takes all
-//! that has gathered, hashes and writes it, and tells the followers. Where nothing arrives no thread waits.
+//! One [`Ingest`] writes; any number of [`Growing`] follow. Chunks go into a short queue, from which one job on a blocking thread
+//! writes them and tells the followers, while another hashes them. What was interrupted and kept is taken up again where it ended;
+//! nothing of it counts as right before all of it was hashed anew.
 
 use std::{io::IoSlice, sync::Arc};
 
@@ -19,11 +20,13 @@ use crate::{
 mod growing;
 mod lane;
 
-/// The one writer of a blob. Dropping it without [`commit`](Self::commit) discards what was written and fails the followers.
+/// The one writer of a blob. Dropping it without [`commit`](Self::commit) fails the followers and discards what was written, or keeps
+/// it where it was begun by [`Blobs::resume`](crate::Blobs::resume).
 #[derive(Debug)]
 pub struct Ingest {
     draft: Draft,
     accepted: u64,
+    taken_up: u64,
 }
 
 impl Ingest {
@@ -34,8 +37,33 @@ impl Ingest {
         announced: Announced,
     ) -> Result<Self, StoreError> {
         let content = store.create(&digest)?;
-        let lane = Arc::new(Lane::new(content, Hasher::new(digest.algorithm())));
-        Ok(Self { draft: Draft { lane, digest, size, announced }, accepted: 0 })
+        Ok(Self::with(content, 0, digest, size, announced, false))
+    }
+
+    /// What is not to stay in the store is not kept half either.
+    pub(crate) fn resume(
+        store: &dyn BlobStore,
+        digest: Digest,
+        size: u64,
+        announced: Announced,
+    ) -> Result<Self, StoreError> {
+        let kept = if announced.keeps() { store.resume(&digest, size)? } else { None };
+        match kept {
+            Some((content, there)) => Ok(Self::with(content, there, digest, size, announced, true)),
+            None => Self::begin(store, digest, size, announced),
+        }
+    }
+
+    fn with(
+        content: Arc<dyn blobs::Draft>,
+        there: u64,
+        digest: Digest,
+        size: u64,
+        announced: Announced,
+        keep: bool,
+    ) -> Self {
+        let lane = Lane::new(content, Hasher::new(digest.algorithm()), there);
+        Self { draft: Draft { lane, digest, size, announced, keep }, accepted: there, taken_up: there }
     }
 
     /// What it will be stored under.
@@ -54,6 +82,17 @@ impl Ingest {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.accepted
+    }
+
+    /// How many of these bytes were there from an earlier time, when nobody knows what has happened to them since.
+    #[must_use]
+    pub fn taken_up(&self) -> u64 {
+        self.taken_up
+    }
+
+    /// Fails the followers and discards what was written, whichever way it was begun.
+    pub fn discard(mut self) {
+        self.draft.keep = false;
     }
 
     /// A handle for one who reads what is being written.
@@ -82,7 +121,7 @@ impl Ingest {
     /// Checks size and digest, makes the file durable and visible, and only then tells the followers. Where the returned future
     /// is dropped it still runs to one end or the other.
     pub async fn commit(self) -> Result<Blob, IngestError> {
-        let Self { draft, accepted } = self;
+        let Self { draft, accepted, .. } = self;
         if accepted != draft.size {
             return Err(IngestError::Short { digest: draft.digest.clone(), want: draft.size, got: accepted });
         }
@@ -94,18 +133,22 @@ impl Ingest {
     }
 }
 
-/// Content that is not yet published, together with whoever follows it. Dropped, it fails the followers and discards the content.
+/// Content that is not yet published, together with whoever follows it. Dropped, it fails the followers and discards or keeps the
+/// content.
 #[derive(Debug)]
 struct Draft {
     lane: Arc<Lane>,
     digest: Digest,
     size: u64,
     announced: Announced,
+    keep: bool,
 }
 
 impl Draft {
-    fn commit(self) -> Result<Blob, IngestError> {
+    fn commit(mut self) -> Result<Blob, IngestError> {
         let got = self.lane.digest();
+        // Whatever fails from here on, none of it is worth keeping.
+        self.keep = false;
         if got != self.digest {
             return Err(DigestMismatch { want: self.digest.clone(), got, bytes: self.size }.into());
         }
@@ -133,7 +176,11 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // Does nothing after a commit: what has ended stays ended.
         self.lane.end(false);
-        self.lane.content().discard();
+        if self.keep && self.lane.state().written > 0 {
+            self.lane.content().keep();
+        } else {
+            self.lane.content().discard();
+        }
     }
 }
 

@@ -36,7 +36,7 @@ impl Scene {
         let limits = Limits { fills_max: 1, decision_timeout, ..Limits::default() };
         let upstream = Arc::new(Upstream::new(&upstream, &limits).unwrap());
         let blobs = store.blobs().clone();
-        let fills = Fills::new(blobs.clone(), Arc::new(limits));
+        let fills = Fills::new(blobs.clone(), Clock::system(), Arc::new(limits));
         Self { directory, _store: store, blobs, fills, upstream, listener }
     }
 
@@ -124,7 +124,7 @@ async fn content_with_another_digest_is_told_as_such_to_who_waits_for_all_of_it(
 async fn the_reason_is_waited_for_where_the_file_fails_first() {
     let scene = Scene::new(SOON).await;
     let ingest = scene.blobs.ingest(Digest::sha256(b"blob"), 4).await.unwrap();
-    let fill = Fill::new(ingest.growing(), Vec::new());
+    let fill = Fill::new(&ingest, Vec::new());
     drop(ingest);
     let late = async {
         tokio::task::yield_now().await;
@@ -141,7 +141,7 @@ async fn the_reason_is_waited_for_where_the_file_fails_first() {
 async fn a_file_that_failed_without_a_reason_is_a_fault_and_not_waited_for_for_ever() {
     let scene = Scene::new(SOON).await;
     let ingest = scene.blobs.ingest(Digest::sha256(b"blob"), 4).await.unwrap();
-    let fill = Fill::new(ingest.growing(), Vec::new());
+    let fill = Fill::new(&ingest, Vec::new());
     drop(ingest);
     assert!(matches!(fill.started().await, Err(ApiError::Fault { .. })));
 }

@@ -9,7 +9,7 @@ use oci::RepositoryPath;
 use storage::{Ingest, IngestError, Progress};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Fill, FillKey, course::Course};
+use super::{Fill, FillKey, course::Course, room::Room};
 use crate::{
     error::{ApiError, chain},
     upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
@@ -23,31 +23,57 @@ pub(super) struct Work {
     pub(super) limits: Arc<Limits>,
     /// When it is given up, whatever it has by then.
     pub(super) deadline: Instant,
+    /// What all fills may have in memory.
+    pub(super) room: Room,
 }
 
 /// Why one file did not become the blob.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) error: ApiError,
-    /// Whether it was the file rather than upstream: then a new one may do.
-    pub(super) begin_anew: bool,
+    pub(super) then: Then,
+}
+
+/// What becomes of the file, and of the blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// What has come is worth keeping for the next who asks.
+    Keep,
+    /// Nothing of it is.
+    Discard,
+    /// It was the file rather than upstream: a new one may do.
+    BeginAnew,
+    /// The disk has no room for it.
+    PassOn,
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { error, begin_anew: false }
+        Self { error, then: Then::Discard }
     }
 }
 
 impl Work {
     pub(super) async fn run(&self, mut ingest: Ingest) -> Result<(), Failure> {
         let fetched = timeout_at(self.deadline, self.fetch(&mut ingest)).await;
-        match fetched.unwrap_or_else(|_| Err(self.too_slow().into())) {
-            Ok(()) => ingest.commit().await.map(drop).map_err(|error| not_stored(&error).into()),
+        match fetched.unwrap_or_else(|_| Err(self.too_slow())) {
+            Ok(()) => {
+                let is_old = ingest.taken_up() > 0;
+                ingest.commit().await.map(drop).map_err(|error| {
+                    let failure = not_stored(&error);
+                    // Nobody knows what has happened to a file that lay there through a restart or a power cut.
+                    let is_rotten = is_old && matches!(error, IngestError::Mismatch(_));
+                    if is_rotten { Failure { then: Then::BeginAnew, ..failure } } else { failure }
+                })
+            }
             Err(failure) => {
                 // The reason is there before followers hear that the file has ended.
                 self.fill.ended(&Err(failure.error.clone()));
-                drop(ingest);
+                if failure.then == Then::Keep {
+                    drop(ingest);
+                } else {
+                    ingest.discard();
+                }
                 Err(failure)
             }
         }
@@ -56,6 +82,9 @@ impl Work {
     /// Writes the whole blob, from as many answers as it takes.
     async fn fetch(&self, ingest: &mut Ingest) -> Result<(), Failure> {
         let (mut course, mut joined) = (Course::new(&self.limits), self.fill.joined());
+        if ingest.taken_up() == self.key.size && self.key.size > 0 {
+            return Ok(());
+        }
         loop {
             let known = joined.borrow_and_update().clone();
             let Some(path) = course.next(&known) else {
@@ -79,7 +108,7 @@ impl Work {
                 continue;
             }
             let pause = course
-                .failed(path, &known, error, ingest.written() > 0)
+                .failed(path, &known, error, ingest.written() > ingest.taken_up())
                 .map_err(|error| self.explain(error.into(), ingest.written()))?;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -135,7 +164,7 @@ impl Work {
         if growing.advance(last).await == Progress::Failed {
             return Err(FetchError::Store(not_stored(&IngestError::Ended { digest: self.key.digest.clone() })));
         }
-        growing.read_at(at, length).await.map_err(|error| FetchError::Store(error.into()))
+        growing.read_at(at, length).await.map_err(|error| FetchError::Store(ApiError::from(error).into()))
     }
 
     async fn write(&self, ingest: &mut Ingest, bytes: Bytes) -> Result<(), FetchError> {
@@ -145,11 +174,13 @@ impl Work {
                 self.key.size
             )));
         }
+        let bytes = self.room.hold(bytes).await;
         ingest.write(bytes).await.map_err(|error| FetchError::Store(not_stored(&error)))
     }
 
-    fn too_slow(&self) -> ApiError {
-        ApiError::undecided(format!("cannot fetch blob {}: took longer than limits.fill_timeout", self.key.digest))
+    fn too_slow(&self) -> Failure {
+        let message = format!("cannot fetch blob {}: took longer than limits.fill_timeout", self.key.digest);
+        Failure { error: ApiError::undecided(message), then: Then::Keep }
     }
 
     fn explain(&self, error: FetchError, written: u64) -> Failure {
@@ -159,28 +190,36 @@ impl Work {
             ApiError::Wrong { message: format!("cannot fetch {what}: {why}") }
         };
         match error {
-            FetchError::Upstream(UpstreamError::Unavailable { why, .. }) if written > 0 => ApiError::undecided(
-                format!("cannot fetch {what}: upstream broke off after {written} of {} bytes: {why}", self.key.size),
-            )
-            .into(),
-            FetchError::Upstream(error) => ApiError::from_upstream(&error, "BLOB_UNKNOWN", &what).into(),
+            FetchError::Upstream(UpstreamError::Unavailable { why, .. }) if written > 0 => Failure {
+                error: ApiError::undecided(format!(
+                    "cannot fetch {what}: upstream broke off after {written} of {} bytes: {why}",
+                    self.key.size
+                )),
+                then: Then::Keep,
+            },
+            FetchError::Upstream(error) => {
+                Failure { error: ApiError::from_upstream(&error, "BLOB_UNKNOWN", &what), then: Then::Keep }
+            }
             FetchError::Wrong(why) => mismatched(&why).into(),
             FetchError::Differs => {
-                Failure { error: mismatched("upstream sent other bytes when asked to go on"), begin_anew: true }
+                Failure { error: mismatched("upstream sent other bytes when asked to go on"), then: Then::BeginAnew }
             }
-            FetchError::Store(error) => error.into(),
+            FetchError::Store(failure) => failure,
         }
     }
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong is ours")]
-fn not_stored(error: &IngestError) -> ApiError {
+fn not_stored(error: &IngestError) -> Failure {
     match error {
         IngestError::Mismatch(_) | IngestError::Short { .. } | IngestError::Long { .. } => {
             counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-            ApiError::Wrong { message: error.to_string() }
+            ApiError::Wrong { message: error.to_string() }.into()
         }
-        _ => ApiError::Fault { message: format!("store: {}", chain(error)) },
+        IngestError::Store(full) if full.is_full() => {
+            Failure { error: ApiError::undecided(format!("store: {}", chain(error))), then: Then::PassOn }
+        }
+        _ => ApiError::Fault { message: format!("store: {}", chain(error)) }.into(),
     }
 }
 
@@ -189,7 +228,7 @@ enum FetchError {
     Wrong(String),
     /// Asked to go on, it sent the beginning again, and that is another now.
     Differs,
-    Store(ApiError),
+    Store(Failure),
 }
 
 impl From<UpstreamError> for FetchError {

@@ -14,7 +14,10 @@ use bytes::Bytes;
 use oci::{Algorithm, Digest};
 use rustix::io::pwritev;
 
-use super::{BlobStore, Content, Draft, Found};
+use super::{
+    BlobStore, Content, Draft, Found, Interrupted, Kept,
+    interrupted::{self, Names, Taken},
+};
 use crate::{
     Fsync, StoreError,
     directory::{self, Directory},
@@ -26,11 +29,12 @@ use crate::{
 pub(crate) struct Files {
     directory: Arc<Directory>,
     fsync: Fsync,
+    names: Names,
 }
 
 impl Files {
     pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync) -> Self {
-        Self { directory, fsync }
+        Self { directory, fsync, names: Names::default() }
     }
 }
 
@@ -42,9 +46,24 @@ impl BlobStore for Files {
 
     fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError> {
         let path = self.directory.ingest(digest);
-        let content = Open(Arc::new(directory::create_file(&path)?));
-        let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
-        Ok(Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, ended: AtomicBool::new(false) }))
+        let file = directory::create_file(&path)?;
+        Ok(self.growing(file, path, digest, None))
+    }
+
+    fn resume(&self, digest: &Digest, size: u64) -> Result<Option<Kept>, StoreError> {
+        let Some(taken) = self.names.take(digest, size) else { return Ok(None) };
+        let path = taken.path(&self.directory);
+        let (file, there) = interrupted::open(&path, size)?;
+        Ok(Some((self.growing(file, path, digest, Some(taken)), there)))
+    }
+
+    fn kept(&self) -> Result<Vec<Interrupted>, StoreError> {
+        self.names.list(&self.directory)
+    }
+
+    fn drop_kept(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        let taken = self.names.take(digest, size);
+        taken.map_or(Ok(()), |taken| directory::remove_if_present(&taken.path(&self.directory)))
     }
 
     fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
@@ -64,6 +83,14 @@ impl BlobStore for Files {
             }
         }
         Ok(())
+    }
+}
+
+impl Files {
+    fn growing(&self, file: File, path: PathBuf, digest: &Digest, taken: Option<Taken>) -> Arc<dyn Draft> {
+        let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
+        let content = Open(Arc::new(file));
+        Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, taken, ended: AtomicBool::new(false) })
     }
 }
 
@@ -91,7 +118,7 @@ impl Content for Open {
     }
 }
 
-/// A file under `ingest/`. Its name goes when it is published or given up.
+/// A file under `ingest/`. Its name goes when it is published or given up, unless it is to be kept.
 #[derive(Debug)]
 struct Growing {
     content: Open,
@@ -99,7 +126,9 @@ struct Growing {
     directory: Arc<Directory>,
     digest: Digest,
     fsync: Fsync,
-    /// It has no name under `ingest/` any more.
+    /// Its name outlives an interruption, and is nobody else's meanwhile.
+    taken: Option<Taken>,
+    /// It has no name under `ingest/` any more, or one that stays.
     ended: AtomicBool,
 }
 
@@ -136,6 +165,20 @@ impl Draft for Growing {
         }
         self.ended.store(true, Ordering::Relaxed);
         Ok(Arc::new(Open(Arc::clone(file))))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        if self.fsync == Fsync::Never {
+            return Ok(());
+        }
+        self.content.0.sync_data().map_err(StoreError::io("sync", &self.path))
+    }
+
+    fn keep(&self) {
+        if self.taken.is_none() {
+            return self.discard();
+        }
+        self.ended.store(true, Ordering::Relaxed);
     }
 
     /// Only the name goes here, at no cost; the space is freed when the last follower closes the file.

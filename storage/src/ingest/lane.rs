@@ -1,9 +1,20 @@
-//! The way of the bytes from the network to the file: a short queue, and one job at a time that empties it.
+//! The way of the bytes from the network to the file: short queues, and one job at each of them that empties it.
+//!
+//! ```text
+//!            ┌─> to be written ─> write ─> followers are told      every 16 MiB: what is written goes to disk meanwhile
+//!   push ────┤
+//!            └─> to be hashed ──> hash ──> commit is told          what lay in the file before comes first
+//! ```
+//!
+//! A chunk makes room once both are done with it. Where nothing arrives no thread waits.
 
 use std::{
     io::IoSlice,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -12,17 +23,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::{StoreError, blobs::Draft};
 
-/// What one ingest may have in memory, bytes: enough to keep a disk busy, and nothing next to a blob.
-const QUEUE_BYTES_MAX: u32 = 1024 * 1024;
+/// What one ingest may have in memory, bytes: enough to ride out a stall of the disk, and nothing next to a blob.
+const QUEUE_BYTES_MAX: u32 = 16 << 20;
+/// What is written at a time, bytes: followers hear of it afterwards.
+const WRITE_BYTES: usize = 1 << 20;
+/// What gathers before it is brought to disk while the rest comes, bytes: the sync at the end has little left to do.
+const SYNC_AHEAD_BYTES: u64 = 16 << 20;
+/// What is read at a time of what lay in the file before, bytes.
+const READ_BYTES: usize = 1 << 20;
 
-/// Shared by the writer, its job and its followers.
+/// Shared by the writer, its jobs and its followers.
 #[derive(Debug)]
 pub(super) struct Lane {
     content: Arc<dyn Draft>,
     hasher: Mutex<Hasher>,
-    queue: Mutex<Queue>,
+    write: Mutex<Queue>,
+    hash: Mutex<Queue>,
+    error: Mutex<Option<StoreError>>,
     room: Arc<Semaphore>,
     state: watch::Sender<State>,
+    /// How much of the file is hashed, bytes.
+    hashed: watch::Sender<u64>,
+    synced: Mutex<Synced>,
+    /// What lay in the file before this lane was and is not hashed yet, bytes.
+    backlog: AtomicU64,
 }
 
 /// What followers are told.
@@ -36,20 +60,49 @@ pub(super) struct State {
 
 #[derive(Debug, Default)]
 struct Queue {
-    chunks: Vec<(Bytes, OwnedSemaphorePermit)>,
+    chunks: Vec<Arc<Chunk>>,
     running: bool,
-    error: Option<StoreError>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+/// How far the file is on its way to disk.
+#[derive(Debug, Default)]
+struct Synced {
+    begun: u64,
+    running: bool,
+}
+
+/// What is done with every chunk.
+#[derive(Debug, Clone, Copy)]
+enum Task {
+    Write,
+    Hash,
 }
 
 impl Lane {
-    pub(super) fn new(content: Arc<dyn Draft>, hasher: Hasher) -> Self {
-        Self {
+    /// A lane to content of which `written` bytes are there already; they are hashed at once.
+    pub(super) fn new(content: Arc<dyn Draft>, hasher: Hasher, written: u64) -> Arc<Self> {
+        let lane = Arc::new(Self {
             content,
             hasher: Mutex::new(hasher),
-            queue: Mutex::default(),
+            write: Mutex::default(),
+            hash: Mutex::default(),
+            error: Mutex::default(),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
-            state: watch::Sender::new(State::default()),
+            state: watch::Sender::new(State { written, committed: None }),
+            hashed: watch::Sender::new(0),
+            synced: Mutex::default(),
+            backlog: AtomicU64::new(written),
+        });
+        if written > 0 {
+            lane.hand(Task::Hash, None);
         }
+        lane
     }
 
     pub(super) fn content(&self) -> &Arc<dyn Draft> {
@@ -69,26 +122,30 @@ impl Lane {
     }
 
     /// Queues a chunk, once there is room. `false` after the end: the chunk went nowhere.
-    pub(super) async fn push(self: &Arc<Self>, chunk: Bytes) -> bool {
-        let cost = u32::try_from(chunk.len()).map_or(QUEUE_BYTES_MAX, |len| len.min(QUEUE_BYTES_MAX));
-        let Ok(permit) = Arc::clone(&self.room).acquire_many_owned(cost).await else {
-            return false;
+    pub(super) async fn push(self: &Arc<Self>, bytes: Bytes) -> bool {
+        let cost = u32::try_from(bytes.len()).map_or(QUEUE_BYTES_MAX, |len| len.min(QUEUE_BYTES_MAX));
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(cost) => room,
+            // Nothing makes room any more.
+            _ = self.until(|state| state.committed.is_some()) => return false,
         };
-        let mut queue = self.queue();
+        let Ok(room) = room else { return false };
         if self.state().committed.is_some() {
             return false;
         }
-        queue.chunks.push((chunk, permit));
-        if !mem::replace(&mut queue.running, true) {
-            drop(queue);
-            let job = Job { lane: Arc::clone(self), done: false };
-            drop(tokio::task::spawn_blocking(move || job.run()));
-        }
+        let chunk = Arc::new(Chunk { bytes, _room: room });
+        self.hand(Task::Hash, Some(Arc::clone(&chunk)));
+        self.hand(Task::Write, Some(chunk));
         true
     }
 
-    /// Waits until `accepted` bytes are in the file; `false` where that will never be.
+    /// Waits until `accepted` bytes are in the file and hashed; `false` where that will never be.
     pub(super) async fn drained(&self, accepted: u64) -> bool {
+        let mut hashed = self.hashed.subscribe();
+        tokio::select! {
+            _ = self.until(|state| state.committed.is_some()) => return false,
+            _ = hashed.wait_for(|hashed| *hashed == accepted) => {}
+        }
         let state = self.until(|state| state.written == accepted || state.committed.is_some()).await;
         state.committed.is_none()
     }
@@ -109,57 +166,131 @@ impl Lane {
 
     /// Why the disk refused, for the first who asks.
     pub(super) fn take_error(&self) -> Option<StoreError> {
-        self.queue().error.take()
+        lock(&self.error).take()
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        lock(&self.queue)
+    fn queue(&self, task: Task) -> &Mutex<Queue> {
+        match task {
+            Task::Write => &self.write,
+            Task::Hash => &self.hash,
+        }
     }
 
-    /// All that has gathered; nothing, and the job is over, where nothing has or nobody wants it any more.
-    fn gathered(&self) -> Option<Vec<(Bytes, OwnedSemaphorePermit)>> {
-        let mut queue = self.queue();
-        let chunks = mem::take(&mut queue.chunks);
-        if chunks.is_empty() || self.state().committed.is_some() {
+    /// Queues a chunk for one of the jobs, and sees that there is one.
+    fn hand(self: &Arc<Self>, task: Task, chunk: Option<Arc<Chunk>>) {
+        let mut queue = lock(self.queue(task));
+        queue.chunks.extend(chunk);
+        if !mem::replace(&mut queue.running, true) {
+            drop(queue);
+            let job = Job { lane: Arc::clone(self), task, done: false };
+            drop(tokio::task::spawn_blocking(move || job.run()));
+        }
+    }
+
+    /// What has gathered, as much as is done at one time; nothing, and the job is over, where nothing has or nobody wants it any more.
+    fn gathered(&self, task: Task) -> Option<Vec<Arc<Chunk>>> {
+        let mut queue = lock(self.queue(task));
+        if queue.chunks.is_empty() || self.state().committed.is_some() {
+            queue.chunks = Vec::new();
             queue.running = false;
             return None;
         }
-        Some(chunks)
+        let (mut bytes, mut many) = (0, 0);
+        while let Some(chunk) = queue.chunks.get(many).filter(|_| bytes < WRITE_BYTES) {
+            (bytes, many) = (bytes + chunk.bytes.len(), many + 1);
+        }
+        let rest = queue.chunks.split_off(many);
+        Some(mem::replace(&mut queue.chunks, rest))
     }
 
-    fn store(&self, chunks: &[(Bytes, OwnedSemaphorePermit)]) -> Result<u64, StoreError> {
+    fn store(self: &Arc<Self>, chunks: &[Arc<Chunk>]) -> Result<(), StoreError> {
+        let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(&chunk.bytes)).collect();
+        let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        let written = self.state().written + bytes;
+        self.content.write_at(written - bytes, &mut slices)?;
+        self.state.send_modify(|state| state.written = written);
+        self.sync_ahead(written);
+        Ok(())
+    }
+
+    fn digested(&self, chunks: &[Arc<Chunk>]) {
         let mut hasher = lock(&self.hasher);
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(chunks.len());
-        let mut bytes = 0;
-        for (chunk, _) in chunks {
-            hasher.update(chunk);
-            slices.push(IoSlice::new(chunk));
-            bytes += chunk.len() as u64;
+        for chunk in chunks {
+            hasher.update(&chunk.bytes);
         }
-        self.content.write_at(self.state().written, &mut slices)?;
-        Ok(bytes)
+        let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
+        self.hashed.send_modify(|hashed| *hashed += bytes);
+    }
+
+    /// Hashes what lay in the file before this lane was, once.
+    fn catch_up(&self) -> Result<(), StoreError> {
+        let (there, mut at) = (self.backlog.swap(0, Ordering::Relaxed), 0);
+        while at < there && self.state().committed.is_none() {
+            let want = usize::try_from(there - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let read = self.content.read_at(at, want);
+            let bytes = read.map_err(StoreError::io("read", "an interrupted ingest"))?;
+            if bytes.is_empty() {
+                let ended = std::io::ErrorKind::UnexpectedEof.into();
+                return Err(StoreError::io("read", "an interrupted ingest")(ended));
+            }
+            at += bytes.len() as u64;
+            lock(&self.hasher).update(&bytes);
+        }
+        self.hashed.send_modify(|hashed| *hashed += at);
+        Ok(())
+    }
+
+    /// Has what was written brought to disk while the rest comes, where much has gathered and that is not being done already.
+    fn sync_ahead(self: &Arc<Self>, written: u64) {
+        let mut synced = lock(&self.synced);
+        if synced.running || written - synced.begun < SYNC_AHEAD_BYTES {
+            return;
+        }
+        *synced = Synced { begun: written, running: true };
+        drop(synced);
+        let lane = Arc::clone(self);
+        drop(tokio::task::spawn_blocking(move || {
+            // An error is told once only: the sync at the end would not hear of it.
+            if let Err(error) = lane.content.sync() {
+                lane.failed(error);
+            }
+            lock(&lane.synced).running = false;
+        }));
+    }
+
+    fn failed(&self, error: StoreError) {
+        lock(&self.error).get_or_insert(error);
+        self.end(false);
     }
 }
 
-/// The job that empties the queue. Cut off by a panic or the end of the runtime, it leaves nobody waiting in vain.
+/// A job that empties a queue. Cut off by a panic or the end of the runtime, it leaves nobody waiting in vain.
 struct Job {
     lane: Arc<Lane>,
+    task: Task,
     done: bool,
 }
 
 impl Job {
     fn run(mut self) {
-        let lane = &self.lane;
-        while let Some(chunks) = lane.gathered() {
-            match lane.store(&chunks) {
-                Ok(bytes) => lane.state.send_modify(|state| state.written += bytes),
-                Err(error) => {
-                    lane.queue().error = Some(error);
-                    lane.end(false);
-                }
-            }
+        if let Err(error) = self.work() {
+            self.lane.failed(error);
+            lock(self.lane.queue(self.task)).chunks = Vec::new();
         }
         self.done = true;
+    }
+
+    fn work(&self) -> Result<(), StoreError> {
+        if matches!(self.task, Task::Hash) {
+            self.lane.catch_up()?;
+        }
+        while let Some(chunks) = self.lane.gathered(self.task) {
+            match self.task {
+                Task::Write => self.lane.store(&chunks)?,
+                Task::Hash => self.lane.digested(&chunks),
+            }
+        }
+        Ok(())
     }
 }
 

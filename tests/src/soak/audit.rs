@@ -17,11 +17,14 @@ const PIECE: usize = 256 * 1024;
 /// # Errors
 /// At the first file that is not so.
 pub fn audit(store: &Path, leftovers: Leftovers) -> Result<Vec<Digest>, String> {
-    if leftovers == Leftovers::Refused {
-        let left = names(&store.join("ingest"))?;
-        if !left.is_empty() {
-            return Err(format!("left in ingest/: {left:?}"));
-        }
+    let mut left = names(&store.join("ingest"))?;
+    match leftovers {
+        Leftovers::Ignored => left.clear(),
+        Leftovers::Interrupted => left.retain(|path| path.extension().is_none_or(|extension| extension != "part")),
+        Leftovers::Refused => {}
+    }
+    if !left.is_empty() {
+        return Err(format!("left in ingest/: {left:?}"));
     }
     let set_aside = names(&store.join("quarantine"))?;
     if !set_aside.is_empty() {
@@ -47,7 +50,9 @@ pub fn audit(store: &Path, leftovers: Leftovers) -> Result<Vec<Digest>, String> 
 pub enum Leftovers {
     /// After a kill, before the next start: nobody looks at them.
     Ignored,
-    /// While nothing is being written.
+    /// While nothing is being written: what was interrupted and is kept to be taken up again, and nothing else.
+    Interrupted,
+    /// While nothing is being written, and nothing was interrupted.
     Refused,
 }
 
@@ -126,8 +131,13 @@ mod tests {
             let store = store(name, content);
             assert!(audit(store.path(), Leftovers::Refused).is_err(), "{name}");
         }
+        let interrupted = store(&format!("ingest/sha256-{}.9.part", digest.hex()), b"cont");
+        assert!(audit(interrupted.path(), Leftovers::Refused).is_err());
+        assert_eq!(audit(interrupted.path(), Leftovers::Interrupted), Ok(vec![]));
+        assert_eq!(ingested(interrupted.path(), &digest), Some(4));
         let being_written = store(&format!("ingest/sha256-{}.0", digest.hex()), b"cont");
         assert_eq!(audit(being_written.path(), Leftovers::Ignored), Ok(vec![]));
+        assert!(audit(being_written.path(), Leftovers::Interrupted).is_err());
         assert_eq!(ingested(being_written.path(), &digest), Some(4));
         assert_eq!(ingested(being_written.path(), &Digest::sha256(b"other")), None);
     }

@@ -186,7 +186,7 @@ async fn kill_at(stage: &Stage, truth: &Truth, point: Point, round: Round) -> Re
         interrupted_start(stage, &store, turns_of_the_start).await?;
     }
     let process = start_again(stage, &store).await.map_err(|why| failed("restart", why))?;
-    let before = audit(&store, Leftovers::Refused).map_err(|why| failed("the store after the restart", why))?;
+    let before = audit(&store, Leftovers::Interrupted).map_err(|why| failed("the store after the restart", why))?;
     without_upstream(stage, &process, truth, &served).await.map_err(|why| failed("restarted, upstream down", why))?;
     registry.clear_faults();
     whole_pull(&process, truth).await.map_err(|why| failed("the pull after the restart", why))?;

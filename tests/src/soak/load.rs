@@ -255,7 +255,7 @@ impl Campaign {
         let Some(process) = self.process.take() else { return Ok(()) };
         ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
         let store = self.stage.store(&format!("load-{}", self.generation));
-        audit(&store, Leftovers::Refused)?;
+        audit(&store, Leftovers::Interrupted)?;
         self.stage.discard(&store)
     }
 }

@@ -16,6 +16,7 @@ mod drain;
 mod framing;
 mod reload;
 mod restart;
+mod resumed;
 mod slices;
 mod start;
 mod trust_root;

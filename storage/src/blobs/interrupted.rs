@@ -1,0 +1,157 @@
+//! Content that was interrupted on its way and kept: `ingest/<algorithm>-<hex>.<size>.part`, as far as it came.
+//!
+//! A name is one ingest's at a time, until the last who reads or writes the file has let go of it: a late write of the former ingest
+//! never meets the next one.
+
+use std::{
+    collections::HashSet,
+    fs::File,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use oci::Digest;
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
+
+use super::Interrupted;
+use crate::{
+    StoreError,
+    directory::{self, Directory},
+};
+
+const SUFFIX: &str = ".part";
+
+/// The names that somebody is at.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names(Arc<Mutex<HashSet<String>>>);
+
+/// One of them; given back when dropped.
+#[derive(Debug)]
+pub(super) struct Taken {
+    names: Names,
+    name: String,
+}
+
+/// What a name under `ingest/` says: which blob, of which size. `None` for what was not meant to be kept.
+pub(crate) fn parse(name: &str) -> Option<(Digest, u64)> {
+    let (digest, size) = name.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    let digest: Digest = digest.replacen('-', ":", 1).parse().ok()?;
+    let size: u64 = size.parse().ok()?;
+    (name == name_of(&digest, size)).then_some((digest, size))
+}
+
+fn name_of(digest: &Digest, size: u64) -> String {
+    format!("{}-{}.{size}{SUFFIX}", digest.algorithm(), digest.hex())
+}
+
+/// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes the room for the rest at once.
+pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
+    let (file, there) = match existing(path) {
+        Ok((file, there)) if there <= size => (file, there),
+        // Longer than the blob, or no file at all: of no use to anybody.
+        Ok(_) | Err(_) => {
+            directory::remove_if_present(path)?;
+            (directory::create_file(path)?, 0)
+        }
+    };
+    match reserve(&file, there, size) {
+        Ok(()) => Ok((file, there)),
+        Err(error) => {
+            if there == 0 {
+                directory::remove_if_present(path)?;
+            }
+            Err(StoreError::io("reserve", path)(error))
+        }
+    }
+}
+
+fn existing(path: &Path) -> Result<(File, u64), StoreError> {
+    let file = directory::open_file_writable(path)?;
+    let there = file.metadata().map_err(StoreError::io("look at", path))?.len();
+    Ok((file, there))
+}
+
+/// So that a full disk is known before the first byte was read by anybody. File systems that cannot are believed to have room.
+fn reserve(file: &File, there: u64, size: u64) -> std::io::Result<()> {
+    if there == size {
+        return Ok(());
+    }
+    match fallocate(file, FallocateFlags::KEEP_SIZE, there, size - there) {
+        Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+impl Names {
+    /// Takes the name, unless somebody is at it.
+    pub(super) fn take(&self, digest: &Digest, size: u64) -> Option<Taken> {
+        let name = name_of(digest, size);
+        self.lock().insert(name.clone()).then(|| Taken { names: self.clone(), name })
+    }
+
+    /// All that lies there and nobody is at.
+    pub(super) fn list(&self, directory: &Directory) -> Result<Vec<Interrupted>, StoreError> {
+        let mut found = Vec::new();
+        for name in directory::list(&directory.ingests())? {
+            let name = name?;
+            let Some((digest, size)) = name.to_str().and_then(parse) else { continue };
+            let is_taken = name.to_str().is_some_and(|name| self.lock().contains(name));
+            let path = directory.ingests().join(&name);
+            if let Some((file, _)) = directory::open_file(&path)?.filter(|_| !is_taken) {
+                let metadata = file.metadata().map_err(StoreError::io("look at", &path))?;
+                // One whose age nobody knows is the first to go.
+                let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                found.push(Interrupted { digest, size, bytes: metadata.blocks().saturating_mul(512), since });
+            }
+        }
+        Ok(found)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// Where it lies.
+    pub(super) fn path(&self, directory: &Directory) -> PathBuf {
+        directory.ingests().join(&self.name)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.names.lock().remove(&self.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_it_is_the_beginning_of() {
+        for digest in [Digest::sha256(b"x"), format!("sha512:{}", "ab".repeat(64)).parse().unwrap()] {
+            assert_eq!(parse(&name_of(&digest, 17)), Some((digest, 17)));
+        }
+        let hex = "ab".repeat(32);
+        for name in [
+            format!("sha256-{hex}.0"),
+            format!("sha256-{hex}.part"),
+            format!("sha256-{hex}..part"),
+            format!("sha256-{hex}.+1.part"),
+            format!("sha256-{hex}.01.part"),
+            format!("sha256:{hex}.1.part"),
+            format!("sha256-{}.1.part", &hex[1..]),
+            format!("md5-{hex}.1.part"),
+            format!("sha256-{hex}.99999999999999999999.part"),
+        ] {
+            assert_eq!(parse(&name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Content that is interrupted on its way in and taken up again.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use oci::Digest;
+use storage::{Ingest, IngestError, Progress, Store};
+
+use super::place;
+use crate::{Place, noise};
+
+const SIZE: usize = 3_000_000;
+const THERE: usize = 1_234_567;
+
+/// A store in which this much of `bytes` was written before it was closed, and nobody said that it was over.
+async fn interrupted(place: &Place, bytes: &Bytes, there: usize) {
+    let store = place.open();
+    let mut ingest = store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64).await.unwrap();
+    feed(&mut ingest, &bytes.slice(..there)).await;
+    let growing = ingest.growing();
+    drop(ingest);
+    assert_eq!(growing.advance(u64::MAX).await, Progress::Failed);
+}
+
+async fn feed(ingest: &mut Ingest, bytes: &Bytes) {
+    for chunk in bytes.chunks(100_000) {
+        ingest.write(bytes.slice_ref(chunk)).await.unwrap();
+    }
+    let all = ingest.written().saturating_sub(1);
+    assert!(bytes.is_empty() || matches!(ingest.growing().advance(all).await, Progress::Written(_)));
+}
+
+async fn resumed(store: &Store, bytes: &Bytes) -> Ingest {
+    store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_interrupted_ingest_goes_on_where_it_was_and_is_not_visible_before() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let digest = Digest::sha256(&bytes);
+    interrupted(&place, &bytes, THERE).await;
+    let store = place.open();
+    assert!(store.blobs().open(&digest).await.unwrap().is_none());
+    assert!(store.blobs().list_page(None, 10).await.unwrap().is_empty());
+    let mut ingest = resumed(&store, &bytes).await;
+    assert_eq!((ingest.taken_up(), ingest.written()), (THERE as u64, THERE as u64));
+    let growing = ingest.growing();
+    assert_eq!(growing.advance(0).await, Progress::Written(THERE as u64), "followers need not wait");
+    assert_eq!(growing.read_at(0, 1000).await.unwrap(), bytes.slice(..1000));
+    feed(&mut ingest, &bytes.slice(THERE..)).await;
+    ingest.commit().await.unwrap();
+    assert_eq!(growing.advance(u64::MAX).await, Progress::Committed);
+    assert!(store.blobs().verify(&digest).await.unwrap());
+    assert!(place.names("ingest").is_empty());
+}
+
+#[tokio::test]
+async fn one_of_which_everything_was_there_only_has_to_be_hashed() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    interrupted(&place, &bytes, SIZE).await;
+    let store = place.open();
+    let ingest = resumed(&store, &bytes).await;
+    assert_eq!(ingest.written(), SIZE as u64);
+    ingest.commit().await.unwrap();
+    assert!(store.blobs().verify(&Digest::sha256(&bytes)).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_has_rotted_meanwhile_is_found_and_not_kept_a_second_time() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let digest = Digest::sha256(&bytes);
+    interrupted(&place, &bytes, THERE).await;
+    let [name] = place.names("ingest").try_into().unwrap();
+    let file = place.path().join("ingest").join(name);
+    let mut there = fs::read(&file).unwrap();
+    // Zeros, as some file systems leave them behind after a power cut.
+    there[500_000..600_000].fill(0);
+    fs::write(&file, there).unwrap();
+    let store = place.open();
+    let mut ingest = resumed(&store, &bytes).await;
+    feed(&mut ingest, &bytes.slice(THERE..)).await;
+    assert!(matches!(ingest.commit().await, Err(IngestError::Mismatch(_))));
+    assert!(store.blobs().open(&digest).await.unwrap().is_none());
+    assert_eq!(resumed(&store, &bytes).await.written(), 0);
+}
+
+#[tokio::test]
+async fn what_is_discarded_or_never_began_is_not_kept() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let store = place.open();
+    drop(resumed(&store, &bytes).await);
+    assert!(place.names("ingest").is_empty());
+    let mut ingest = resumed(&store, &bytes).await;
+    feed(&mut ingest, &bytes.slice(..THERE)).await;
+    ingest.discard();
+    assert!(place.names("ingest").is_empty());
+    let mut plain = store.blobs().ingest(Digest::sha256(&bytes), SIZE as u64).await.unwrap();
+    feed(&mut plain, &bytes.slice(..THERE)).await;
+    drop(plain);
+    assert!(place.names("ingest").is_empty());
+}
+
+#[tokio::test]
+async fn two_at_a_time_do_not_write_into_one_file() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let store = place.open();
+    let mut first = resumed(&store, &bytes).await;
+    feed(&mut first, &bytes.slice(..THERE)).await;
+    let mut second = resumed(&store, &bytes).await;
+    assert_eq!(second.written(), 0);
+    feed(&mut second, &bytes).await;
+    second.commit().await.unwrap();
+    // As long as somebody reads what the first has left, its name is nobody else's.
+    let follower = first.growing();
+    drop(first);
+    assert_eq!(resumed(&store, &bytes).await.written(), 0);
+    assert_eq!(follower.read_at(0, 1000).await.unwrap(), bytes.slice(..1000));
+}
+
+#[tokio::test]
+async fn what_cannot_be_the_beginning_of_the_blob_is_removed() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let elsewhere = place.directory.path().join("elsewhere");
+    fs::write(&elsewhere, "not ours").unwrap();
+    let digest = Digest::sha256(&bytes);
+    let file = place.path().join("ingest").join(format!("sha256-{}.{SIZE}.part", digest.hex()));
+    let lay: [&dyn Fn(); 2] =
+        [&|| fs::write(&file, noise(2, SIZE + 1)).unwrap(), &|| symlink(&elsewhere, &file).unwrap()];
+    for lay in lay {
+        drop(place.open());
+        lay();
+        let store = place.open();
+        let mut ingest = resumed(&store, &bytes).await;
+        assert_eq!(ingest.written(), 0);
+        feed(&mut ingest, &bytes.slice(..THERE)).await;
+        ingest.discard();
+    }
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "not ours");
+}
+
+#[tokio::test]
+async fn what_is_kept_is_bounded_in_bytes_and_age_and_goes_once_the_blob_is_there() {
+    let place = place();
+    let all: Vec<Bytes> = (1..=3).map(|seed| noise(seed, SIZE)).collect();
+    let (long_ago, ever) = (SystemTime::UNIX_EPOCH, u64::MAX);
+    let laid = || async {
+        for bytes in &all {
+            interrupted(&place, bytes, THERE).await;
+        }
+        place.open()
+    };
+    let later = || SystemTime::UNIX_EPOCH + Duration::from_secs(100 * 365 * 86_400);
+    let store = laid().await;
+    assert_eq!(store.blobs().sweep_interrupted(long_ago, ever).await.unwrap(), 0);
+    let at_it = resumed(&store, &all[0]).await;
+    assert_eq!(store.blobs().sweep_interrupted(later(), ever).await.unwrap(), 2, "one of them is being written");
+    drop((at_it, store));
+    let store = laid().await;
+    // Each takes its whole size, as room was taken for the rest.
+    assert_eq!(store.blobs().sweep_interrupted(long_ago, 2 * SIZE as u64 + 100_000).await.unwrap(), 1);
+    drop(store);
+    let store = laid().await;
+    let mut other = store.blobs().ingest(Digest::sha256(&all[1]), SIZE as u64).await.unwrap();
+    feed(&mut other, &all[1]).await;
+    other.commit().await.unwrap();
+    assert_eq!(store.blobs().sweep_interrupted(long_ago, ever).await.unwrap(), 1);
+    assert_eq!(place.names("ingest").len(), 2);
+}
