@@ -1,7 +1,7 @@
 //! Long campaigns against the real binary: kill it, overload it, measure it, lie to it, and parse what nobody would write.
 //!
 //! ```text
-//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · evidence · corrupt · fuzz
+//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · evidence · corrupt · breaks · fuzz
 //!                │
 //!              Stage: a world and the binary in front of it
 //!              Truth: what is right under every path, so that each complete answer can be told right from wrong
@@ -11,6 +11,7 @@
 //! system lets it be. The binary `soak` runs them for long; `tests/process` runs a slice of each.
 
 mod audit;
+pub mod breaks;
 pub mod corrupt;
 pub mod durability;
 pub mod evidence;

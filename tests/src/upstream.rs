@@ -33,7 +33,7 @@ mod waiting;
 mod tests;
 
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
 use oci::Digest;
@@ -113,6 +113,12 @@ impl Registry {
     #[must_use]
     pub fn connections(&self, place: Place) -> u64 {
         self.shared.connections.of(place)
+    }
+
+    /// How many bytes all bodies of all answers had so far.
+    #[must_use]
+    pub fn bytes_sent(&self) -> u64 {
+        self.shared.sent.load(Ordering::Relaxed)
     }
 
     // -- where it is

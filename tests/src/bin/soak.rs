@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, corrupt, durability, evidence, fuzz, kills, load, memory};
+use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -72,6 +72,18 @@ enum Campaign {
         /// The blob's size in MiB.
         #[arg(long, default_value_t = 256)]
         mib: usize,
+    },
+    /// An upstream that breaks every connection after a random number of bytes: right in the end, and hardly anything sent twice.
+    /// Without bounds: three layers.
+    Breaks {
+        #[command(flatten)]
+        limits: Limits,
+        /// The layer's size in MiB.
+        #[arg(long, default_value_t = 64)]
+        mib: usize,
+        /// The most that one answer brings, in KiB.
+        #[arg(long, default_value_t = 1024)]
+        most_kib: u64,
     },
     /// Parsers and judges over bent inputs. Without bounds: 60 s for all targets together.
     Fuzz {
@@ -141,6 +153,10 @@ async fn run(campaign: Campaign) -> Tally {
             evidence::run(limits.or(Bounds::rounds(1)), size, say).await
         }
         Campaign::Corrupt { limits, mib: size } => corrupt::run(limits.or(Bounds::rounds(3)), mib(size), say).await,
+        Campaign::Breaks { limits, mib: size, most_kib } => {
+            let size = breaks::Size { blob_bytes: mib(size), most: most_kib << 10 };
+            breaks::run(limits.or(Bounds::rounds(3)), size, say).await
+        }
         Campaign::Fuzz { limits, target } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(60)));
             // Targets are plain functions, with a runtime of their own where they need one.

@@ -1,5 +1,7 @@
 //! What is answered to which call.
 
+use std::sync::Arc;
+
 use http::header::ACCEPT;
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -44,7 +46,7 @@ pub(super) async fn answer(
     let truth = instead.unwrap_or_else(|| route(shared, &call));
     let draft = faults.into_iter().fold(truth, Draft::spoil);
     shared.calls.answered(number, draft.status);
-    Ok(draft.into_response(&call, flushed))
+    Ok(draft.into_response(&call, flushed, Arc::clone(&shared.sent)))
 }
 
 fn route(shared: &Shared, call: &Call) -> Draft {

@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -47,6 +51,8 @@ pub(super) struct Body {
     sent: u64,
     /// Counts how often everything buffered has gone out to the socket.
     flushed: watch::Receiver<u64>,
+    /// Counts the bytes of all bodies.
+    sent_in_all: Arc<AtomicU64>,
     waiting: Option<Wait>,
     /// No body at all, as for HEAD.
     absent: bool,
@@ -61,8 +67,8 @@ enum Next {
 }
 
 impl Body {
-    pub(super) fn new(plan: Plan, flushed: watch::Receiver<u64>, absent: bool) -> Self {
-        Self { plan, sent: 0, flushed, waiting: None, absent }
+    pub(super) fn new(plan: Plan, flushed: watch::Receiver<u64>, sent_in_all: Arc<AtomicU64>, absent: bool) -> Self {
+        Self { plan, sent: 0, flushed, sent_in_all, waiting: None, absent }
     }
 
     /// What has to be waited for before the next piece.
@@ -109,6 +115,7 @@ impl Body {
             return None;
         };
         self.sent += piece.len() as u64;
+        self.sent_in_all.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Some(piece)
     }
 }

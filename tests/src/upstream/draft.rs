@@ -1,5 +1,7 @@
 //! An answer before it is sent: faults still change it.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use bytes::Bytes;
 use http::header::{ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
@@ -12,6 +14,7 @@ use super::calls::Call;
 use super::fault::{Fault, Met};
 use super::gzip;
 use super::range::{Ranged, parse};
+use crate::soak::Random;
 
 /// Status, headers and what the body will do.
 pub(super) struct Draft {
@@ -109,6 +112,10 @@ impl Draft {
                 self.plan.flip = Some(if whole { at.min(last) } else { at });
             }
             Fault::Truncate(at) => self.plan.cut = Some(at.min(length.saturating_sub(1))),
+            Fault::Breaks { seed, most } => {
+                let mut chance = Random::new(seed ^ (met.number as u64) << 32);
+                self.plan.cut = Some(chance.below(most + 1)).filter(|at| *at < length);
+            }
             Fault::Stall(at) => self.plan.stalls.push((at.min(length), met.released)),
             Fault::Length(announced) => {
                 self.headers.insert(CONTENT_LENGTH, announced.into());
@@ -139,14 +146,19 @@ impl Draft {
     }
 
     /// What hyper sends.
-    pub(super) fn into_response(mut self, call: &Call, flushed: watch::Receiver<u64>) -> Response<Body> {
+    pub(super) fn into_response(
+        mut self,
+        call: &Call,
+        flushed: watch::Receiver<u64>,
+        sent: Arc<AtomicU64>,
+    ) -> Response<Body> {
         if self.overstated && call.version != Version::HTTP_2 {
             // all that is left to hyper is to close; it must not do so before the true bytes went out
             let length = self.plan.bytes.len() as u64;
             self.plan.cut = Some(self.plan.cut.unwrap_or(length));
         }
         let head = call.is_head();
-        let mut response = Response::new(Body::new(self.plan, flushed, head));
+        let mut response = Response::new(Body::new(self.plan, flushed, sent, head));
         *response.status_mut() = self.status;
         *response.headers_mut() = self.headers;
         response

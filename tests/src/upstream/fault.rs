@@ -42,6 +42,14 @@ pub enum Fault {
     /// After so many bytes of this answer's body, but at the latest before its last, the connection (the stream) breaks, the full length
     /// announced. Over HTTP/1.1 exactly so many arrive, over HTTP/2 at most.
     Truncate(u64),
+    /// After some bytes of each answer's body, at most so many and another number each time, the connection (the stream) breaks; an
+    /// answer that has no more ends well.
+    Breaks {
+        /// Where chance begins.
+        seed: u64,
+        /// The most that one answer brings.
+        most: u64,
+    },
     /// After the head and so many bytes of this answer's body nothing more comes until released; with 0 the first byte is late.
     Stall(u64),
     /// So many bytes are announced, whatever there is. Too few over HTTP/1.1: the answer ends well without the others. Too many
@@ -195,6 +203,8 @@ struct State {
 /// One fault as one call meets it.
 pub(super) struct Met {
     pub(super) fault: Fault,
+    /// How many calls have met it, this one included.
+    pub(super) number: usize,
     pub(super) released: watch::Receiver<bool>,
 }
 
@@ -244,7 +254,7 @@ impl Rule {
             *times -= 1;
         }
         self.hits.send_modify(|hits| *hits += 1);
-        Some(Met { fault: self.fault.clone(), released: self.released.subscribe() })
+        Some(Met { fault: self.fault.clone(), number: *self.hits.borrow(), released: self.released.subscribe() })
     }
 
     fn clear(&self) {

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     /// Changes when all connections are to break.
     pub(super) cut: watch::Sender<u64>,
     pub(super) connections: Connections,
+    /// Bytes of all bodies so far.
+    pub(super) sent: Arc<AtomicU64>,
     ports: OnceLock<BTreeMap<Place, u16>>,
 }
 
@@ -73,6 +75,7 @@ impl Shared {
             tokens: Tokens::default(),
             cut: watch::Sender::new(0),
             connections: Connections { total: AtomicU64::new(0), by_place },
+            sent: Arc::default(),
             ports: OnceLock::new(),
         }
     }

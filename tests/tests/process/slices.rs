@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::soak::{Bounds, Tally, corrupt, evidence, kills, load, memory};
+use support::soak::{Bounds, Tally, breaks, corrupt, evidence, kills, load, memory};
 
 /// Shown by `--nocapture`.
 fn say(line: &str) {
@@ -30,6 +30,12 @@ async fn thirty_two_clients_of_one_cold_blob_cost_one_upstream_get_and_little_mo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_stored() {
     is_good(&corrupt::run(Bounds::rounds(2), 64 << 20, say).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_breaks_every_connection_is_asked_for_the_rest_until_all_is_there() {
+    let size = breaks::Size { blob_bytes: 16 << 20, most: 512 << 10 };
+    is_good(&breaks::run(Bounds::rounds(2), size, say).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
