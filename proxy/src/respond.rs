@@ -21,6 +21,11 @@ use crate::{
     route::Named,
 };
 
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const DOCKER_DISTRIBUTION_API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+/// As many as an answer with content has, and some more: room is made once.
+const HEADERS: usize = 12;
+
 /// A response on its way out.
 pub type Answer = Response<ServedBody>;
 
@@ -56,6 +61,7 @@ fn document(bytes: &Bytes, media_type: &MediaType, digest: &Digest, named: &Name
     } else {
         let body = if told.head { ServedBody::length(bytes.len() as u64) } else { ServedBody::whole(bytes.clone()) };
         let mut answer = Response::new(body);
+        answer.headers_mut().reserve(HEADERS);
         set(&mut answer, header::CONTENT_TYPE, media_type.as_str());
         content_headers(&mut answer, digest, named);
         answer
@@ -132,8 +138,9 @@ fn blob_headers(answer: &mut Answer, digest: &Digest, named: &Named) {
 }
 
 fn content_headers(answer: &mut Answer, digest: &Digest, named: &Named) {
-    set(answer, HeaderName::from_static("docker-content-digest"), &digest.to_string());
-    set(answer, header::ETAG, &etag(digest));
+    let etag = etag(digest);
+    set(answer, DOCKER_CONTENT_DIGEST, etag.trim_matches('"'));
+    set(answer, header::ETAG, &etag);
     common_headers(answer, Some(named));
 }
 
@@ -201,10 +208,11 @@ pub fn admin(status: StatusCode, content_type: &'static str, text: String) -> An
 }
 
 fn common_headers(answer: &mut Answer, named: Option<&Named>) {
-    set(answer, HeaderName::from_static("docker-distribution-api-version"), "registry/2.0");
-    set(answer, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let headers = answer.headers_mut();
+    headers.insert(DOCKER_DISTRIBUTION_API_VERSION, HeaderValue::from_static("registry/2.0"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // No cache between us and the client may outlive a change of policy.
-    set(answer, header::CACHE_CONTROL, "private, no-cache");
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if let Some(ns) = named.and_then(|named| named.ns.as_ref()) {
         set(answer, HeaderName::from_static("oci-namespace"), ns.as_str());
     }

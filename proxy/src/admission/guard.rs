@@ -15,12 +15,18 @@ pub struct PermitGuard {
     permit: Permit,
     watch: watch::Receiver<Arc<InForce>>,
     /// The generation under which the permit was last seen to hold.
-    seen: Option<u64>,
+    seen: u64,
 }
 
 impl PermitGuard {
-    pub(super) fn new(admission: Arc<Admission>, permit: Permit, watch: watch::Receiver<Arc<InForce>>) -> Self {
-        Self { admission, permit, watch, seen: None }
+    /// Around a permit that was made under `generation`.
+    pub(super) fn new(
+        admission: Arc<Admission>,
+        permit: Permit,
+        watch: watch::Receiver<Arc<InForce>>,
+        generation: u64,
+    ) -> Self {
+        Self { admission, permit, watch, seen: generation }
     }
 
     /// The same guard for another part of the same response.
@@ -49,10 +55,9 @@ impl PermitGuard {
     /// Whether nothing has changed since the permit was last seen to hold. `false` is not a no: [`check`](Self::check) decides.
     #[must_use]
     pub fn still_holds(&self) -> bool {
-        // Without the sender nothing could change any more; the look decides all the same.
-        let reloaded = self.watch.has_changed().unwrap_or(true);
+        let reloaded = self.watch.borrow().generation != self.seen;
         let ended = self.permit.ends().is_some_and(|ends| ends <= self.admission.clock.now());
-        self.seen.is_some() && !reloaded && !ended
+        !reloaded && !ended
     }
 
     /// Whether the blob may still be served. Costs a comparison where nothing has changed.
@@ -63,16 +68,16 @@ impl PermitGuard {
         let in_force = Arc::clone(&self.watch.borrow_and_update());
         let now = self.admission.clock.now();
         let ended = self.permit.ends().is_some_and(|ends| ends <= now);
-        if self.seen == Some(in_force.generation) && !ended {
+        if self.seen == in_force.generation && !ended {
             return Ok(());
         }
         // After a reload the permit is made anew: what it rests on may end at an instant that was not set before.
-        let reloaded = self.seen.is_some_and(|seen| seen != in_force.generation);
+        let reloaded = self.seen != in_force.generation;
         if reloaded || !in_force.judge.holds(&self.permit, now) {
             let (repository, digest) = (self.permit.repository().clone(), self.permit.digest().clone());
             (self.permit, _) = self.admission.permit_now(&repository, &digest).await?;
         }
-        self.seen = Some(in_force.generation);
+        self.seen = in_force.generation;
         Ok(())
     }
 

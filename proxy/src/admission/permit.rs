@@ -23,16 +23,22 @@ impl Admission {
         blob: &Digest,
     ) -> Result<(PermitGuard, u64), ApiError> {
         let watch = self.in_force.clone();
-        let (permit, size) = self.permit_now(repository, blob).await?;
-        Ok((PermitGuard::new(Arc::clone(self), permit, watch), size))
+        let (permit, generation) = self.permit_now(repository, blob).await?;
+        let size = permit.size();
+        Ok((PermitGuard::new(Arc::clone(self), permit, watch, generation), size))
     }
 
+    /// A permit, and the generation under which it was made.
     pub(super) async fn permit_now(
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Digest,
     ) -> Result<(Permit, u64), ApiError> {
-        self.settled(|in_force| async move { self.permit_under(&in_force, repository, blob).await }).await
+        self.settled(|in_force| async move {
+            let permit = self.permit_under(&in_force, repository, blob).await?;
+            Ok((permit, in_force.generation))
+        })
+        .await
     }
 
     async fn permit_under(
@@ -40,10 +46,9 @@ impl Admission {
         in_force: &Arc<InForce>,
         repository: &Repository,
         blob: &Digest,
-    ) -> Result<(Permit, u64), ApiError> {
+    ) -> Result<Permit, ApiError> {
         if let Some(permit) = self.permit_recalled(in_force, repository, blob) {
-            let size = permit.size();
-            return Ok((permit, size));
+            return Ok(permit);
         }
         let mut answer = unknown(repository, blob);
         // What the store alone can say is asked of every parent before upstream is asked about a few.
@@ -55,10 +60,7 @@ impl Admission {
                 let page = self.store.facts().read()?.parents(repository, blob, after.as_ref(), PARENTS_PAGE)?;
                 for edge in page.found.iter().filter(|edge| permits_blob(edge.kind)) {
                     match self.permit_from(in_force, repository, blob, edge, effort).await {
-                        Ok(Some(permit)) => {
-                            let size = permit.size();
-                            return Ok((permit, size));
-                        }
+                        Ok(Some(permit)) => return Ok(permit),
                         Ok(None) => {}
                         Err(error) => answer = answer.or_worse(error),
                     }

@@ -14,6 +14,7 @@
 mod admin;
 mod drain;
 mod framing;
+mod log;
 mod reload;
 mod restart;
 mod resumed;
