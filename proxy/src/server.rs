@@ -65,11 +65,12 @@ impl Server {
             tracing::info!(%address, "admin listener");
             admin_address = Some(address);
             let (stop, stopping) = watch::channel(false);
-            let service = admin::service(&app, metrics, draining.clone());
+            let service = admin::service(&app, metrics.clone(), draining.clone());
             admin = Some(Admin { stop, task: tokio::spawn(listener.run(service, stopping)) });
         }
         let control = control(&app, limits_of_control, &draining);
         tokio::spawn(scrub::run(Arc::clone(&app), draining.clone()));
+        tokio::spawn(telemetry::upkeep(metrics, draining.clone()));
         let refreshing = tokio::spawn(trust::run(Arc::clone(&app), draining));
         for note in loaded.notes.iter().chain(&notes) {
             tracing::info!("{note}");

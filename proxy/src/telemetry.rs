@@ -1,10 +1,11 @@
 //! Logs and metrics.
 
-use std::{io::IsTerminal as _, sync::OnceLock};
+use std::{io::IsTerminal as _, sync::OnceLock, time::Duration};
 
 use config::{Log, LogFormat};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::sync::watch;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 /// Upper bounds of duration buckets, in seconds: from a hit to a slow upstream.
@@ -47,6 +48,25 @@ pub fn metrics() -> Result<PrometheusHandle, String> {
             Ok(handle)
         })
         .clone()
+}
+
+/// Between two times of [`upkeep`].
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Adds durations up until told to drain. Without it each of them stays in memory by itself until somebody asks for `/metrics`, and
+/// nobody need ever ask.
+pub(crate) async fn upkeep(metrics: PrometheusHandle, mut draining: watch::Receiver<bool>) {
+    let rounds = async {
+        let mut turns = tokio::time::interval(UPKEEP);
+        loop {
+            turns.tick().await;
+            metrics.run_upkeep();
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
 }
 
 /// What `/metrics` says of each metric that is not told by its name.
