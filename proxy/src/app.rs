@@ -17,6 +17,7 @@ use crate::{
     error::{ApiError, chain},
     evidence::EvidenceStore,
     fill::Fills,
+    keeping,
     meters::Meters,
     resolve::Resolver,
     route::Routes,
@@ -141,6 +142,7 @@ impl App {
         let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now())?;
         let limits = Arc::new(settings.limits.clone());
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
+        store.ledger().set_budget(keeping::budget(&settings.storage));
         if let FactsState::SetAside { moved_to, reason } = store.facts_state() {
             notes.push(format!(
                 "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again",
@@ -180,8 +182,10 @@ impl App {
         // One at a time: who began to read later is in force later.
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.in_force().generation + 1;
+        let budget = keeping::budget(&settings.storage);
         let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now())?;
         self.in_force.send_replace(Arc::new(value));
+        self.store.ledger().set_budget(budget);
         Ok(notes)
     }
 

@@ -10,6 +10,7 @@
 
 mod answer;
 mod attestation;
+mod cache;
 mod check;
 mod diff;
 mod explain;
@@ -25,11 +26,11 @@ mod verify;
 use std::sync::Arc;
 
 pub use answer::{
-    Answer, Attested, Changed, Checked, Differences, Explained, Failure, Flaw, Judged, Kind, TagTold, Told, Verdict,
-    Verified,
+    AmountTold, Answer, Attested, CacheAnswer, Changed, Checked, Differences, Explained, Failure, Flaw, Judged, Kind,
+    TagTold, Told, Verdict, Verified,
 };
 pub use check::check;
-pub use request::{Annotation, Asked, PolicyText, Request, Rules, Sigstore, Word};
+pub use request::{Annotation, Asked, CacheRequest, PolicyText, Request, Rules, Sigstore, Word};
 pub use show::{Exit, Output, Shown, show};
 
 use crate::app::App;
@@ -45,6 +46,7 @@ pub async fn answer(app: &Arc<App>, request: Request) -> Answer {
         }
         Request::Explain { image } => explain::explain(app, &image).await.map(Answer::Explained),
         Request::PolicyTest { policies, images } => test::test(app, &policies, &images).await.map(Answer::Tested),
+        Request::Cache(request) => cache::answer(app, request).await.map(Answer::Cache),
         Request::PolicyDiff { policies } => diff::diff(app, &policies).await.map(Answer::Differs),
     };
     answered.unwrap_or_else(Answer::Failed)

@@ -21,7 +21,7 @@ pub use server::Control;
 use crate::{
     app::{App, Noted, StartError},
     clock::Clock,
-    command::{self, Answer, Failure, Kind, Request},
+    command::{self, Answer, CacheRequest, Failure, Kind, Request},
     error::chain,
 };
 
@@ -37,6 +37,8 @@ const REQUEST_BYTES_MAX: usize = 32 << 20;
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// Longest work on one request. A comparison looks at every kept image.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// Longest scrub: terabytes at the speed of a slow disk.
+const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// How often a store is tried that somebody owns who does not answer: it may be starting, or going.
 const TRIES: u32 = 20;
 /// Between two tries.
@@ -69,6 +71,11 @@ pub async fn answer(settings: &Settings, request: Request) -> Answer {
         format!("store {} is in use by another process, which does not answer on control.sock", store.display());
     let hint = "wait for that process to end, or start this command as its user";
     Answer::Failed(Failure { kind: Kind::Unanswered, message, hint: Some(hint.to_owned()) })
+}
+
+/// How long work on this request may take.
+fn patience(request: &Request) -> Duration {
+    if matches!(request, Request::Cache(CacheRequest::Scrub)) { SCRUB_TIMEOUT } else { COMMAND_TIMEOUT }
 }
 
 async fn open(settings: Settings) -> Result<Arc<App>, StartError> {

@@ -1,10 +1,15 @@
 //! Reads what is stored again in the background, at a bounded rate: damage is found before a client does.
 
+mod heal;
+
 use std::{sync::Arc, time::Duration};
 
 use metrics::counter;
+use oci::Digest;
 use storage::{Scrub, Step};
 use tokio::sync::watch;
+
+pub(crate) use heal::{Healed, heal};
 
 use crate::app::App;
 
@@ -22,7 +27,7 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     }
 }
 
-async fn rounds(app: &App) {
+async fn rounds(app: &Arc<App>) {
     let settings = Arc::clone(&app.in_force().settings);
     let rate = settings.storage.scrub_bytes_per_second.max(1);
     let mut scrub = Scrub::new(app.store.blobs().clone());
@@ -32,8 +37,12 @@ async fn rounds(app: &App) {
             Ok(Step::Sound(_)) => STEP_BYTES as u64,
             Ok(Step::Quarantined(digest)) => {
                 app.admission.forget(&digest);
-                counter!("pratique_content_mismatches_total", "what" => "stored-blob").increment(1);
-                tracing::error!(%digest, "stored blob is damaged: set aside, to be fetched again");
+                told(&digest);
+                match heal(app, &digest).await {
+                    Ok(Healed::Again) => tracing::info!(%digest, "fetched again"),
+                    Ok(Healed::NotNeeded) => tracing::info!(%digest, "no admitted image needs it"),
+                    Err(error) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
+                }
                 STEP_BYTES as u64
             }
             Ok(Step::PassEnded(_)) => {
@@ -47,6 +56,12 @@ async fn rounds(app: &App) {
         };
         tokio::time::sleep(pause(read, rate)).await;
     }
+}
+
+/// Tells of a blob that was set aside.
+pub(crate) fn told(digest: &Digest) {
+    counter!("pratique_content_mismatches_total", "what" => "stored-blob").increment(1);
+    tracing::error!(%digest, "stored blob is damaged: set aside, to be fetched again");
 }
 
 /// How long `bytes` may take at `rate` bytes a second.

@@ -12,6 +12,7 @@ use crate::{
     clock::Clock,
     control::Control,
     error::chain,
+    keeping,
     listen::{Listener, TlsFiles},
     scrub, stack, telemetry, trust,
 };
@@ -29,6 +30,7 @@ pub struct Server {
     serving: JoinHandle<()>,
     control: Option<JoinHandle<()>>,
     refreshing: JoinHandle<()>,
+    keeping: JoinHandle<()>,
     admin: Option<Admin>,
 }
 
@@ -71,13 +73,14 @@ impl Server {
         let control = control(&app, limits_of_control, &draining);
         tokio::spawn(scrub::run(Arc::clone(&app), draining.clone()));
         tokio::spawn(telemetry::upkeep(metrics, draining.clone()));
+        let keeping = tokio::spawn(keeping::run(Arc::clone(&app), draining.clone()));
         let refreshing = tokio::spawn(trust::run(Arc::clone(&app), draining));
         for note in loaded.notes.iter().chain(&notes) {
             tracing::info!("{note}");
         }
         show_policies(&app);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
-        Ok(Self { address, admin_address, app, tls, drain, serving, control, refreshing, admin })
+        Ok(Self { address, admin_address, app, tls, drain, serving, control, refreshing, keeping, admin })
     }
 
     /// Takes a configuration that was read again into force: policies, trust root, credentials, upstreams, certificates. Addresses,
@@ -118,6 +121,7 @@ impl Server {
             let _ = control.await;
         }
         let _ = self.refreshing.await;
+        let _ = self.keeping.await;
         if let Some(admin) = self.admin {
             admin.stop.send_replace(true);
             let _ = admin.task.await;

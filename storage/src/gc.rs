@@ -211,6 +211,20 @@ impl Keeper {
         }
     }
 
+    /// Those of these blobs that still no manifest reaches.
+    pub fn unreached(&self, blobs: &HashSet<Digest>) -> Result<Vec<Digest>, StoreError> {
+        let mut still = Vec::new();
+        for page in blobs.iter().collect::<Vec<_>>().chunks(PAGE) {
+            let snapshot = self.store.facts().read()?;
+            for digest in page {
+                if needed::is_unreached(&snapshot, digest)? {
+                    still.push((*digest).clone());
+                }
+            }
+        }
+        Ok(still)
+    }
+
     async fn written_down(&self, digest: &Digest, account: &mut Account) -> Result<(), StoreError> {
         account.blobs += 1;
         let known = {

@@ -27,6 +27,8 @@ pub struct World {
 pub struct Setup {
     /// Lines at the top of the file.
     pub top: String,
+    /// Lines within `[storage]`.
+    pub storage: String,
     /// Lines within `[policy]`.
     pub policy: String,
     /// Lines within `[[upstreams]]` of `cgr.dev`.
@@ -41,6 +43,7 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             top: "listen = \"127.0.0.1:0\"".to_owned(),
+            storage: String::new(),
             policy: String::new(),
             upstream: String::new(),
             sections: String::new(),
@@ -120,8 +123,9 @@ impl World {
         write("ca.pem", &ca);
         let ca = if self.registry.url().starts_with("https") { "ca_file = \"ca.pem\"" } else { "" };
         let text = format!(
-            "{}\n[storage]\npath = \"store\"\n[policy]\n{policy}\n[[upstreams]]\nname = \"cgr.dev\"\nurl = \"{}\"\nprefix = \"\"\n{ca}\n{}\n{}\n",
+            "{}\n[storage]\npath = \"store\"\n{}\n[policy]\n{policy}\n[[upstreams]]\nname = \"cgr.dev\"\nurl = \"{}\"\nprefix = \"\"\n{ca}\n{}\n{}\n",
             setup.top,
+            setup.storage,
             self.registry.url(),
             setup.upstream,
             setup.sections,

@@ -60,7 +60,10 @@ impl Admission {
                 let page = self.store.facts().read()?.parents(repository, blob, after.as_ref(), PARENTS_PAGE)?;
                 for edge in page.found.iter().filter(|edge| permits_blob(edge.kind)) {
                     match self.permit_from(in_force, repository, blob, edge, effort).await {
-                        Ok(Some(permit)) => return Ok(permit),
+                        Ok(Some(permit)) => {
+                            self.store.ledger().used(repository, &edge.parent, self.clock.now());
+                            return Ok(permit);
+                        }
                         Ok(None) => {}
                         Err(error) => answer = answer.or_worse(error),
                     }
@@ -78,7 +81,9 @@ impl Admission {
     fn permit_recalled(&self, in_force: &InForce, repository: &Repository, blob: &Digest) -> Option<Permit> {
         let parent = self.parent_of(repository, blob)?;
         let admitted = self.recalled(in_force, repository, &parent)?;
-        in_force.judge.permit(&admitted, blob)
+        let permit = in_force.judge.permit(&admitted, blob)?;
+        self.store.ledger().used(repository, admitted.digest(), self.clock.now());
+        Some(permit)
     }
 
     async fn permit_from(

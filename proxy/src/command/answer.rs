@@ -1,10 +1,16 @@
 //! What commands are answered with: facts, to be made readable by whoever asked.
 
+mod cache;
+
 use oci::{Digest, Repository, UnixTime};
 use policy::{PolicyFinding, Signer, Workflow};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use self::cache::{
+    AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, LeftImage, LeftLayer, Listed, MarksTold, Part, Pinned,
+    Scrubbed, Stats, Unhealed,
+};
 use crate::error::ApiError;
 
 /// One answer.
@@ -23,6 +29,8 @@ pub enum Answer {
     Differs(Differences),
     /// To `policy check`.
     Checked(Checked),
+    /// To `cache`.
+    Cache(CacheAnswer),
     /// Whatever was asked, it came to nothing.
     Failed(Failure),
 }

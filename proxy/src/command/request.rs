@@ -41,6 +41,47 @@ pub enum Request {
         /// The policies.
         policies: Vec<PolicyText>,
     },
+    /// What is kept, and what shall be?
+    Cache(CacheRequest),
+}
+
+/// What can be asked about what is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum CacheRequest {
+    /// Which images are kept?
+    Ls {
+        /// Evidence too, which is kept for the image it speaks about.
+        all: bool,
+    },
+    /// What is kept of this image?
+    Show {
+        /// As typed.
+        image: String,
+    },
+    /// Bring the store within its budgets now.
+    Gc {
+        /// Only tell what would leave.
+        dry_run: bool,
+    },
+    /// This image stays whatever the budgets say, or no longer does.
+    Pin {
+        /// As typed.
+        image: String,
+        /// Whether it stays.
+        pinned: bool,
+    },
+    /// Let go of this image.
+    Rm {
+        /// As typed.
+        image: String,
+        /// Only tell what would leave.
+        dry_run: bool,
+    },
+    /// Read everything again now, and fetch again what has rotted.
+    Scrub,
+    /// How much is kept?
+    Stats,
 }
 
 /// A policy file.

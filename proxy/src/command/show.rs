@@ -2,6 +2,7 @@
 //!
 //! What a program may want to read on goes to standard output, everything else to standard error.
 
+mod cache;
 mod explained;
 mod json;
 
@@ -90,6 +91,7 @@ pub fn show(answer: &Answer, output: Output) -> Shown {
         Answer::Tested(tested) => shown.tested(tested),
         Answer::Differs(differences) => shown.differences(differences),
         Answer::Checked(checked) => shown.checked(checked),
+        Answer::Cache(answer) => cache::tell(answer, &mut shown),
     }
     shown
 }

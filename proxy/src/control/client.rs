@@ -1,6 +1,6 @@
 //! Asking the server.
 
-use std::{io, path::Path};
+use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -9,7 +9,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::{ANSWER_BYTES_MAX, COMMAND_TIMEOUT, PATH, VERSION, VERSION_HEADER};
+use super::{ANSWER_BYTES_MAX, PATH, VERSION, VERSION_HEADER, patience};
 use crate::command::{Answer, Request};
 
 /// Why the server gave no answer.
@@ -23,8 +23,8 @@ pub enum AskError {
     #[error("the server broke off on the control socket")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Not in time.
-    #[error("the server did not answer on the control socket within {} s", COMMAND_TIMEOUT.as_secs())]
-    TimedOut,
+    #[error("the server did not answer on the control socket within {} s", .0.as_secs())]
+    TimedOut(Duration),
     /// It refuses to do what is asked.
     #[error("the server (version {version}) does not take this command from version {VERSION}: {why}")]
     NotTaken {
@@ -41,8 +41,8 @@ pub enum AskError {
 /// When nobody is there, or what comes is no answer.
 pub async fn ask(socket: &Path, request: &Request) -> Result<Answer, AskError> {
     let stream = UnixStream::connect(socket).await.map_err(AskError::NobodyThere)?;
-    let asked = tokio::time::timeout(COMMAND_TIMEOUT, converse(stream, request));
-    asked.await.map_err(|_| AskError::TimedOut)?
+    let asked = tokio::time::timeout(patience(request), converse(stream, request));
+    asked.await.map_err(|_| AskError::TimedOut(patience(request)))?
 }
 
 async fn converse(stream: UnixStream, request: &Request) -> Result<Answer, AskError> {

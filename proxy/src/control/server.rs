@@ -21,7 +21,7 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use super::{COMMAND_TIMEOUT, PATH, REQUEST_BYTES_MAX, VERSION, VERSION_HEADER};
+use super::{PATH, REQUEST_BYTES_MAX, VERSION, VERSION_HEADER};
 use crate::{
     app::App,
     command::{self, Answer, Request},
@@ -162,7 +162,7 @@ impl Desk {
         let request: Request = serde_json::from_slice(&body.to_bytes())
             .map_err(|error| (StatusCode::BAD_REQUEST, format!("the request is not understood: {error}")))?;
         let _turn = self.commands.acquire().await;
-        tokio::time::timeout(COMMAND_TIMEOUT, command::answer(&self.app, request))
+        tokio::time::timeout(super::patience(&request), command::answer(&self.app, request))
             .await
             .map_err(|_| (StatusCode::GATEWAY_TIMEOUT, "the command took too long".to_owned()))
     }

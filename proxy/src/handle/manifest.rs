@@ -24,6 +24,7 @@ pub(super) fn recalled(asked: &Asked<'_>, named: &Named, reference: &Reference) 
         }
     };
     app.meters.manifest_hit();
+    app.store.ledger().used(repository, admitted.digest(), app.clock.now());
     let held = condition::is_held(asked.headers, admitted.digest());
     Some(respond::manifest(&admitted, named, Told { head: asked.head, held, warnings: Vec::new() }))
 }
@@ -41,6 +42,7 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) 
             (asked.app.admission.tagged(&named.repository, &tag, &digest).await?, warning)
         }
     };
+    asked.app.store.ledger().used(&named.repository, entry.digest(), asked.app.clock.now());
     let held = condition::is_held(asked.headers, entry.digest());
     let told = Told { head: asked.head, held, warnings: warning.into_iter().collect() };
     Ok(match entry {

@@ -123,6 +123,11 @@ impl<'a> Decoder<'a> {
         name.parse().map_err(|_| self.unreadable("it names no repository"))
     }
 
+    pub(crate) fn tag(&mut self) -> Result<Tag, StoreError> {
+        let name = self.name()?;
+        name.parse().map_err(|_| self.unreadable("it names no tag"))
+    }
+
     fn name(&mut self) -> Result<&'a str, StoreError> {
         let end = self.rest.iter().position(|byte| *byte == 0).ok_or_else(|| self.unreadable("a name does not end"))?;
         let name = self.take(end)?;

@@ -40,6 +40,19 @@ impl Snapshot {
         found.map(|bytes| self.noticed(decode_fact(&bytes))).transpose()
     }
 
+    /// The tags that are known in a repository, at most `limit`.
+    pub fn tags(&self, repository: &Repository, limit: usize) -> Result<Vec<(Tag, TagFact)>, StoreError> {
+        let entries = self.scan(Table::Tags, Encoder::repository(repository).prefix(), Order::Ascending, limit)?;
+        let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
+            let mut parts = Decoder::new(Table::Tags, key);
+            parts.repository()?;
+            let tag = parts.tag()?;
+            parts.finish()?;
+            Ok((tag, decode_fact(value)?))
+        };
+        entries.iter().map(|entry| self.noticed(read(entry))).collect()
+    }
+
     /// What a tag has meant, the newest first; as many as are kept (`limits.tag_history_max`).
     pub fn tag_history(&self, repository: &Repository, tag: &Tag) -> Result<Vec<TagEvent>, StoreError> {
         let range = key(repository, tag).prefix();

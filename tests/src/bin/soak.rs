@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory};
+use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory, quota};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -54,6 +54,8 @@ enum Campaign {
         #[arg(long, default_value_t = 32)]
         clients: usize,
     },
+    /// A working set twice the byte budget in random order. Without bounds: 10000 pulls.
+    Quota(Limits),
     /// Memory and time for large attestations and for crowds of evidence. Without bounds: once.
     Evidence {
         #[command(flatten)]
@@ -148,6 +150,7 @@ async fn run(campaign: Campaign) -> Tally {
             let size = memory::Size { blob_bytes: mib(size), clients };
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
         }
+        Campaign::Quota(limits) => quota::run(limits.or(Bounds::rounds(10_000)), say).await,
         Campaign::Evidence { limits, mib: size, crowd } => {
             let size = evidence::Size { attestation_bytes: mib(size), crowd, ..evidence::Size::FULL };
             evidence::run(limits.or(Bounds::rounds(1)), size, say).await

@@ -8,6 +8,7 @@
     reason = "a test may stop at the first surprise"
 )]
 
+mod cache;
 mod documented;
 mod explain;
 mod policies;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use support::soak::{Bounds, Tally, breaks, corrupt, evidence, kills, load, memory};
+use support::soak::{Bounds, Tally, breaks, corrupt, evidence, kills, load, memory, quota};
 
 /// Shown by `--nocapture`.
 fn say(line: &str) {
@@ -41,6 +41,11 @@ async fn an_upstream_that_breaks_every_connection_is_asked_for_the_rest_until_al
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_load_with_reloads_and_faults_nothing_wrong_is_served_and_nothing_right_refused() {
     is_good(&Box::pin(load::run(Bounds::rounds(2), load::Size::USUAL, say)).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_working_set_twice_the_budget_is_served_whole_and_the_budget_holds() {
+    is_good(&quota::run(Bounds::rounds(500), say).await);
 }
 
 /// The answers and the memory count here; how fast they come depends on the profile.

@@ -1,6 +1,7 @@
 //! The command line. Thin: each command is read here and done in the library.
 
 mod attestation;
+mod cache;
 mod cosign;
 mod explain;
 mod foreign;
@@ -39,6 +40,8 @@ enum Command {
     #[command(subcommand)]
     Download(attestation::Download),
     Explain(explain::Explain),
+    #[command(subcommand)]
+    Cache(cache::Cache),
     #[command(subcommand)]
     Policy(policy::Policy),
     /// Print what a shell needs to complete these commands.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Attestation(attestation) | Command::Download(attestation::Download::Attestation(attestation)) => {
             terminal::end(attestation.run())
         }
+        Command::Cache(cache) => terminal::end(cache.run()),
         Command::Explain(explain) => terminal::end(explain.run()),
         Command::Policy(policy) => terminal::end(policy.run()),
         Command::Completions { shell } => completions(shell),

@@ -6,7 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::Exit;
 use crate::command::{
-    answer::{Answer, Attested, Checked, Differences, Explained, Failure, Judged, Kind, Verdict, Verified},
+    answer::{
+        Answer, Attested, CacheAnswer, Checked, Differences, Explained, Failure, Judged, Kind, Verdict, Verified,
+    },
     verify,
 };
 
@@ -19,8 +21,23 @@ pub(super) fn document(answer: &Answer) -> Value {
         Answer::Tested(it) => json!({ "images": it.iter().map(tested).collect::<Vec<_>>() }),
         Answer::Differs(it) => differences(it),
         Answer::Checked(it) => checked(it),
+        Answer::Cache(it) => cache(it),
         Answer::Failed(it) => failure(it),
     }
+}
+
+/// As it is: its types are made for this.
+fn cache(answer: &CacheAnswer) -> Value {
+    let value = match answer {
+        CacheAnswer::Listed(it) => serde_json::to_value(it),
+        CacheAnswer::Shown(it) => serde_json::to_value(it),
+        CacheAnswer::Freed(it) => serde_json::to_value(it),
+        CacheAnswer::Pinned(it) => serde_json::to_value(it),
+        CacheAnswer::Scrubbed(it) => serde_json::to_value(it),
+        CacheAnswer::Stats(it) => serde_json::to_value(it),
+    };
+    // Names, numbers and text only.
+    value.unwrap_or_default()
 }
 
 /// How a command ends that was answered so.
@@ -36,6 +53,7 @@ pub(super) fn exit(answer: &Answer) -> Exit {
         Answer::Differs(it) if it.changed.is_empty() => Exit::Yes,
         Answer::Checked(it) if it.errors.is_empty() => Exit::Yes,
         Answer::Differs(_) | Answer::Checked(_) => Exit::No,
+        Answer::Cache(it) => super::cache::exit(it),
         Answer::Failed(it) => it.kind.into(),
     }
 }

@@ -1,0 +1,207 @@
+//! `cache`: what is kept, what of it stays, and whether it is still what it was.
+
+mod listing;
+mod scrub;
+
+use std::sync::Arc;
+
+use oci::{Digest, Reference, Repository};
+use storage::{Amount, Change, EdgeKind, Freed, Keeper, Left, Marks, StoreError, Usage};
+
+use super::{
+    answer::{AmountTold, CacheAnswer, Failure, FreedTold, LeftImage, LeftLayer, MarksTold, Pinned, Stats},
+    image::Image,
+    request::CacheRequest,
+};
+use crate::{app::App, error::ApiError, keeping};
+
+/// Facts read at a time.
+const PAGE: usize = 64;
+/// Indexes within indexes that leave together.
+const DEPTH_MAX: usize = 4;
+
+pub(super) async fn answer(app: &Arc<App>, request: CacheRequest) -> Result<CacheAnswer, Failure> {
+    let keeper = Keeper::new(app.store.clone());
+    keeper.settle().await.map_err(failed)?;
+    match request {
+        CacheRequest::Ls { all } => listing::ls(app, all).await.map(CacheAnswer::Listed),
+        CacheRequest::Show { image } => listing::show(app, &image).map(CacheAnswer::Shown),
+        CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run).await.map(CacheAnswer::Freed),
+        CacheRequest::Pin { image, pinned } => pin(app, &image, pinned).await.map(CacheAnswer::Pinned),
+        CacheRequest::Rm { image, dry_run } => rm(app, &keeper, &image, dry_run).await.map(CacheAnswer::Freed),
+        CacheRequest::Scrub => scrub::scrub(app).await.map(CacheAnswer::Scrubbed),
+        CacheRequest::Stats => stats(app).await.map(CacheAnswer::Stats),
+    }
+}
+
+fn failed(error: StoreError) -> Failure {
+    Failure::from(ApiError::from(error))
+}
+
+/// The image that was typed, as the store knows it.
+struct Kept {
+    typed: String,
+    usage: Usage,
+}
+
+/// Finds what was typed; a tag means what it meant last.
+fn find(app: &App, typed: &str) -> Result<Kept, Failure> {
+    let Image { typed, repository, reference } = Image::parse(typed, &app.in_force())?;
+    let snapshot = app.store.facts().read().map_err(failed)?;
+    let unknown = || {
+        Failure::no(format!("{repository}{} is not kept here", suffix(&reference)))
+            .hint("pratique cache ls tells what is")
+    };
+    let digest = match &reference {
+        Reference::Digest(digest) => digest.clone(),
+        Reference::Tag(tag) => snapshot.tag(&repository, tag).map_err(failed)?.ok_or_else(unknown)?.digest,
+    };
+    let usage = snapshot.usage(&repository, &digest).map_err(failed)?.ok_or_else(unknown)?;
+    Ok(Kept { typed, usage })
+}
+
+fn suffix(reference: &Reference) -> String {
+    match reference {
+        Reference::Digest(digest) => format!("@{digest}"),
+        Reference::Tag(tag) => format!(":{tag}"),
+    }
+}
+
+async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool) -> Result<FreedTold, Failure> {
+    let freed = keeper.sweep(keeping::sweep(app, dry_run)).await.map_err(failed)?;
+    if !dry_run {
+        keeping::left(app, &freed);
+    }
+    let budget = app.store.ledger().budget();
+    let is_bounded = budget.layers.is_some() || budget.metadata.is_some();
+    let note = (!is_bounded)
+        .then(|| "no budget is set: nothing has to leave (storage.max_bytes, storage.metadata_max_bytes)".to_owned());
+    Ok(told(freed, dry_run, note))
+}
+
+async fn rm(app: &Arc<App>, keeper: &Keeper, typed: &str, dry_run: bool) -> Result<FreedTold, Failure> {
+    let image = find(app, typed)?.usage;
+    if image.pinned {
+        let hint = format!("pratique cache unpin {}@{}", image.repository, image.digest);
+        return Err(Failure::no(format!("{}@{} is pinned", image.repository, image.digest)).hint(hint));
+    }
+    let mut freed = Freed::default();
+    for digest in with_children(app, &image)? {
+        keeper.remove(&image.repository, &digest, dry_run, &mut freed).await.map_err(failed)?;
+    }
+    if !dry_run {
+        keeping::left(app, &freed);
+    }
+    Ok(told(freed, dry_run, None))
+}
+
+/// An image, and where it is an index its children that no other index lists and nobody has pinned.
+fn with_children(app: &App, image: &Usage) -> Result<Vec<Digest>, Failure> {
+    let snapshot = app.store.facts().read().map_err(failed)?;
+    let mut leaving = vec![image.digest.clone()];
+    let mut from = 0;
+    for _ in 0..DEPTH_MAX {
+        let parents = leaving.get(from..).unwrap_or_default().to_vec();
+        from = leaving.len();
+        for parent in parents {
+            let mut after = None;
+            loop {
+                let page = snapshot.children(&image.repository, &parent, after.as_ref(), PAGE).map_err(failed)?;
+                after = page.found.last().cloned();
+                for edge in page.found.iter().filter(|edge| edge.kind == EdgeKind::Child) {
+                    let usage = snapshot.usage(&image.repository, &edge.child).map_err(failed)?;
+                    let is_free = usage.is_some_and(|usage| !usage.pinned);
+                    if is_free
+                        && !leaving.contains(&edge.child)
+                        && !is_listed(&snapshot, &image.repository, &edge.child, &leaving)?
+                    {
+                        leaving.push(edge.child.clone());
+                    }
+                }
+                if !page.more {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(leaving)
+}
+
+/// Whether an index that stays lists a manifest.
+fn is_listed(
+    snapshot: &storage::Snapshot,
+    repository: &Repository,
+    child: &Digest,
+    leaving: &[Digest],
+) -> Result<bool, Failure> {
+    let parents = snapshot.parents(repository, child, None, PAGE).map_err(failed)?;
+    Ok(parents.found.iter().any(|edge| edge.kind == EdgeKind::Child && !leaving.contains(&edge.parent)))
+}
+
+async fn pin(app: &Arc<App>, typed: &str, pinned: bool) -> Result<Pinned, Failure> {
+    let Kept { typed, usage: Usage { repository, digest, .. } } = find(app, typed)?;
+    let change = Change::Pinned { repository: repository.clone(), digest: digest.clone(), pinned, at: app.clock.now() };
+    app.store.facts().apply(vec![change]).await.map_err(failed)?;
+    Ok(Pinned { image: typed, repository, digest, stays: pinned })
+}
+
+async fn stats(app: &Arc<App>) -> Result<Stats, Failure> {
+    let snapshot = || app.store.facts().read().map_err(failed);
+    let totals = snapshot()?.totals().map_err(failed)?;
+    let budget = app.store.ledger().budget();
+    let (mut manifests, mut pinned, mut oldest_use) = (0, 0, None);
+    let mut after: Option<Usage> = None;
+    loop {
+        let page = snapshot()?.least_recently_used(after.as_ref(), PAGE).map_err(failed)?;
+        oldest_use = oldest_use.or(page.first().map(|usage| usage.used_at));
+        manifests += page.len() as u64;
+        pinned += page.iter().filter(|usage| usage.pinned).count() as u64;
+        let is_last = page.len() < PAGE;
+        after = page.into_iter().next_back();
+        if is_last {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(Stats {
+        layers: amount(totals.layers),
+        metadata: amount(totals.metadata),
+        layers_budget: budget.layers.map(marks),
+        metadata_budget: budget.metadata.map(marks),
+        in_flight_bytes: app.store.ledger().in_flight(),
+        manifests,
+        pinned,
+        oldest_use,
+    })
+}
+
+fn told(freed: Freed, dry_run: bool, note: Option<String>) -> FreedTold {
+    let (mut layers, mut images) = (Vec::new(), Vec::new());
+    for what in freed.what {
+        match what {
+            Left::Layer { image, digest } => layers.push(LeftLayer {
+                repository: image.repository,
+                image: image.digest,
+                used_at: image.used_at,
+                digest,
+            }),
+            Left::Image { repository, digest } => images.push(LeftImage { repository, digest }),
+        }
+    }
+    FreedTold {
+        dry_run,
+        layers: amount(freed.layers),
+        metadata: amount(freed.metadata),
+        left_layers: layers,
+        left_images: images,
+        note,
+    }
+}
+
+fn amount(Amount { blobs, bytes }: Amount) -> AmountTold {
+    AmountTold { blobs, bytes }
+}
+
+fn marks(Marks { max, high, low }: Marks) -> MarksTold {
+    MarksTold { max, high, low }
+}

@@ -1,0 +1,172 @@
+//! Keeps the store within its budgets, and its accounts in order.
+//!
+//! ```text
+//! downloads call for room ──> sweep          every few seconds: what has gathered in memory is written down
+//! once after the start, then hourly: facts against directory, what nobody reaches, verdicts of former policies
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use config::Storage;
+use metrics::counter;
+use oci::{Digest, Repository, UnixTime};
+use policy::Record;
+use storage::{Budget, Change, Freed, Keeper, Left, Marks, StoreError, Sweep};
+use tokio::{sync::watch, time::sleep};
+
+use crate::{app::App, error::chain};
+
+/// Between two times of writing down.
+const SETTLE_EVERY: Duration = Duration::from_secs(5);
+/// Between two comparisons of facts and directory.
+const COMPARE_EVERY: Duration = Duration::from_secs(3600);
+/// Longest way of a blob or manifest from its arrival to its facts. What nobody reaches after that, nobody will.
+const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+/// A pull may take so long: the manifest of an image used since then stays.
+const PULL_MAX: Duration = Duration::from_secs(15 * 60);
+/// A verdict under a policy that is not in force any more is kept so long: for the operator who takes the change back.
+const FORMER_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Manifests looked at in one page, and verdicts on one manifest.
+const PAGE: usize = 64;
+
+/// What the operator lets the store hold.
+pub(crate) fn budget(storage: &Storage) -> Budget {
+    let marks = |max| Marks::new(max, storage.high_water, storage.low_water);
+    Budget { layers: storage.max_bytes.map(marks), metadata: storage.metadata_max_bytes.map(marks) }
+}
+
+/// How a sweep is made now.
+pub(crate) fn sweep(app: &App, dry_run: bool) -> Sweep {
+    Sweep { dry_run, spare_since: before(app.clock.now(), PULL_MAX) }
+}
+
+fn before(now: UnixTime, age: Duration) -> UnixTime {
+    UnixTime::from_millis(now.as_millis().saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Keeps until told to drain, and writes down what is left then.
+pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let keeper = Keeper::new(app.store.clone());
+    tokio::select! {
+        () = keeper.run(|| sweep(&app, false), |freed| swept(&app, freed)) => {}
+        () = settle(&keeper) => {}
+        () = compare(&app, &keeper) => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+    complain("writing down what was used", keeper.settle().await);
+}
+
+async fn settle(keeper: &Keeper) {
+    loop {
+        sleep(SETTLE_EVERY).await;
+        complain("writing down what was used", keeper.settle().await);
+    }
+}
+
+async fn compare(app: &App, keeper: &Keeper) {
+    loop {
+        complain("comparing facts and directory", put_in_order(app, keeper).await);
+        complain("looking for former verdicts", drop_former(app).await);
+        sleep(COMPARE_EVERY).await;
+    }
+}
+
+/// Compares, and removes what nobody reached both times.
+async fn put_in_order(app: &App, keeper: &Keeper) -> Result<(), StoreError> {
+    let first = keeper.reconcile().await?;
+    if first.added + first.struck_off > 0 {
+        tracing::info!(
+            added = first.added,
+            struck_off = first.struck_off,
+            "accounts corrected: {} blobs are there",
+            first.blobs
+        );
+    }
+    if first.unreached.is_empty() {
+        return Ok(());
+    }
+    sleep(ARRIVAL_MAX).await;
+    let still = keeper.unreached(&first.unreached)?;
+    for digest in &still {
+        app.store.blobs().remove(digest).await?;
+    }
+    if !still.is_empty() {
+        tracing::info!("{} blobs that no manifest reaches were removed", still.len());
+    }
+    Ok(())
+}
+
+/// Tells what has left, and makes memory forget it.
+pub(crate) fn swept(app: &App, freed: Result<Freed, StoreError>) {
+    match freed {
+        Ok(freed) => left(app, &freed),
+        Err(error) => tracing::warn!("cannot make room in the store: {}", chain(&error)),
+    }
+}
+
+/// The same for what has left on somebody's word.
+pub(crate) fn left(app: &App, freed: &Freed) {
+    if freed.what.is_empty() {
+        return;
+    }
+    for (class, amount) in [("layers", freed.layers), ("metadata", freed.metadata)] {
+        counter!("pratique_evicted_bytes_total", "class" => class).increment(amount.bytes);
+        counter!("pratique_evicted_blobs_total", "class" => class).increment(amount.blobs);
+    }
+    for what in &freed.what {
+        if let Left::Image { digest, .. } = what {
+            app.admission.forget(digest);
+        }
+    }
+    tracing::info!(
+        layers = freed.layers.blobs,
+        layer_bytes = freed.layers.bytes,
+        metadata = freed.metadata.blobs,
+        metadata_bytes = freed.metadata.bytes,
+        "room was made in the store"
+    );
+}
+
+/// Lets go of verdicts that do not count any more: those that have ended or cannot be read, and old ones under another policy. One
+/// that is dropped too early is made again from stored evidence.
+async fn drop_former(app: &App) -> Result<(), StoreError> {
+    let mut after: Option<(Repository, Digest)> = None;
+    loop {
+        let (page, gone) = {
+            let snapshot = app.store.facts().read()?;
+            let page = snapshot.manifests(after.as_ref(), PAGE)?;
+            let (judge, now) = (Arc::clone(&app.in_force().judge), app.clock.now());
+            let mut gone = Vec::new();
+            for (repository, digest) in &page {
+                let current = *judge.fingerprint(repository, digest).as_bytes();
+                for (fingerprint, bytes) in snapshot.verdicts(repository, digest, PAGE)? {
+                    if fingerprint != current && is_former(&bytes, now) {
+                        let (repository, digest) = (repository.clone(), digest.clone());
+                        gone.push(Change::VerdictGone { repository, digest, fingerprint });
+                    }
+                }
+            }
+            (page, gone)
+        };
+        if !gone.is_empty() {
+            app.store.facts().apply(gone).await?;
+        }
+        tokio::task::yield_now().await;
+        let is_last = page.len() < PAGE;
+        after = page.into_iter().next_back();
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+fn is_former(bytes: &[u8], now: UnixTime) -> bool {
+    let counts = |record: Record| record.holds_at(now) && record.decided_at() >= before(now, FORMER_KEPT);
+    !Record::from_bytes(bytes).is_ok_and(counts)
+}
+
+fn complain(what: &str, done: Result<(), StoreError>) {
+    if let Err(error) = done {
+        tracing::warn!("{what}: {}", chain(&error));
+    }
+}

@@ -1,0 +1,125 @@
+//! `cache`: the same beside a server and without one, for people and for programs.
+
+use serde_json::Value;
+use support::{client::Client, process::Process, pull, sigstore::Layout};
+
+use crate::Stage;
+
+const IMAGE: &str = "cgr.dev/chainguard/nginx:latest";
+
+/// A store that has the stage's image, all of it, and no server.
+async fn pulled() -> Stage {
+    let stage = Stage::public(Layout::Legacy).await;
+    let server = Process::serve(&stage.config).await.unwrap();
+    let url = format!("http://{}", server.address);
+    pull::pull(&Client::plain(), &url, "chainguard/nginx", "latest").await.unwrap();
+    assert_eq!(server.terminate().await.unwrap().status.code(), Some(0));
+    stage
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_kept_is_told_with_its_use_and_its_parts() {
+    let stage = pulled().await;
+    let listed = stage.run_both(&["cache", "ls", "-o", "json"]).await;
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    let listed = json(&listed.stdout);
+    let images = listed["images"].as_array().unwrap();
+    let index = images.iter().find(|image| image["digest"] == stage.index.digest.to_string()).unwrap();
+    assert_eq!((&index["tags"][0], &index["pinned"]), (&Value::from("latest"), &Value::from(false)));
+    assert_eq!(images.len(), 1 + stage.index.children.len(), "evidence is not listed: {images:#?}");
+    for image in images.iter().filter(|image| image["layer_bytes"] != 0) {
+        assert_eq!(image["layer_bytes"], image["layer_bytes_kept"]);
+    }
+    let all = json(&stage.run_both(&["cache", "ls", "--all", "-o", "json"]).await.stdout);
+    assert!(all["images"].as_array().unwrap().len() > images.len());
+    let shown = json(&stage.run_both(&["cache", "show", IMAGE, "-o", "json"]).await.stdout);
+    let kinds: Vec<_> = shown["parts"].as_array().unwrap().iter().map(|part| part["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"child") && kinds.contains(&"evidence"), "{kinds:?}");
+    let stats = json(&stage.run_both(&["cache", "stats", "-o", "json"]).await.stdout);
+    assert!(stats["layers"]["bytes"].as_u64().unwrap() > 0 && stats["metadata"]["blobs"].as_u64().unwrap() > 4);
+    assert_eq!(stats["layers_budget"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_pinned_image_cannot_be_removed_and_an_unpinned_one_leaves_with_its_children() {
+    let stage = pulled().await;
+    assert_eq!(stage.run_both(&["cache", "pin", IMAGE]).await.code, Some(0));
+    let refused = stage.run_both(&["cache", "rm", IMAGE]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.stderr.contains("is pinned") && refused.stderr.contains("hint: pratique cache unpin"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(stage.run(&["cache", "unpin", IMAGE]).await.code, Some(0));
+    let dry = stage.run_both(&["cache", "rm", "--dry-run", "-o", "json", IMAGE]).await;
+    let before = json(&stage.run(&["cache", "stats", "-o", "json"]).await.stdout);
+    let done = json(&stage.run(&["cache", "rm", "-o", "json", IMAGE]).await.stdout);
+    let after = json(&stage.run(&["cache", "stats", "-o", "json"]).await.stdout);
+    assert_eq!(json(&dry.stdout)["left_images"], done["left_images"]);
+    let bytes = |stats: &Value, class: &str| stats[class]["bytes"].as_u64().unwrap();
+    assert!(bytes(&before, "layers") > 0 && bytes(&after, "layers") == 0, "{before} {after}");
+    assert!(bytes(&after, "metadata") < bytes(&before, "metadata"));
+    let gone = stage.run_both(&["cache", "show", IMAGE]).await;
+    assert_eq!(gone.code, Some(1));
+    // Nothing of it is in the way of the next pull.
+    let server = Process::serve(&stage.config).await.unwrap();
+    pull::pull(&Client::plain(), &format!("http://{}", server.address), "chainguard/nginx", "latest").await.unwrap();
+    server.terminate().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_meant_or_is_not_kept_is_told() {
+    let stage = pulled().await;
+    for (arguments, code, what) in [
+        (["cache", "show", "cgr.dev/chainguard/curl"], 1, "is not kept here"),
+        (["cache", "pin", "ghcr.io/x/y"], 2, "no configured upstream"),
+        (["cache", "rm", "cgr.dev/chainguard/nginx:old"], 1, "is not kept here"),
+    ] {
+        let said = stage.run_both(&arguments).await;
+        assert_eq!(said.code, Some(code), "{arguments:?} {}", said.stderr);
+        assert!(said.stderr.contains(what), "{arguments:?} {}", said.stderr);
+    }
+    let gc = stage.run_both(&["cache", "gc"]).await;
+    assert_eq!(gc.code, Some(0));
+    assert!(gc.stderr.contains("no budget is set"), "{}", gc.stderr);
+}
+
+#[tokio::test]
+async fn a_scrub_finds_flipped_bytes_sets_them_aside_and_heals_what_is_needed() {
+    let mut stage = pulled().await;
+    let blobs = stage.world.directory.path().join("store/blobs/sha256");
+    let child = stage.index.children[0].clone();
+    let (layer, _) = child.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+    // Without a server: its own scrub could come first.
+    let rotten = [layer.hex(), child.digest.hex(), stage.index.digest.hex()];
+    for name in rotten {
+        let mut bytes = std::fs::read(blobs.join(name)).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(blobs.join(name), bytes).unwrap();
+    }
+    let scrubbed = stage.run(&["cache", "scrub", "-o", "json"]).await;
+    assert_eq!(scrubbed.code, Some(0), "{}{}", scrubbed.stdout, scrubbed.stderr);
+    let scrubbed = json(&scrubbed.stdout);
+    let mut healed: Vec<_> =
+        scrubbed["healed"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect();
+    healed.sort();
+    let mut wanted: Vec<_> = rotten.iter().map(|hex| format!("sha256:{hex}")).collect();
+    wanted.sort();
+    assert_eq!(healed, wanted, "{scrubbed:#}");
+    for name in rotten {
+        assert!(stage.world.directory.path().join(format!("store/quarantine/sha256-{name}")).exists());
+    }
+    // Without upstream: found, and told as not fetched.
+    let path = blobs.join(layer.hex());
+    std::fs::write(&path, b"rotten").unwrap();
+    stage.world.registry.stop().await;
+    let scrubbed = stage.run(&["cache", "scrub"]).await;
+    assert_eq!(scrubbed.code, Some(3), "{}{}", scrubbed.stdout, scrubbed.stderr);
+    assert!(scrubbed.stdout.contains(&format!("quarantined  {layer}")), "{}", scrubbed.stdout);
+}
