@@ -1,7 +1,7 @@
 //! Long campaigns against the real binary: kill it, overload it, measure it, lie to it, and parse what nobody would write.
 //!
 //! ```text
-//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · quota · evidence · corrupt · breaks · fuzz
+//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · quota · scale · evidence · corrupt · breaks · fuzz
 //!                │
 //!              Stage: a world and the binary in front of it
 //!              Truth: what is right under every path, so that each complete answer can be told right from wrong
@@ -21,6 +21,7 @@ pub mod load;
 pub mod memory;
 pub mod quota;
 mod random;
+pub mod scale;
 mod stage;
 mod tally;
 mod truth;

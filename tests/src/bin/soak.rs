@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory, quota};
+use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory, quota, scale};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -56,6 +56,15 @@ enum Campaign {
     },
     /// A working set twice the byte budget in random order. Without bounds: 10000 pulls.
     Quota(Limits),
+    /// Facts of many images: how fast a store opens, how fast a hit is, how much memory that takes.
+    Scale {
+        /// How many images; each has ten blobs.
+        #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
+        images: Vec<u64>,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Memory and time for large attestations and for crowds of evidence. Without bounds: once.
     Evidence {
         #[command(flatten)]
@@ -151,6 +160,7 @@ async fn run(campaign: Campaign) -> Tally {
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
         }
         Campaign::Quota(limits) => quota::run(limits.or(Bounds::rounds(10_000)), say).await,
+        Campaign::Scale { images, seed } => scale::run(&images, seed, say).await,
         Campaign::Evidence { limits, mib: size, crowd } => {
             let size = evidence::Size { attestation_bytes: mib(size), crowd, ..evidence::Size::FULL };
             evidence::run(limits.or(Bounds::rounds(1)), size, say).await

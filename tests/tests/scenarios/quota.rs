@@ -1,0 +1,82 @@
+//! What has left the store is missed and nothing else: fetched again where it may be, refused where it may not.
+
+use proxy::command::{self, Answer, CacheRequest, Request};
+use support::{
+    client::Client,
+    pull::pull,
+    upstream::Call,
+    world::{Pratique, Setup, World},
+};
+
+use crate::sized;
+
+const LAYER_BYTES: usize = 100_000;
+
+async fn with_budget(world: &World, max_bytes: usize) -> Pratique {
+    world.pratique(&Setup { storage: format!("max_bytes = {max_bytes}"), ..Setup::default() }).await
+}
+
+fn is_stored(world: &World, digest: &oci::Digest) -> bool {
+    world.directory.path().join("store/blobs/sha256").join(digest.hex()).exists()
+}
+
+fn blobs_asked(world: &World) -> usize {
+    world.registry.calls().iter().filter(|call| matches!(call, Call { path, .. } if path.contains("/blobs/"))).count()
+}
+
+#[tokio::test]
+async fn an_evicted_layer_is_fetched_again_and_its_image_is_still_admitted() {
+    let world = World::new().await;
+    let (old, new) = (sized(LAYER_BYTES, 1), sized(LAYER_BYTES, 2));
+    world.push_signed("chainguard/old", "latest", &old);
+    world.push_signed("chainguard/new", "latest", &new);
+    let pratique = with_budget(&world, LAYER_BYTES * 3 / 2).await;
+    let (client, url) = (Client::plain(), pratique.url());
+    for repository in ["chainguard/old", "chainguard/new"] {
+        pull(&client, &url, repository, "latest").await.unwrap();
+    }
+    let (layer, bytes) = old.layers()[0].clone();
+    assert!(!is_stored(&world, &layer) && is_stored(&world, &new.layers()[0].0) && is_stored(&world, &old.digest));
+    world.registry.clear_calls();
+    let again = client.get(&format!("{url}/v2/chainguard/old/blobs/{layer}"), &[]).await.unwrap();
+    assert_eq!((again.status.as_u16(), again.received()), (200, &bytes));
+    assert_eq!((world.registry.calls().len(), blobs_asked(&world)), (1, 1), "the layer, and no signature");
+    assert!(!is_stored(&world, &new.layers()[0].0), "now the other one is older");
+}
+
+#[tokio::test]
+async fn a_layer_larger_than_the_budget_is_served_whole_and_nothing_leaves_for_it() {
+    let world = World::new().await;
+    let (small, large) = (sized(1000, 1), sized(LAYER_BYTES, 2));
+    world.push_signed("chainguard/small", "latest", &small);
+    world.push_signed("chainguard/large", "latest", &large);
+    let pratique = with_budget(&world, 5000).await;
+    let (client, url) = (Client::plain(), pratique.url());
+    pull(&client, &url, "chainguard/small", "latest").await.unwrap();
+    for _ in 0..2 {
+        pull(&client, &url, "chainguard/large", "latest").await.unwrap();
+        assert!(!is_stored(&world, &large.layers()[0].0) && is_stored(&world, &small.layers()[0].0));
+    }
+}
+
+#[tokio::test]
+async fn what_was_removed_is_answered_from_nowhere() {
+    let mut world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed("chainguard/nginx", "latest", &image);
+    let pratique = world.pratique(&Setup::default()).await;
+    let (client, url) = (Client::plain(), pratique.url());
+    for _ in 0..2 {
+        pull(&client, &url, "chainguard/nginx", "latest").await.unwrap();
+    }
+    let request = CacheRequest::Rm { image: format!("cgr.dev/chainguard/nginx@{}", image.digest), dry_run: false };
+    let answer = command::answer(&pratique.server.app, Request::Cache(request)).await;
+    assert!(matches!(answer, Answer::Cache(_)), "{answer:?}");
+    world.registry.stop().await;
+    let (layer, _) = image.layers()[0].clone();
+    for path in [format!("manifests/{}", image.digest), "manifests/latest".to_owned(), format!("blobs/{layer}")] {
+        let answer = client.get(&format!("{url}/v2/chainguard/nginx/{path}"), &[]).await.unwrap();
+        assert!(!answer.status.is_success(), "{path}: {}", answer.status);
+    }
+    assert!(!is_stored(&world, &image.digest) && !is_stored(&world, &layer));
+}
