@@ -27,6 +27,10 @@ use crate::{StoreError, directory, error::is_full};
 /// What sled may hold in memory, bytes; it is known to hold more.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
+/// How often, and how long apart, its lock is asked for: five seconds in all.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// An open directory of facts.
 pub(super) struct Sled {
     tree: Db,
@@ -39,7 +43,7 @@ impl Sled {
     pub(super) fn open(path: &Path, thorough: bool) -> Result<Arc<dyn FactsStore>, StoreError> {
         // It syncs on a timer of its own otherwise, too late for whoever waits and in vain for everybody else.
         let config = Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let tree = config.open().map_err(facts("open"))?;
+        let tree = opened(&config).map_err(facts("open"))?;
         if thorough {
             tree.verify_integrity().map_err(facts("check"))?;
         }
@@ -92,6 +96,19 @@ impl FactsStore for Sled {
         self.sync()?;
         lock(&self.disk).sync_names()
     }
+}
+
+/// Its threads let go of its lock a moment after its last handle is gone. Who else may have the store is settled by our own lock.
+fn opened(config: &Config) -> sled::Result<Db> {
+    for _ in 0..LOCK_TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 /// What readers may still want to see as it was.
