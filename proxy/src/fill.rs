@@ -22,13 +22,13 @@ use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use config::Limits;
 use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
-use oci::{Digest, Repository, RepositoryPath, UpstreamName};
+use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
 use storage::{Blob, Blobs, Growing, Ingest, Progress};
 use tokio::{
     sync::{Notify, watch},
@@ -331,8 +331,9 @@ impl Shared {
 
     async fn sweep(&self) {
         let age_max = self.limits.fill_kept_age_max;
-        let age = Duration::from_millis(self.clock.now().as_millis()).saturating_sub(age_max);
-        let swept = self.blobs.sweep_interrupted(SystemTime::UNIX_EPOCH + age, self.limits.fill_kept_bytes_max).await;
+        let age_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
+        let oldest = UnixTime::from_millis(self.clock.now().as_millis().saturating_sub(age_max));
+        let swept = self.blobs.sweep_interrupted(oldest, self.limits.fill_kept_bytes_max).await;
         match swept {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "dropped what was left of interrupted downloads"),

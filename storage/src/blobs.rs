@@ -3,10 +3,10 @@
 //! What every store of blobs has in common is here, once: hashing on read, quarantine, pages of a listing, and that nothing blocks
 //! the network. What differs is a [`BlobStore`].
 
-use std::{fmt, fs::File, io, io::IoSlice, sync::Arc, time::SystemTime};
+use std::{fmt, fs::File, io, io::IoSlice, sync::Arc};
 
 use bytes::Bytes;
-use oci::{Addressed, Algorithm, Digest, DigestMismatch};
+use oci::{Addressed, Algorithm, Digest, DigestMismatch, UnixTime};
 
 pub use self::blob::Blob;
 use self::page::Page;
@@ -62,7 +62,7 @@ pub struct Interrupted {
     /// What it takes of the disk, bytes.
     pub bytes: u64,
     /// When it was last written to.
-    pub since: SystemTime,
+    pub since: UnixTime,
 }
 
 /// Bytes that can be read, for as long as this is held: whatever happens to their name.
@@ -179,7 +179,7 @@ impl Blobs {
 
     /// Drops what was interrupted and is not worth keeping: what was last written to before `oldest`, what has become a blob since,
     /// and, the oldest first, what together takes more than `bytes_max` of the disk. How many there were.
-    pub async fn sweep_interrupted(&self, oldest: SystemTime, bytes_max: u64) -> Result<usize, StoreError> {
+    pub async fn sweep_interrupted(&self, oldest: UnixTime, bytes_max: u64) -> Result<usize, StoreError> {
         let store = Arc::clone(&self.store);
         blocking("drop interrupted ingests", move || sweep(&*store, oldest, bytes_max)).await
     }
@@ -238,7 +238,7 @@ fn open(store: &dyn BlobStore, digest: &Digest) -> Result<Option<Blob>, StoreErr
     Ok(found.map(|(content, size)| Blob::new(digest.clone(), size, content)))
 }
 
-fn sweep(store: &dyn BlobStore, oldest: SystemTime, bytes_max: u64) -> Result<usize, StoreError> {
+fn sweep(store: &dyn BlobStore, oldest: UnixTime, bytes_max: u64) -> Result<usize, StoreError> {
     let mut all = store.kept()?;
     all.sort_by_key(|kept| std::cmp::Reverse(kept.since));
     let (mut bytes, mut dropped) = (0_u64, 0);

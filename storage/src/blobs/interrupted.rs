@@ -9,10 +9,9 @@ use std::{
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
 };
 
-use oci::Digest;
+use oci::{Digest, UnixTime};
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
@@ -104,8 +103,7 @@ impl Names {
             let path = directory.ingests().join(&name);
             if let Some((file, _)) = directory::open_file(&path)?.filter(|_| !is_taken) {
                 let metadata = file.metadata().map_err(StoreError::io("look at", &path))?;
-                // One whose age nobody knows is the first to go.
-                let since = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                let since = UnixTime::from_millis(u64::try_from(metadata.mtime()).unwrap_or(0).saturating_mul(1000));
                 found.push(Interrupted { digest, size, bytes: metadata.blocks().saturating_mul(512), since });
             }
         }

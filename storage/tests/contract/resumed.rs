@@ -1,13 +1,9 @@
 //! Content that is interrupted on its way in and taken up again.
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    time::{Duration, SystemTime},
-};
+use std::{fs, os::unix::fs::symlink};
 
 use bytes::Bytes;
-use oci::Digest;
+use oci::{Digest, UnixTime};
 use storage::{Ingest, IngestError, Progress, Store};
 
 use super::place;
@@ -146,18 +142,18 @@ async fn what_cannot_be_the_beginning_of_the_blob_is_removed() {
 async fn what_is_kept_is_bounded_in_bytes_and_age_and_goes_once_the_blob_is_there() {
     let place = place();
     let all: Vec<Bytes> = (1..=3).map(|seed| noise(seed, SIZE)).collect();
-    let (long_ago, ever) = (SystemTime::UNIX_EPOCH, u64::MAX);
+    let (long_ago, ever) = (UnixTime::from_millis(0), u64::MAX);
     let laid = || async {
         for bytes in &all {
             interrupted(&place, bytes, THERE).await;
         }
         place.open()
     };
-    let later = || SystemTime::UNIX_EPOCH + Duration::from_secs(100 * 365 * 86_400);
+    let later = UnixTime::from_millis(u64::MAX);
     let store = laid().await;
     assert_eq!(store.blobs().sweep_interrupted(long_ago, ever).await.unwrap(), 0);
     let at_it = resumed(&store, &all[0]).await;
-    assert_eq!(store.blobs().sweep_interrupted(later(), ever).await.unwrap(), 2, "one of them is being written");
+    assert_eq!(store.blobs().sweep_interrupted(later, ever).await.unwrap(), 2, "one of them is being written");
     drop((at_it, store));
     let store = laid().await;
     // Each takes its whole size, as room was taken for the rest.
