@@ -36,13 +36,7 @@ async fn rounds(app: &Arc<App>) {
             Ok(Step::Read(bytes)) => bytes,
             Ok(Step::Sound(_)) => STEP_BYTES as u64,
             Ok(Step::Quarantined(digest)) => {
-                app.admission.forget(&digest);
-                told(&digest);
-                match heal(app, &digest).await {
-                    Ok(Healed::Again) => tracing::info!(%digest, "fetched again"),
-                    Ok(Healed::NotNeeded) => tracing::info!(%digest, "no admitted image needs it"),
-                    Err(error) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
-                }
+                aside(app, &digest).await;
                 STEP_BYTES as u64
             }
             Ok(Step::PassEnded(_)) => {
@@ -54,7 +48,21 @@ async fn rounds(app: &Arc<App>) {
                 STEP_BYTES as u64
             }
         };
+        for digest in app.store.ledger().take_rotten() {
+            aside(app, &digest).await;
+        }
         tokio::time::sleep(pause(read, rate)).await;
+    }
+}
+
+/// Fetches what was set aside again, where somebody needs it.
+async fn aside(app: &Arc<App>, digest: &Digest) {
+    app.admission.forget(digest);
+    told(digest);
+    match heal(app, digest).await {
+        Ok(Healed::Again) => tracing::info!(%digest, "fetched again"),
+        Ok(Healed::NotNeeded) => tracing::info!(%digest, "no admitted image needs it"),
+        Err(error) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
     }
 }
 

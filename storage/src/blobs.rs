@@ -210,7 +210,7 @@ impl Blobs {
     /// What has rotted was set aside.
     fn noticed<T>(&self, digest: &Digest, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if matches!(found, Err(StoreError::Corrupt { .. })) {
-            self.ledger.removed(digest);
+            self.ledger.rotted(digest);
         }
         found
     }

@@ -4,7 +4,7 @@
 //! crash takes away of it is found again by looking through the directory, except the last uses.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -21,6 +21,8 @@ use crate::{Budget, Change, ContentClass, Totals};
 const SHARDS: usize = 16;
 /// Blobs that wait to be written down; where the facts cannot be written for long, the rest is found by looking through the directory.
 const CONTENTS_MAX: usize = 64 * 1024;
+/// Blobs that readers found rotten and nobody has asked for; more are fetched again by whoever needs them.
+const ROTTEN_MAX: usize = 4096;
 /// Uses that wait to be written down in one shard, repositories and images each.
 const USES_MAX: usize = 16 * 1024;
 
@@ -31,6 +33,8 @@ type Uses = HashMap<Repository, HashMap<Digest, UnixTime>>;
 pub struct Ledger {
     uses: [Mutex<Uses>; SHARDS],
     contents: Mutex<HashMap<Digest, Change>>,
+    /// Set aside by readers.
+    rotten: Mutex<HashSet<Digest>>,
     budget: RwLock<Budget>,
     /// Bytes of layers in the store: as written down, and what came since.
     held: AtomicU64,
@@ -74,6 +78,21 @@ impl Ledger {
     /// A blob has left the store.
     pub(crate) fn removed(&self, digest: &Digest) {
         self.note(digest, Change::Removed { digest: digest.clone() });
+    }
+
+    /// A reader has found a blob rotten, and it was set aside.
+    pub(crate) fn rotted(&self, digest: &Digest) {
+        self.removed(digest);
+        let mut rotten = lock(&self.rotten);
+        if rotten.len() < ROTTEN_MAX {
+            rotten.insert(digest.clone());
+        }
+    }
+
+    /// What readers have set aside since this was asked last: whoever asks sees to it that it is fetched again.
+    #[must_use]
+    pub fn take_rotten(&self) -> Vec<Digest> {
+        lock(&self.rotten).drain().collect()
     }
 
     fn note(&self, digest: &Digest, change: Change) {

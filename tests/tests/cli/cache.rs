@@ -106,12 +106,11 @@ async fn a_scrub_finds_flipped_bytes_sets_them_aside_and_heals_what_is_needed() 
     let scrubbed = stage.run(&["cache", "scrub", "-o", "json"]).await;
     assert_eq!(scrubbed.code, Some(0), "{}{}", scrubbed.stdout, scrubbed.stderr);
     let scrubbed = json(&scrubbed.stdout);
-    let mut healed: Vec<_> =
-        scrubbed["healed"].as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect();
-    healed.sort();
-    let mut wanted: Vec<_> = rotten.iter().map(|hex| format!("sha256:{hex}")).collect();
-    wanted.sort();
-    assert_eq!(healed, wanted, "{scrubbed:#}");
+    // To fetch a layer again its manifests are read: rot in these is found by their readers, before the walk comes to them.
+    assert_eq!(scrubbed["healed"], scrubbed["quarantined"], "{scrubbed:#}");
+    assert_eq!(scrubbed["healed"].as_array().unwrap().len(), rotten.len(), "{scrubbed:#}");
+    let is_right = |name: &str| oci::Digest::sha256(&std::fs::read(blobs.join(name)).unwrap()).hex() == name;
+    assert!(rotten.iter().all(|name| is_right(name)), "{scrubbed:#}");
     for name in rotten {
         assert!(stage.world.directory.path().join(format!("store/quarantine/sha256-{name}")).exists());
     }
