@@ -134,14 +134,43 @@ fn request_to(behind: &Behind, input: &[u8]) {
     }
     let contents = behind.image.blobs.iter().map(|(_, bytes)| bytes).chain([&behind.image.manifest]);
     if status == StatusCode::PARTIAL_CONTENT {
-        let told = told(header::CONTENT_RANGE).expect("206 says which part");
-        let is_that_part = |whole: &Bytes| part(&told, whole).is_some_and(|part| part == body);
-        assert!(contents.clone().any(is_that_part), "{told} of nothing that is there");
+        let kind = told(header::CONTENT_TYPE).unwrap_or_default();
+        let parts = match kind.strip_prefix("multipart/byteranges; boundary=") {
+            Some(boundary) => parts(&body, boundary).expect("a body of several parts is framed as such"),
+            None => vec![(told(header::CONTENT_RANGE).expect("206 says which part"), body)],
+        };
+        for (told, bytes) in parts {
+            let is_that_part = |whole: &Bytes| part(&told, whole).is_some_and(|part| part == bytes);
+            assert!(contents.clone().any(is_that_part), "{told} of nothing that is there");
+        }
     } else if status == StatusCode::OK && told("docker-content-digest".parse().expect("a header's name")).is_some() {
         let evidence = oci::Digest::sha256(&body).to_string();
         let true_to_name = told("docker-content-digest".parse().expect("a header's name")) == Some(evidence);
         assert!(true_to_name, "bytes of another digest");
     }
+}
+
+/// What each part of a `multipart/byteranges` body says of its range, and its bytes.
+fn parts(body: &Bytes, boundary: &str) -> Option<Vec<(String, Bytes)>> {
+    let (open, close) = (format!("--{boundary}\r\n"), format!("--{boundary}--\r\n"));
+    let mut rest = body.clone();
+    let mut parts = Vec::new();
+    while rest != close.as_bytes() {
+        let head_bytes = rest.windows(4).position(|it| it == b"\r\n\r\n")? + 4;
+        let head = rest.split_to(head_bytes);
+        let head = std::str::from_utf8(&head).ok()?.strip_prefix(&open)?;
+        let told = head.lines().find_map(|line| line.strip_prefix("Content-Range: "))?.to_owned();
+        let (first, last) = told.strip_prefix("bytes ")?.split_once('/')?.0.split_once('-')?;
+        let length = last.parse::<usize>().ok()?.checked_sub(first.parse().ok()?)? + 1;
+        if rest.len() < length + 2 {
+            return None;
+        }
+        parts.push((told, rest.split_to(length)));
+        if rest.split_to(2) != "\r\n" {
+            return None;
+        }
+    }
+    Some(parts)
 }
 
 /// The bytes of `whole` that a `Content-Range` speaks of, where it can speak of it.
