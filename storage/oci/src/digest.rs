@@ -2,8 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use aws_lc_rs::digest::{Context, SHA256, SHA512};
 use serde::{Deserialize, Serialize};
-use sha2::Digest as _;
 
 use crate::NameError;
 
@@ -124,43 +124,31 @@ impl fmt::Debug for Digest {
 
 /// Hashes content piece by piece while it passes.
 #[derive(Clone)]
-pub struct Hasher(State);
-
-#[derive(Clone)]
-enum State {
-    Sha256(sha2::Sha256),
-    Sha512(sha2::Sha512),
+pub struct Hasher {
+    algorithm: Algorithm,
+    context: Context,
 }
 
 impl Hasher {
     /// A hasher that has seen nothing yet.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
-        Self(match algorithm {
-            Algorithm::Sha256 => State::Sha256(sha2::Sha256::new()),
-            Algorithm::Sha512 => State::Sha512(sha2::Sha512::new()),
-        })
+        let context = Context::new(match algorithm {
+            Algorithm::Sha256 => &SHA256,
+            Algorithm::Sha512 => &SHA512,
+        });
+        Self { algorithm, context }
     }
 
     /// Takes in the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
-            State::Sha256(hasher) => hasher.update(bytes),
-            State::Sha512(hasher) => hasher.update(bytes),
-        }
+        self.context.update(bytes);
     }
 
     /// The digest of all that was taken in.
     #[must_use]
     pub fn finish(self) -> Digest {
-        match self.0 {
-            State::Sha256(hasher) => {
-                Digest { algorithm: Algorithm::Sha256, hex: hex::encode(hasher.finalize()).into() }
-            }
-            State::Sha512(hasher) => {
-                Digest { algorithm: Algorithm::Sha512, hex: hex::encode(hasher.finalize()).into() }
-            }
-        }
+        Digest { algorithm: self.algorithm, hex: hex::encode(self.context.finish()).into() }
     }
 }
 

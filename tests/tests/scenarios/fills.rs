@@ -143,13 +143,15 @@ async fn an_upstream_that_is_never_the_same_twice_is_given_up() {
     let digest = image.layers()[0].0.clone();
     let path = digest.to_string();
     let blob = move |call: &Call| call.path.ends_with(&path);
-    world.registry.fault(blob.clone(), Fault::Truncate(200_000));
+    let cut = world.registry.fault(blob.clone(), Fault::Truncate(200_000));
     world.registry.fault(blob.clone(), Fault::IgnoreRange);
     for spared in (1..64).step_by(2) {
         world.registry.fault(blob.clone(), Fault::Corrupt(5)).after(spared).times(1);
     }
     let pratique = world.pratique(&Setup::default()).await;
     assert!(pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.is_err());
+    // The client is told when the first file breaks; the fill tries another one by itself.
+    cut.hit(3).await.unwrap();
     assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none());
     let asked = world.registry.count(blob);
     assert!((3..=12).contains(&asked), "{asked} requests");
