@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashSet,
-    fs::File,
+    fs::{File, Metadata},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -103,7 +103,7 @@ impl Names {
             let path = directory.ingests().join(&name);
             if let Some((file, _)) = directory::open_file(&path)?.filter(|_| !is_taken) {
                 let metadata = file.metadata().map_err(StoreError::io("look at", &path))?;
-                let since = UnixTime::from_millis(u64::try_from(metadata.mtime()).unwrap_or(0).saturating_mul(1000));
+                let since = written_at(&metadata);
                 found.push(Interrupted { digest, size, bytes: metadata.blocks().saturating_mul(512), since });
             }
         }
@@ -113,6 +113,12 @@ impl Names {
     fn lock(&self) -> MutexGuard<'_, HashSet<String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a file was last written to. One from before 1970 is the first to go.
+fn written_at(metadata: &Metadata) -> UnixTime {
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    UnixTime::from_millis(unsigned(metadata.mtime()).saturating_mul(1000) + unsigned(metadata.mtime_nsec()) / 1_000_000)
 }
 
 impl Taken {
