@@ -24,7 +24,7 @@ mod budget;
 mod forget;
 mod needed;
 
-use self::forget::Leaving;
+use self::forget::{Gone, Leaving};
 
 /// Facts read at a time.
 const PAGE: usize = 64;
@@ -84,18 +84,18 @@ impl Keeper {
         self.settle().await?;
         let budget = self.ledger.budget();
         let totals = self.store.facts().read()?.totals()?;
-        let mut freed = Freed::default();
+        let (mut freed, mut gone) = (Freed::default(), Gone::default());
         let in_flight = self.ledger.in_flight();
         if let Some(marks) = budget.layers
             && totals.layers.bytes.saturating_add(in_flight) > marks.high
         {
             let target = marks.low.saturating_sub(in_flight);
-            self.layers(totals.layers.bytes.saturating_sub(target), sweep.dry_run, &mut freed).await?;
+            self.layers(totals.layers.bytes.saturating_sub(target), sweep.dry_run, &mut freed, &mut gone).await?;
         }
         if let Some(marks) = budget.metadata
             && totals.metadata.bytes > marks.high
         {
-            self.metadata(totals.metadata.bytes.saturating_sub(marks.low), sweep, &mut freed).await?;
+            self.metadata(totals.metadata.bytes.saturating_sub(marks.low), sweep, &mut freed, &mut gone).await?;
         }
         if !sweep.dry_run {
             self.settle().await?;
@@ -104,8 +104,7 @@ impl Keeper {
     }
 
     /// Lets go of `wanted` bytes of layers.
-    async fn layers(&self, wanted: u64, dry_run: bool, freed: &mut Freed) -> Result<(), StoreError> {
-        let mut gone = HashSet::new();
+    async fn layers(&self, wanted: u64, dry_run: bool, freed: &mut Freed, gone: &mut Gone) -> Result<(), StoreError> {
         let mut after = None;
         while freed.layers.bytes < wanted {
             let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
@@ -114,13 +113,13 @@ impl Keeper {
                 if freed.layers.bytes >= wanted {
                     break;
                 }
-                let leaving = needed::layers_of(&self.store.facts().read()?, image, &gone)?;
+                let leaving = needed::layers_of(&self.store.facts().read()?, image, gone)?;
                 for (digest, size) in leaving {
                     if !dry_run {
                         self.store.blobs().remove(&digest).await?;
                     }
-                    freed.left(Left::Layer { image: image.clone(), digest: digest.clone() }, size);
-                    gone.insert(digest);
+                    freed.layer(image.clone(), digest.clone(), size);
+                    gone.blob(digest);
                 }
             }
             after = Some(last.clone());
@@ -129,7 +128,7 @@ impl Keeper {
     }
 
     /// Lets go of images with `wanted` bytes of metadata.
-    async fn metadata(&self, wanted: u64, sweep: Sweep, freed: &mut Freed) -> Result<(), StoreError> {
+    async fn metadata(&self, wanted: u64, sweep: Sweep, freed: &mut Freed, gone: &mut Gone) -> Result<(), StoreError> {
         let mut after = None;
         while freed.metadata.bytes < wanted {
             let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
@@ -139,8 +138,9 @@ impl Keeper {
                 if image.used_at >= sweep.spare_since || freed.metadata.bytes >= wanted {
                     return Ok(());
                 }
-                let leaving = forget::alone(&self.store.facts().read()?, image)?;
+                let leaving = forget::alone(&self.store.facts().read()?, image, gone)?;
                 if let Some(leaving) = leaving {
+                    gone.all_of(&leaving);
                     self.let_go(leaving, sweep.dry_run, freed).await?;
                 }
             }
@@ -149,27 +149,21 @@ impl Keeper {
         Ok(())
     }
 
-    /// Lets go of one image, pinned or not, with all that nobody else needs. `false` where the repository does not have it.
-    pub async fn remove(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        dry_run: bool,
-        freed: &mut Freed,
-    ) -> Result<bool, StoreError> {
+    /// Lets go of images, pinned or not, with all that nobody else needs, in one step. What a repository does not have is passed over.
+    pub async fn remove(&self, images: &[(Repository, Digest)], dry_run: bool) -> Result<Freed, StoreError> {
         self.settle().await?;
         let leaving = {
             let snapshot = self.store.facts().read()?;
-            match snapshot.usage(repository, digest)? {
-                Some(image) => forget::whole(&snapshot, &image)?,
-                None => return Ok(false),
-            }
+            let usages = images.iter().map(|(repository, digest)| snapshot.usage(repository, digest));
+            let known = usages.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
+            forget::whole(&snapshot, &known, &Gone::default())?
         };
-        self.let_go(leaving, dry_run, freed).await?;
+        let mut freed = Freed::default();
+        self.let_go(leaving, dry_run, &mut freed).await?;
         if !dry_run {
             self.settle().await?;
         }
-        Ok(true)
+        Ok(freed)
     }
 
     /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason.
@@ -181,11 +175,14 @@ impl Keeper {
             });
             self.store.facts().apply(forgotten.collect()).await?;
         }
-        for (digest, Content { class, size }) in leaving.blobs {
+        for (digest, (Content { class, size }, image)) in leaving.blobs {
             if !dry_run {
                 self.store.blobs().remove(&digest).await?;
             }
-            freed.amount(class).add(size);
+            match class {
+                ContentClass::Layer => freed.layer(image, digest, size),
+                ContentClass::Metadata => freed.metadata.add(size),
+            }
         }
         freed.what.extend(leaving.manifests.into_iter().map(|(repository, digest)| Left::Image { repository, digest }));
         Ok(())

@@ -28,7 +28,7 @@ pub(super) async fn answer(app: &Arc<App>, request: CacheRequest) -> Result<Cach
         CacheRequest::Show { image } => listing::show(app, &image).map(CacheAnswer::Shown),
         CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run).await.map(CacheAnswer::Freed),
         CacheRequest::Pin { image, pinned } => pin(app, &image, pinned).await.map(CacheAnswer::Pinned),
-        CacheRequest::Rm { image, dry_run } => rm(app, &keeper, &image, dry_run).await.map(CacheAnswer::Freed),
+        CacheRequest::Rm { images, dry_run } => rm(app, &keeper, &images, dry_run).await.map(CacheAnswer::Freed),
         CacheRequest::Scrub => scrub::scrub(app).await.map(CacheAnswer::Scrubbed),
         CacheRequest::Stats => stats(app).await.map(CacheAnswer::Stats),
     }
@@ -79,43 +79,44 @@ async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool) -> Result<FreedTold,
     Ok(told(freed, dry_run, note))
 }
 
-async fn rm(app: &Arc<App>, keeper: &Keeper, typed: &str, dry_run: bool) -> Result<FreedTold, Failure> {
-    let image = find(app, typed)?.usage;
-    if image.pinned {
-        let hint = format!("pratique cache unpin {}@{}", image.repository, image.digest);
-        return Err(Failure::no(format!("{}@{} is pinned", image.repository, image.digest)).hint(hint));
-    }
-    let mut freed = Freed::default();
-    for digest in with_children(app, &image)? {
-        keeper.remove(&image.repository, &digest, dry_run, &mut freed).await.map_err(failed)?;
-    }
+/// All of them or none: what one of them leaves behind depends on whether the others go.
+async fn rm(app: &Arc<App>, keeper: &Keeper, typed: &[String], dry_run: bool) -> Result<FreedTold, Failure> {
+    let images = typed.iter().map(|typed| unpinned(app, typed)).collect::<Result<Vec<_>, _>>()?;
+    let leaving = with_children(app, images)?;
+    let freed = keeper.remove(&leaving, dry_run).await.map_err(failed)?;
     if !dry_run {
         keeping::left(app, &freed);
     }
     Ok(told(freed, dry_run, None))
 }
 
-/// An image, and where it is an index its children that no other index lists and nobody has pinned.
-fn with_children(app: &App, image: &Usage) -> Result<Vec<Digest>, Failure> {
+fn unpinned(app: &App, typed: &str) -> Result<(Repository, Digest), Failure> {
+    let Usage { repository, digest, pinned, .. } = find(app, typed)?.usage;
+    if pinned {
+        let hint = format!("pratique cache unpin {repository}@{digest}");
+        return Err(Failure::no(format!("{repository}@{digest} is pinned")).hint(hint));
+    }
+    Ok((repository, digest))
+}
+
+/// Images, and of indexes among them the children that no other index lists and nobody has pinned.
+fn with_children(app: &App, mut leaving: Vec<(Repository, Digest)>) -> Result<Vec<(Repository, Digest)>, Failure> {
     let snapshot = app.store.facts().read().map_err(failed)?;
-    let mut leaving = vec![image.digest.clone()];
     let mut from = 0;
     for _ in 0..DEPTH_MAX {
         let parents = leaving.get(from..).unwrap_or_default().to_vec();
         from = leaving.len();
-        for parent in parents {
+        for (repository, parent) in parents {
             let mut after = None;
             loop {
-                let page = snapshot.children(&image.repository, &parent, after.as_ref(), PAGE).map_err(failed)?;
+                let page = snapshot.children(&repository, &parent, after.as_ref(), PAGE).map_err(failed)?;
                 after = page.found.last().cloned();
-                for edge in page.found.iter().filter(|edge| edge.kind == EdgeKind::Child) {
-                    let usage = snapshot.usage(&image.repository, &edge.child).map_err(failed)?;
+                for edge in page.found.into_iter().filter(|edge| edge.kind == EdgeKind::Child) {
+                    let usage = snapshot.usage(&repository, &edge.child).map_err(failed)?;
                     let is_free = usage.is_some_and(|usage| !usage.pinned);
-                    if is_free
-                        && !leaving.contains(&edge.child)
-                        && !is_listed(&snapshot, &image.repository, &edge.child, &leaving)?
-                    {
-                        leaving.push(edge.child.clone());
+                    let child = (repository.clone(), edge.child);
+                    if is_free && !leaving.contains(&child) && !is_listed(&snapshot, &child, &leaving)? {
+                        leaving.push(child);
                     }
                 }
                 if !page.more {
@@ -130,12 +131,12 @@ fn with_children(app: &App, image: &Usage) -> Result<Vec<Digest>, Failure> {
 /// Whether an index that stays lists a manifest.
 fn is_listed(
     snapshot: &storage::Snapshot,
-    repository: &Repository,
-    child: &Digest,
-    leaving: &[Digest],
+    (repository, child): &(Repository, Digest),
+    leaving: &[(Repository, Digest)],
 ) -> Result<bool, Failure> {
     let parents = snapshot.parents(repository, child, None, PAGE).map_err(failed)?;
-    Ok(parents.found.iter().any(|edge| edge.kind == EdgeKind::Child && !leaving.contains(&edge.parent)))
+    let leaves = |parent: &Digest| leaving.iter().any(|(other, digest)| other == repository && digest == parent);
+    Ok(parents.found.iter().any(|edge| edge.kind == EdgeKind::Child && !leaves(&edge.parent)))
 }
 
 async fn pin(app: &Arc<App>, typed: &str, pinned: bool) -> Result<Pinned, Failure> {

@@ -71,10 +71,10 @@ pub enum CacheRequest {
         /// Whether it stays.
         pinned: bool,
     },
-    /// Let go of this image.
+    /// Let go of these images, all or none.
     Rm {
         /// As typed.
-        image: String,
+        images: Vec<String>,
         /// Only tell what would leave.
         dry_run: bool,
     },

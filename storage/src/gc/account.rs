@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use oci::{Digest, Repository};
 
-use crate::{Amount, ContentClass, Usage};
+use crate::{Amount, Usage};
 
 /// What has left, or would.
 #[derive(Debug, Default)]
@@ -20,9 +20,9 @@ pub struct Freed {
 /// One thing that has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Left {
-    /// A layer; the image it left with is still known.
+    /// A layer. The image stays known, unless it is among those that have left.
     Layer {
-        /// The image.
+        /// The image it left with.
         image: Usage,
         /// The layer.
         digest: Digest,
@@ -37,16 +37,10 @@ pub enum Left {
 }
 
 impl Freed {
-    pub(super) fn left(&mut self, what: Left, bytes: u64) {
+    /// A layer of `bytes` bytes.
+    pub(super) fn layer(&mut self, image: Usage, digest: Digest, bytes: u64) {
         self.layers.add(bytes);
-        self.what.push(what);
-    }
-
-    pub(super) fn amount(&mut self, class: ContentClass) -> &mut Amount {
-        match class {
-            ContentClass::Layer => &mut self.layers,
-            ContentClass::Metadata => &mut self.metadata,
-        }
+        self.what.push(Left::Layer { image, digest });
     }
 }
 

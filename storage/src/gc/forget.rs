@@ -1,6 +1,6 @@
 //! What leaves together with an image's manifest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use oci::{Digest, Repository};
 
@@ -10,58 +10,99 @@ use crate::{Content, EdgeKind, Snapshot, StoreError, Usage};
 /// Repositories that are asked whether they have a manifest.
 const REPOSITORIES_MAX: usize = 1024;
 
+/// What has left in this pass, or would have in a dry run. It may still stand in the facts, and speaks for nothing there any more: only so
+/// does a dry run tell what the real one does.
+#[derive(Debug, Default)]
+pub(super) struct Gone {
+    manifests: HashSet<(Repository, Digest)>,
+    blobs: HashSet<Digest>,
+}
+
+impl Gone {
+    pub(super) fn has_blob(&self, blob: &Digest) -> bool {
+        self.blobs.contains(blob)
+    }
+
+    pub(super) fn blob(&mut self, blob: Digest) {
+        self.blobs.insert(blob);
+    }
+
+    pub(super) fn all_of(&mut self, leaving: &Leaving) {
+        self.manifests.extend(leaving.manifests.iter().cloned());
+        self.blobs.extend(leaving.blobs.keys().cloned());
+    }
+
+    fn has(&self, repository: &Repository, digest: &Digest) -> bool {
+        self.manifests.contains(&(repository.clone(), digest.clone()))
+    }
+}
+
 /// What leaves in one step.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     /// These are forgotten,
     pub(super) manifests: BTreeSet<(Repository, Digest)>,
-    /// and then these removed.
-    pub(super) blobs: BTreeMap<Digest, Content>,
+    /// and then these removed, each with one of the manifests that pointed at it.
+    pub(super) blobs: BTreeMap<Digest, (Content, Usage)>,
 }
 
 /// An image with its evidence. `None` where it stays: it is pinned, or it is evidence and leaves with its subject.
-pub(super) fn alone(snapshot: &Snapshot, image: &Usage) -> Result<Option<Leaving>, StoreError> {
+pub(super) fn alone(snapshot: &Snapshot, image: &Usage, gone: &Gone) -> Result<Option<Leaving>, StoreError> {
     let (repository, digest) = (&image.repository, &image.digest);
-    if needed::standing(snapshot, repository, digest, 0)?.is_none_or(|standing| standing.pinned)
-        || has_subject(snapshot, repository, digest, None)?
+    if gone.has(repository, digest)
+        || needed::standing(snapshot, repository, digest, 0)?.is_none_or(|standing| standing.pinned)
+        || has_subject(snapshot, repository, digest, |subject| gone.has(repository, subject))?
     {
         return Ok(None);
     }
-    whole(snapshot, image).map(Some)
+    whole(snapshot, std::slice::from_ref(image), gone).map(Some)
 }
 
-/// An image with its evidence, pinned or not.
-pub(super) fn whole(snapshot: &Snapshot, image: &Usage) -> Result<Leaving, StoreError> {
-    let (repository, digest) = (&image.repository, &image.digest);
+/// Images with their evidence, pinned or not.
+pub(super) fn whole(snapshot: &Snapshot, images: &[Usage], gone: &Gone) -> Result<Leaving, StoreError> {
     let mut leaving = Leaving::default();
-    leaving.manifests.insert((repository.clone(), digest.clone()));
-    edges(snapshot, repository, digest, |edge| {
-        if edge.kind == EdgeKind::Referrer
-            && snapshot.usage(repository, &edge.child)?.is_some_and(|usage| !usage.pinned)
-            && !has_subject(snapshot, repository, &edge.child, Some(digest))?
-        {
-            leaving.manifests.insert((repository.clone(), edge.child));
-        }
-        Ok(())
-    })?;
-    for (repository, manifest) in leaving.manifests.clone() {
-        leaving.take(snapshot, &manifest)?;
+    leaving.manifests.extend(images.iter().map(|image| (image.repository.clone(), image.digest.clone())));
+    let subjects = leaving.manifests.clone();
+    let mut usages = images.to_vec();
+    for (repository, subject) in &subjects {
+        let leaves = |subject: &Digest| {
+            subjects.contains(&(repository.clone(), subject.clone())) || gone.has(repository, subject)
+        };
+        edges(snapshot, repository, subject, |edge| {
+            if edge.kind == EdgeKind::Referrer
+                && !gone.has(repository, &edge.child)
+                && let Some(usage) = snapshot.usage(repository, &edge.child)?
+                && !usage.pinned
+                && !has_subject(snapshot, repository, &edge.child, leaves)?
+                && leaving.manifests.insert((repository.clone(), edge.child))
+            {
+                usages.push(usage);
+            }
+            Ok(())
+        })?;
+    }
+    for manifest in &usages {
+        leaving.take(snapshot, manifest, &manifest.digest, gone)?;
         let mut pointed = Vec::new();
-        edges(snapshot, &repository, &manifest, |edge| {
+        edges(snapshot, &manifest.repository, &manifest.digest, |edge| {
             pointed.extend(Some(edge.child).filter(|_| is_blob(edge.kind)));
             Ok(())
         })?;
-        pointed.iter().try_for_each(|blob| leaving.take(snapshot, blob))?;
+        pointed.iter().try_for_each(|blob| leaving.take(snapshot, manifest, blob, gone))?;
     }
     Ok(leaving)
 }
 
 impl Leaving {
-    /// Takes a blob along, unless somebody who stays needs it.
-    fn take(&mut self, snapshot: &Snapshot, blob: &Digest) -> Result<(), StoreError> {
+    /// Takes a blob along with `manifest`, unless somebody who stays needs it.
+    fn take(&mut self, snapshot: &Snapshot, manifest: &Usage, blob: &Digest, gone: &Gone) -> Result<(), StoreError> {
+        if gone.has_blob(blob) || self.blobs.contains_key(blob) {
+            return Ok(());
+        }
         let Some(content) = snapshot.content(blob)? else { return Ok(()) };
-        let leaves =
-            |repository: &Repository, digest: &Digest| self.manifests.contains(&(repository.clone(), digest.clone()));
+        let leaves = |repository: &Repository, digest: &Digest| {
+            self.manifests.contains(&(repository.clone(), digest.clone())) || gone.has(repository, digest)
+        };
         let elsewhere = snapshot.usages(blob, REPOSITORIES_MAX)?;
         let stays = elsewhere.iter().any(|usage| !leaves(&usage.repository, &usage.digest))
             // An edge from an index or a subject is knowledge, not need.
@@ -69,21 +110,21 @@ impl Leaving {
                 Ok(is_blob(edge.kind) && !leaves(repository, &edge.parent))
             })?;
         if !stays {
-            self.blobs.insert(blob.clone(), content);
+            self.blobs.insert(blob.clone(), (content, manifest.clone()));
         }
         Ok(())
     }
 }
 
-/// Whether a manifest speaks about one that is known, other than `except`.
+/// Whether a manifest speaks about one that is known and stays.
 fn has_subject(
     snapshot: &Snapshot,
     repository: &Repository,
     digest: &Digest,
-    except: Option<&Digest>,
+    leaves: impl Fn(&Digest) -> bool,
 ) -> Result<bool, StoreError> {
     needed::reached(snapshot, digest, |in_repository, edge| {
-        let other = in_repository == repository && edge.kind == EdgeKind::Referrer && Some(&edge.parent) != except;
+        let other = in_repository == repository && edge.kind == EdgeKind::Referrer && !leaves(&edge.parent);
         Ok(other && snapshot.usage(repository, &edge.parent)?.is_some())
     })
 }

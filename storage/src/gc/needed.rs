@@ -1,10 +1,8 @@
 //! Who needs a blob.
 
-use std::collections::HashSet;
-
 use oci::{Digest, Repository};
 
-use super::{PAGE, edges, is_fresher};
+use super::{PAGE, edges, forget::Gone, is_fresher};
 use crate::{ContentClass, EdgeKind, Snapshot, StoreError, Usage};
 
 /// How far up subjects and indexes are looked for.
@@ -12,18 +10,14 @@ const DEPTH_MAX: usize = 4;
 
 /// The layers in the store that leave with an image, and their sizes: those that no pinned image and none used since needs. Those in
 /// `gone` have left already.
-pub(super) fn layers_of(
-    snapshot: &Snapshot,
-    image: &Usage,
-    gone: &HashSet<Digest>,
-) -> Result<Vec<(Digest, u64)>, StoreError> {
+pub(super) fn layers_of(snapshot: &Snapshot, image: &Usage, gone: &Gone) -> Result<Vec<(Digest, u64)>, StoreError> {
     let mut layers = Vec::new();
     if standing(snapshot, &image.repository, &image.digest, 0)?.is_none_or(|standing| standing.pinned) {
         return Ok(layers);
     }
     edges(snapshot, &image.repository, &image.digest, |edge| {
         if edge.kind == EdgeKind::Layer
-            && !gone.contains(&edge.child)
+            && !gone.has_blob(&edge.child)
             && let Some(content) = snapshot.content(&edge.child)?
             && content.class == ContentClass::Layer
             && !is_needed(snapshot, &edge.child, image)?

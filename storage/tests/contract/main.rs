@@ -43,7 +43,7 @@ const MEMORY: Kind = Kind::Memory;
 #[cfg(feature = "sled")]
 const SLED: Kind = Kind::Files(FactsIn::Sled);
 
-suite!(files, FILES, blobs, facts, followers, budget, durable, kill, opening, resumed, rot, scrub);
+suite!(files, FILES, blobs, facts, followers, budget, dry_run, durable, kill, opening, resumed, rot, scrub);
 suite!(memory, MEMORY, blobs, facts, followers);
 #[cfg(feature = "sled")]
 suite!(sled, SLED, blobs, facts, followers, durable, kill);

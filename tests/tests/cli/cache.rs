@@ -1,9 +1,16 @@
 //! `cache`: the same beside a server and without one, for people and for programs.
 
 use serde_json::Value;
-use support::{client::Client, process::Process, pull, sigstore::Layout};
+use support::{
+    client::Client,
+    image,
+    process::Process,
+    pull,
+    sigstore::{Layout, Signer},
+    upstream::noise,
+};
 
-use crate::Stage;
+use crate::{Stage, publish};
 
 const IMAGE: &str = "cgr.dev/chainguard/nginx:latest";
 
@@ -70,6 +77,42 @@ async fn a_pinned_image_cannot_be_removed_and_an_unpinned_one_leaves_with_its_ch
     let server = Process::serve(&stage.config).await.unwrap();
     pull::pull(&Client::plain(), &format!("http://{}", server.address), "chainguard/nginx", "latest").await.unwrap();
     server.terminate().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_of_indexes_all_that_leaves_with_them_and_of_several_images_what_leaves_with_all() {
+    let stage = Stage::public(Layout::Legacy).await;
+    // Layers that its platforms share, and that it shares with the stage's own index.
+    let shared = image::index([
+        image::single("linux/amd64", [noise(1000, 1), noise(500, 3)]),
+        image::single("linux/arm64", [noise(700, 4), noise(500, 3)]),
+    ]);
+    publish(&stage.world, "chainguard/shared", &Signer::chainguard(), Layout::Legacy, &shared);
+    let server = Process::serve(&stage.config).await.unwrap();
+    for repository in ["chainguard/nginx", "chainguard/shared"] {
+        pull::pull(&Client::plain(), &format!("http://{}", server.address), repository, "latest").await.unwrap();
+    }
+    server.terminate().await.unwrap();
+    let other = "cgr.dev/chainguard/shared:latest";
+    let alone = json(&stage.run_both(&["cache", "rm", "--dry-run", "-o", "json", other]).await.stdout);
+    assert_eq!(alone["layers"], serde_json::json!({"blobs": 2, "bytes": 1200}), "{alone:#}");
+    let arguments = ["cache", "rm", "-o", "json", IMAGE, other];
+    let mut told = json(&stage.run_both(&["cache", "rm", "--dry-run", "-o", "json", IMAGE, other]).await.stdout);
+    let before = json(&stage.run(&["cache", "stats", "-o", "json"]).await.stdout);
+    let mut done = json(&stage.run(&arguments).await.stdout);
+    let after = json(&stage.run(&["cache", "stats", "-o", "json"]).await.stdout);
+    assert_eq!((told["dry_run"].take(), done["dry_run"].take()), (true.into(), false.into()));
+    assert_eq!(told, done);
+    assert_eq!((&done["layers"], done["left_layers"].as_array().unwrap().len()), (&before["layers"], 4), "{done:#}");
+    assert_eq!((&after["layers"]["blobs"], &after["manifests"]), (&Value::from(0), &Value::from(0)), "{after:#}");
+    assert_eq!(done["metadata"], before["metadata"]);
+    // One that is not kept, and nothing of the other leaves either.
+    let server = Process::serve(&stage.config).await.unwrap();
+    let url = format!("http://{}", server.address);
+    pull::pull(&Client::plain(), &url, "chainguard/nginx", "latest").await.unwrap();
+    server.terminate().await.unwrap();
+    assert_eq!(stage.run_both(&["cache", "rm", IMAGE, "cgr.dev/chainguard/curl"]).await.code, Some(1));
+    assert_eq!(stage.run_both(&["cache", "show", IMAGE]).await.code, Some(0));
 }
 
 #[tokio::test]

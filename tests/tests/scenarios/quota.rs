@@ -69,7 +69,8 @@ async fn what_was_removed_is_answered_from_nowhere() {
     for _ in 0..2 {
         pull(&client, &url, "chainguard/nginx", "latest").await.unwrap();
     }
-    let request = CacheRequest::Rm { image: format!("cgr.dev/chainguard/nginx@{}", image.digest), dry_run: false };
+    let request =
+        CacheRequest::Rm { images: vec![format!("cgr.dev/chainguard/nginx@{}", image.digest)], dry_run: false };
     let answer = command::answer(&pratique.server.app, Request::Cache(request)).await;
     assert!(matches!(answer, Answer::Cache(_)), "{answer:?}");
     world.registry.stop().await;

@@ -71,7 +71,9 @@ impl Cache {
             Self::Gc { dry_run, common } => common.ask(vec![CacheRequest::Gc { dry_run }]),
             Self::Pin(images) => images.ask(|image| CacheRequest::Pin { image, pinned: true }),
             Self::Unpin(images) => images.ask(|image| CacheRequest::Pin { image, pinned: false }),
-            Self::Rm { dry_run, images } => images.ask(|image| CacheRequest::Rm { image, dry_run }),
+            Self::Rm { dry_run, images: Images { images, common } } => {
+                common.ask(vec![CacheRequest::Rm { images, dry_run }])
+            }
             Self::Scrub(common) => common.ask(vec![CacheRequest::Scrub]),
             Self::Stats(common) => common.ask(vec![CacheRequest::Stats]),
         }
