@@ -21,7 +21,7 @@ mod tree;
 mod upstream;
 mod world;
 
-use std::error::Error;
+use std::{error::Error, path::PathBuf};
 
 use clap::Parser;
 pub use client::Connection;
@@ -66,8 +66,8 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
         return if options.list { Ok(()) } else { Err("no scenario is called so".into()) };
     }
+    let kinds = those_there(Kind::program)?;
     let world = World::new(options.quick)?;
-    let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| is_there(*kind)).collect();
     println!("{}", report::preamble(&world, options.rounds));
     for setting in Setting::ALL {
         let mut scenarios = chosen.iter().filter(|scenario| scenario.measure.setting() == setting).peekable();
@@ -83,14 +83,21 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a peer's program is installed; says so where it is not.
+/// The peers whose programs are there; says who is left out.
+///
+/// # Errors
+/// When pratique is not there: nothing would be compared with anything.
 #[expect(clippy::print_stdout, reason = "a command prints its answer")]
-fn is_there(kind: Kind) -> bool {
-    let found = kind.program();
-    if let Err(missing) = &found {
-        println!("skipped: {} ({missing})", kind.name());
+fn those_there(program: impl Fn(Kind) -> Result<PathBuf, Failure>) -> Result<Vec<Kind>, Failure> {
+    let mut there = Vec::new();
+    for kind in Kind::ALL {
+        match program(kind) {
+            Ok(_) => there.push(kind),
+            Err(missing) if kind == Kind::Pratique => return Err(format!("{}: {missing}", kind.name()).into()),
+            Err(missing) => println!("skipped: {} ({missing})", kind.name()),
+        }
     }
-    found.is_ok()
+    Ok(there)
 }
 
 /// The peers that serve all scenarios of a setting, everything already in their caches; none where each round starts its own.
@@ -128,4 +135,19 @@ fn measure_all(
         order.rotate_left(1);
     }
     Ok(measured)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_peer_that_is_missing_is_left_out_and_pratique_that_is_missing_ends_the_run() {
+        let without = |missing: Kind| {
+            those_there(|kind| if kind == missing { Err("not there".into()) } else { Ok(PathBuf::from("program")) })
+        };
+        assert_eq!(without(Kind::Nginx).unwrap(), [Kind::Pratique, Kind::Distribution]);
+        assert_eq!(without(Kind::Distribution).unwrap(), [Kind::Pratique, Kind::Nginx]);
+        assert_eq!(without(Kind::Pratique).unwrap_err().to_string(), "pratique: not there");
+    }
 }
