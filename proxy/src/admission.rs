@@ -6,8 +6,10 @@
 //!                       ├─ evidence about a subject that is admitted now ───────┼──> Entry | refusal | undecided
 //!                       └─ evidence: stored, else collected ── judge, record ───┘
 //! (repository, blob) ───── parents by typed edges, any admitted now ────────────────> Permit | 404 | 403
+//! (upstream, blob) ─────── the same in any repository of it, by the store alone ─────> where a refused download may go on
 //! ```
 
+mod elsewhere;
 mod guard;
 mod kept;
 mod lookup;

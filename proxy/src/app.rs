@@ -154,12 +154,13 @@ impl App {
         let evidence = EvidenceStore::new(store.clone(), Arc::clone(&limits));
         let admission =
             Admission::new(watched, Arc::clone(&resolver), evidence, store.clone(), clock.clone(), Arc::clone(&limits));
+        let elsewhere = Arc::new(Arc::clone(&admission));
         let app = Self {
             in_force,
             reloading: Mutex::new(()),
             resolver,
             admission,
-            fills: Fills::new(store.blobs().clone(), clock.clone(), limits),
+            fills: Fills::new(store.blobs().clone(), clock.clone(), elsewhere, limits),
             store,
             clock,
             meters: Meters::default(),

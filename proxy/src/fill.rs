@@ -26,7 +26,7 @@ use std::{
 };
 
 use config::Limits;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::{counter, gauge};
 use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
 use storage::{Blob, Blobs, Growing, Ingest, Progress};
@@ -56,6 +56,13 @@ pub struct FillKey {
     pub digest: Digest,
     /// Its length in bytes, as the manifest says.
     pub size: u64,
+}
+
+/// Who knows where else a blob is permitted.
+pub trait Elsewhere: Send + Sync {
+    /// One more repository of that upstream, none of `known`, in which the blob is permitted now. It may be asked for the blob like those
+    /// whose clients wait for it, with the upstream's own credentials.
+    fn another<'a>(&'a self, key: &'a FillKey, known: &'a [RepositoryPath]) -> BoxFuture<'a, Option<RepositoryPath>>;
 }
 
 /// A download under way, as its followers see it.
@@ -161,6 +168,7 @@ pub struct Fills {
     shared: Arc<Shared>,
     slots: Slots,
     room: Room,
+    elsewhere: Arc<dyn Elsewhere>,
     limits: Arc<Limits>,
 }
 
@@ -188,7 +196,7 @@ enum Turn {
 impl Fills {
     /// No downloads yet.
     #[must_use]
-    pub fn new(blobs: Blobs, clock: Clock, limits: Arc<Limits>) -> Self {
+    pub fn new(blobs: Blobs, clock: Clock, elsewhere: Arc<dyn Elsewhere>, limits: Arc<Limits>) -> Self {
         let slots = Slots::new(limits.fills_max, limits.fills_per_repository_max);
         let room = Room::new(limits.fill_memory_bytes_max);
         let shared = Shared {
@@ -199,7 +207,7 @@ impl Fills {
             clock,
             limits: Arc::clone(&limits),
         };
-        Self { shared: Arc::new(shared), slots, room, limits }
+        Self { shared: Arc::new(shared), slots, room, elsewhere, limits }
     }
 
     /// Drops what is left of downloads that were interrupted too long ago, or is too much.
@@ -257,6 +265,7 @@ impl Fills {
             key,
             fill: Arc::clone(&fill),
             upstream: Arc::clone(upstream),
+            elsewhere: Arc::clone(&self.elsewhere),
             limits: Arc::clone(&self.limits),
             deadline: Instant::now() + self.limits.fill_timeout,
             room: self.room.clone(),

@@ -10,7 +10,7 @@ use super::{Admission, Effort, Entry, PermitGuard};
 use crate::{app::InForce, error::ApiError};
 
 /// How many parents are read at a time; also for how many of them upstream is asked about one blob.
-const PARENTS_PAGE: usize = 64;
+pub(super) const PARENTS_PAGE: usize = 64;
 
 impl Admission {
     /// Leave to serve `blob` in `repository`, and its size in bytes as the manifest says.
@@ -86,7 +86,7 @@ impl Admission {
         Some(permit)
     }
 
-    async fn permit_from(
+    pub(super) async fn permit_from(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
         repository: &Repository,
@@ -144,6 +144,6 @@ fn unknown(repository: &Repository, blob: &Digest) -> ApiError {
 }
 
 /// The edges that can permit a blob. A subject's referrers and an index's children never do.
-fn permits_blob(kind: EdgeKind) -> bool {
+pub(super) fn permits_blob(kind: EdgeKind) -> bool {
     matches!(kind, EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob)
 }

@@ -8,6 +8,16 @@ use super::*;
 
 const SOON: Duration = Duration::from_millis(50);
 
+/// Knows nowhere else, or a new repository every time.
+struct Rumours(bool);
+
+impl Elsewhere for Rumours {
+    fn another<'a>(&'a self, _: &'a FillKey, known: &'a [RepositoryPath]) -> BoxFuture<'a, Option<RepositoryPath>> {
+        let path = || format!("chainguard/other-{}", known.len()).parse().unwrap();
+        Box::pin(std::future::ready(self.0.then(path)))
+    }
+}
+
 struct Scene {
     directory: tempfile::TempDir,
     _store: Store,
@@ -20,6 +30,10 @@ struct Scene {
 impl Scene {
     /// One fill at a time.
     async fn new(decision_timeout: Duration) -> Self {
+        Self::with(decision_timeout, Rumours(false)).await
+    }
+
+    async fn with(decision_timeout: Duration, elsewhere: Rumours) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store"), 1).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +50,7 @@ impl Scene {
         let limits = Limits { fills_max: 1, decision_timeout, ..Limits::default() };
         let upstream = Arc::new(Upstream::new(&upstream, &limits).unwrap());
         let blobs = store.blobs().clone();
-        let fills = Fills::new(blobs.clone(), Clock::system(), Arc::new(limits));
+        let fills = Fills::new(blobs.clone(), Clock::system(), Arc::new(elsewhere), Arc::new(limits));
         Self { directory, _store: store, blobs, fills, upstream, listener }
     }
 
@@ -144,4 +158,22 @@ async fn a_file_that_failed_without_a_reason_is_a_fault_and_not_waited_for_for_e
     let fill = Fill::new(&ingest, Vec::new());
     drop(ingest);
     assert!(matches!(fill.started().await, Err(ApiError::Fault { .. })));
+}
+
+#[tokio::test]
+async fn a_blob_that_nobody_has_is_not_asked_for_everywhere() {
+    let scene = Scene::with(SOON, Rumours(true)).await;
+    let fill = filling(scene.ask("blob").await);
+    let mut asked = 0;
+    let refusing = async {
+        loop {
+            scene.answer(NOT_FOUND).await;
+            asked += 1;
+        }
+    };
+    tokio::select! {
+        outcome = fill.committed() => assert!(matches!(outcome, Err(ApiError::Unknown { .. })), "{outcome:?}"),
+        () = refusing => {}
+    }
+    assert_eq!(asked, 9, "the one that was asked for it, and eight more");
 }

@@ -9,17 +9,22 @@ use oci::RepositoryPath;
 use storage::{Ingest, IngestError, Progress};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Fill, FillKey, course::Course, room::Room};
+use super::{Elsewhere, Fill, FillKey, course::Course, room::Room};
 use crate::{
     error::{ApiError, chain},
     upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
 };
+
+/// Repositories that are asked for a blob of which no client asked them, one after the other.
+const GONE_OVER_MAX: u32 = 8;
 
 /// A fill's work: from upstream's answers to a committed blob.
 pub(super) struct Work {
     pub(super) key: FillKey,
     pub(super) fill: Arc<Fill>,
     pub(super) upstream: Arc<Upstream>,
+    /// Who knows further repositories, where all have refused.
+    pub(super) elsewhere: Arc<dyn Elsewhere>,
     pub(super) limits: Arc<Limits>,
     /// When it is given up, whatever it has by then.
     pub(super) deadline: Instant,
@@ -81,13 +86,22 @@ impl Work {
 
     /// Writes the whole blob, from as many answers as it takes.
     async fn fetch(&self, ingest: &mut Ingest) -> Result<(), Failure> {
-        let (mut course, mut joined) = (Course::new(&self.limits), self.fill.joined());
+        let (mut course, mut joined, mut gone_over) = (Course::new(&self.limits), self.fill.joined(), 0);
         if ingest.taken_up() == self.key.size && self.key.size > 0 {
             return Ok(());
         }
         loop {
             let known = joined.borrow_and_update().clone();
             let Some(path) = course.next(&known) else {
+                // All whose clients wait for it have refused. Nobody may be asking for it where it is permitted besides.
+                if gone_over < GONE_OVER_MAX
+                    && let Some(path) = self.elsewhere.another(&self.key, &known).await
+                {
+                    tracing::info!(upstream = %self.key.upstream, digest = %self.key.digest, "fill goes on from {path}");
+                    self.fill.permitted_in(&path);
+                    gone_over += 1;
+                    continue;
+                }
                 let error = course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob });
                 return Err(self.explain(error.into(), ingest.written()));
             };

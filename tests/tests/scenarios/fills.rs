@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use http::Method;
+use oci::Digest;
 use support::{
     client::Client,
+    image::Image,
     pull::pull,
     upstream::{Call, Fault},
-    world::{Setup, World},
+    world::{Pratique, Setup, World},
 };
 
-use crate::{get, sized};
+use crate::{chainguard_policy, get, sized, static_policy};
 
 #[tokio::test]
 async fn many_clients_of_one_cold_blob_cost_one_upstream_download() {
@@ -204,7 +206,7 @@ async fn a_repository_that_refuses_in_the_middle_and_has_no_other_breaks_the_ans
         let world = World::new().await;
         let image = sized(3_000_000, 1);
         world.push_signed("chainguard/one", "latest", &image);
-        // The same blob elsewhere, where nobody has asked for it: no permission to fetch it there.
+        // The same blob elsewhere, where nobody has ever asked for the image: no permission to fetch it there.
         world.push_signed("chainguard/other", "latest", &image);
         let digest = image.layers()[0].0.clone();
         let path = format!("/v2/chainguard/one/blobs/{digest}");
@@ -216,6 +218,83 @@ async fn a_repository_that_refuses_in_the_middle_and_has_no_other_breaks_the_ans
         assert!(pratique.server.app.store.blobs().open(&digest).await.unwrap().is_none());
         assert_eq!(world.registry.count(|call| call.path.contains("chainguard/other/blobs")), 0);
     }
+}
+
+/// The layer's file goes, as if it had left for the budget: manifests, verdicts and edges stay.
+async fn evict(pratique: &Pratique, layer: &Digest) {
+    let blobs = pratique.server.app.store.blobs();
+    assert!(blobs.open(layer).await.unwrap().is_some());
+    blobs.remove(layer).await.unwrap();
+}
+
+/// Two repositories with one image, and an upstream that breaks off in `chainguard/one` and then refuses with `code`.
+async fn refused_in_one(code: u16) -> (World, Image) {
+    let world = World::new().await;
+    let image = sized(3_000_000, 1);
+    for repository in ["chainguard/one", "chainguard/other"] {
+        world.push_signed(repository, "latest", &image);
+    }
+    let path = format!("/v2/chainguard/one/blobs/{}", image.layers()[0].0);
+    let one = move |call: &Call| call.path == path;
+    world.registry.fault(one.clone(), Fault::Truncate(1_000_000)).times(1);
+    world.registry.fault(one, Fault::status(code)).after(1);
+    (world, image)
+}
+
+fn asked_in_other(world: &World) -> Vec<Call> {
+    world.registry.calls().into_iter().filter(|call| call.path.contains("chainguard/other/")).collect()
+}
+
+#[tokio::test]
+async fn a_refused_download_goes_on_from_a_repository_that_only_the_store_knows_to_be_permitted() {
+    for code in [401, 403, 404] {
+        let (world, image) = refused_in_one(code).await;
+        let (layer, bytes) = image.layers()[0].clone();
+        let (client, earlier) = (Client::plain(), world.pratique(&Setup::default()).await);
+        pull(&client, &earlier.url(), "chainguard/other", "latest").await.unwrap();
+        evict(&earlier, &layer).await;
+        earlier.stop().await;
+        world.registry.clear_calls();
+        let pratique = world.pratique(&Setup::default()).await;
+        let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/one", "latest").await.unwrap();
+        assert!(pulled.blobs.contains(&(layer.clone(), bytes)), "{code}");
+        let [call] = asked_in_other(&world).try_into().unwrap();
+        assert!(call.path.ends_with(&layer.to_string()), "{code}: nothing but the blob is asked for: {call:?}");
+        assert_eq!(call.range(), Some("bytes=1000000-"), "{code}: the rest, not all of it again");
+        assert!(pratique.server.app.store.blobs().open(&layer).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_download_does_not_go_on_from_a_repository_that_is_not_admitted_any_more() {
+    let (world, image) = refused_in_one(403).await;
+    let layer = image.layers()[0].0.clone();
+    let pratique = world.pratique(&Setup::with_policy(&chainguard_policy("all", "cgr.dev/chainguard/**"))).await;
+    pull(&Client::plain(), &pratique.url(), "chainguard/other", "latest").await.unwrap();
+    evict(&pratique, &layer).await;
+    let fewer = chainguard_policy("one", "cgr.dev/chainguard/one@**")
+        + "---\n"
+        + &static_policy("other", "cgr.dev/chainguard/other@**", "fail");
+    pratique.reload(&world, &Setup::with_policy(&fewer)).await.unwrap();
+    world.registry.clear_calls();
+    assert!(pull(&Client::plain(), &pratique.url(), "chainguard/one", "latest").await.is_err());
+    assert!(asked_in_other(&world).is_empty(), "{:?}", asked_in_other(&world));
+}
+
+#[tokio::test]
+async fn a_refused_download_does_not_go_on_from_another_upstream() {
+    let (world, image) = refused_in_one(403).await;
+    let layer = image.layers()[0].0.clone();
+    let mirror =
+        format!("[[upstreams]]\nname = \"mirror.example\"\nurl = \"{}\"\nprefix = \"mirror\"\n", world.registry.url());
+    let policies =
+        chainguard_policy("ours", "cgr.dev/**") + "---\n" + &static_policy("theirs", "mirror.example/**", "pass");
+    let pratique = world.pratique(&Setup::with_policy(&policies).sections(&mirror)).await;
+    pull(&Client::plain(), &pratique.url(), "mirror/chainguard/other", "latest").await.unwrap();
+    evict(&pratique, &layer).await;
+    world.registry.clear_calls();
+    assert!(pull(&Client::plain(), &pratique.url(), "chainguard/one", "latest").await.is_err());
+    assert!(asked_in_other(&world).is_empty(), "{:?}", asked_in_other(&world));
 }
 
 #[tokio::test]
