@@ -176,7 +176,7 @@ impl Judge {
     /// Leave to serve a blob: `None` unless it is the config or a layer of this admitted image. An index permits no blobs.
     #[must_use]
     pub fn permit(&self, parent: &Admitted<Manifest>, blob: &Digest) -> Option<Permit> {
-        permit_within(parent.value().manifest(), parent.grounds(), blob)
+        permit_within(parent.value().manifest(), true, parent.grounds(), blob)
     }
 
     /// Lets evidence through for the sake of its subject: bytes that a client may verify for itself. Says nothing about whether it
@@ -211,7 +211,7 @@ impl Judge {
     /// Leave to serve a blob of evidence: `None` unless it is the config or a layer of this manifest.
     #[must_use]
     pub fn evidence_permit(&self, evidence: &Admitted<EvidenceManifest>, blob: &Digest) -> Option<Permit> {
-        permit_within(evidence.value().manifest(), evidence.grounds(), blob)
+        permit_within(evidence.value().manifest(), false, evidence.grounds(), blob)
     }
 
     /// Whether an admission that was kept still counts: not ended, and made under what is in force in this judge.
@@ -341,13 +341,19 @@ fn all_stand(grounds: &Grounds, root_usable: bool) -> bool {
 }
 
 /// The only place where a permit is asserted.
-fn permit_within(manifest: &UntrustedManifest, grounds: &Arc<Grounds>, blob: &Digest) -> Option<Permit> {
+fn permit_within(
+    manifest: &UntrustedManifest,
+    is_image: bool,
+    grounds: &Arc<Grounds>,
+    blob: &Digest,
+) -> Option<Permit> {
     let ManifestKind::Image { config, layers } = manifest.kind() else {
         return None;
     };
     let reached = std::iter::once(config).chain(layers).find(|descriptor| &descriptor.digest == blob)?;
+    let is_layer = is_image && reached.digest != config.digest;
     let blob = (reached.digest.clone(), reached.size);
-    Some(Permit::assertion(blob, manifest.digest().clone(), Arc::clone(grounds)))
+    Some(Permit::assertion(blob, is_layer, manifest.digest().clone(), Arc::clone(grounds)))
 }
 
 /// Signatures name SHA-256 digests, so evidence helps no other; `static` authorities look at none.

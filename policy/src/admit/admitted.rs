@@ -156,14 +156,20 @@ response_facts!(EvidenceManifest);
 pub struct Permit {
     blob: Digest,
     size: u64,
+    is_layer: bool,
     parent: Digest,
     grounds: Arc<Grounds>,
 }
 
 impl Permit {
     /// Asserts that an admitted manifest reaches `blob`. The one place where a permit comes to be.
-    pub(super) fn assertion((blob, size): (Digest, u64), parent: Digest, grounds: Arc<Grounds>) -> Self {
-        Self { blob, size, parent, grounds }
+    pub(super) fn assertion(
+        (blob, size): (Digest, u64),
+        is_layer: bool,
+        parent: Digest,
+        grounds: Arc<Grounds>,
+    ) -> Self {
+        Self { blob, size, is_layer, parent, grounds }
     }
 
     pub(super) fn grounds(&self) -> &Grounds {
@@ -186,6 +192,12 @@ impl Permit {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether it is a layer of an image and nothing else; `false` of configs and evidence.
+    #[must_use]
+    pub fn is_layer(&self) -> bool {
+        self.is_layer
     }
 
     /// The manifest that reaches it.

@@ -52,6 +52,12 @@ impl PermitGuard {
         self.permit.digest()
     }
 
+    /// Whether it is a layer of an image and nothing else; `false` of configs and evidence.
+    #[must_use]
+    pub fn is_layer(&self) -> bool {
+        self.permit.is_layer()
+    }
+
     /// Whether nothing has changed since the permit was last seen to hold. `false` is not a no: [`check`](Self::check) decides.
     #[must_use]
     pub fn still_holds(&self) -> bool {

@@ -18,6 +18,7 @@ mod log;
 mod reload;
 mod restart;
 mod resumed;
+mod rot;
 mod slices;
 mod start;
 mod trust_root;
