@@ -23,12 +23,12 @@ mod page;
 pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     /// What is visible under a digest, and its size in bytes; `None` is a miss. Its bytes are not looked at.
     fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError>;
-    /// A place for new content, which nobody sees under its digest before [`Draft::publish`].
-    fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError>;
-    /// The same for content of `size` bytes that is to survive an interruption, and how much of it has; room for the rest is taken at
-    /// once. `None` where somebody else is at it.
-    fn resume(&self, digest: &Digest, _size: u64) -> Result<Option<Kept>, StoreError> {
-        self.create(digest).map(|draft| Some((draft, 0)))
+    /// A place for new content of `size` bytes, which nobody sees under its digest before [`Draft::publish`]; room for it is taken at
+    /// once, where that can be done.
+    fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError>;
+    /// The same for content that is to survive an interruption, and how much of it has. `None` where somebody else is at it.
+    fn resume(&self, digest: &Digest, size: u64) -> Result<Option<Kept>, StoreError> {
+        self.create(digest, size).map(|draft| Some((draft, 0)))
     }
     /// Names all content that was kept and that nobody is at. By default nothing survives.
     fn kept(&self) -> Result<Vec<Interrupted>, StoreError> {
@@ -161,6 +161,9 @@ impl Blobs {
     }
 
     /// Begins to store a blob of `size` bytes that arrives bit by bit. Several at once for one digest do not disturb each other.
+    ///
+    /// # Errors
+    /// When the disk refuses, or has no room for all of it: [`StoreError::is_full`].
     pub async fn ingest(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
         let (store, announced) = (Arc::clone(&self.store), self.ledger.announce(size));
         blocking("begin an ingest", move || Ingest::begin(&*store, digest, size, announced)).await

@@ -36,7 +36,7 @@ impl Ingest {
         size: u64,
         announced: Announced,
     ) -> Result<Self, StoreError> {
-        let content = store.create(&digest)?;
+        let content = store.create(&digest, size)?;
         Ok(Self::with(content, 0, digest, size, announced, false))
     }
 
@@ -121,7 +121,7 @@ impl Ingest {
     /// Checks size and digest, makes the file durable and visible, and only then tells the followers. Where the returned future
     /// is dropped it still runs to one end or the other.
     pub async fn commit(self) -> Result<Blob, IngestError> {
-        let Self { draft, accepted, .. } = self;
+        let Self { mut draft, accepted, .. } = self;
         if accepted != draft.size {
             return Err(IngestError::Short { digest: draft.digest.clone(), want: draft.size, got: accepted });
         }
@@ -164,9 +164,13 @@ impl Draft {
         Ok(Blob::new(self.digest.clone(), self.size, content))
     }
 
-    fn failure(&self) -> IngestError {
+    fn failure(&mut self) -> IngestError {
         match self.lane.take_error() {
-            Some(error) => error.into(),
+            Some(error) => {
+                // Kept, it would take the room that others lack, and could not be gone on with either.
+                self.keep &= !error.is_full();
+                error.into()
+            }
             None => IngestError::Ended { digest: self.digest.clone() },
         }
     }
@@ -186,7 +190,7 @@ impl Drop for Draft {
 
 /// Stores bytes that are already in memory and already hashed.
 pub(crate) fn put(store: &dyn BlobStore, content: &Addressed) -> Result<(), StoreError> {
-    let draft = store.create(content.digest())?;
+    let draft = store.create(content.digest(), content.bytes().len() as u64)?;
     let published = write_whole(&*draft, content.bytes());
     // Does nothing where it was published.
     draft.discard();

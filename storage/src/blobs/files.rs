@@ -44,9 +44,9 @@ impl BlobStore for Files {
         Ok(found.map(|(file, size)| (Arc::new(Open(Arc::new(file))) as _, size)))
     }
 
-    fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError> {
+    fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError> {
         let path = self.directory.ingest(digest);
-        let file = directory::create_file(&path)?;
+        let file = interrupted::create(&path, size)?;
         Ok(self.growing(file, path, digest, None))
     }
 

@@ -50,23 +50,27 @@ fn name_of(digest: &Digest, size: u64) -> String {
 
 /// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes the room for the rest at once.
 pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
-    let (file, there) = match existing(path) {
-        Ok((file, there)) if there <= size => (file, there),
-        // Longer than the blob, or no file at all: of no use to anybody.
+    match existing(path) {
+        Ok((file, there)) if 0 < there && there <= size => {
+            reserve(&file, there, size).map_err(StoreError::io("reserve", path))?;
+            Ok((file, there))
+        }
+        // Empty, longer than the blob, or no file at all: of no use to anybody.
         Ok(_) | Err(_) => {
             directory::remove_if_present(path)?;
-            (directory::create_file(path)?, 0)
-        }
-    };
-    match reserve(&file, there, size) {
-        Ok(()) => Ok((file, there)),
-        Err(error) => {
-            if there == 0 {
-                directory::remove_if_present(path)?;
-            }
-            Err(StoreError::io("reserve", path)(error))
+            Ok((create(path, size)?, 0))
         }
     }
+}
+
+/// A new file with room for `size` bytes. None stays where there is no room.
+pub(super) fn create(path: &Path, size: u64) -> Result<File, StoreError> {
+    let file = directory::create_file(path)?;
+    if let Err(error) = reserve(&file, 0, size) {
+        directory::remove_if_present(path)?;
+        return Err(StoreError::io("reserve", path)(error));
+    }
+    Ok(file)
 }
 
 fn existing(path: &Path) -> Result<(File, u64), StoreError> {

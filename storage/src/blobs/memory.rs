@@ -34,7 +34,7 @@ impl BlobStore for Memory {
         }))
     }
 
-    fn create(&self, digest: &Digest) -> Result<Arc<dyn Draft>, StoreError> {
+    fn create(&self, digest: &Digest, _size: u64) -> Result<Arc<dyn Draft>, StoreError> {
         let (shelves, digest) = (Arc::clone(&self.shelves), digest.clone());
         Ok(Arc::new(Growing { shelves, digest, bytes: Mutex::default() }))
     }
