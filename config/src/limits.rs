@@ -116,7 +116,7 @@ pub struct Limits {
     /// Connections to one upstream host. Default 64.
     #[serde(deserialize_with = "units::count")]
     pub upstream_connections_max: usize,
-    /// Blobs filled at one time. Default 32.
+    /// Blobs filled at one time; where the disk is full, clients that are streamed what is not kept. Default 32.
     #[serde(deserialize_with = "units::count")]
     pub fills_max: usize,
     /// Those of them that one repository may take; the others are left to others. Default 16.

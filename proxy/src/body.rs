@@ -54,7 +54,7 @@ const RANGE_BYTES: u64 = 2 * 1024 * 1024;
 /// How much is copied and sent at a time where bytes have to be in memory, for TLS and HTTP/2: what rustls takes at once.
 const COPY_BYTES: usize = 64 * 1024;
 /// How much a response keeps back until the whole blob is known to be right, in bytes; all of it where the response is shorter.
-const HOLDBACK_BYTES: u64 = 64 * 1024;
+pub(crate) const HOLDBACK_BYTES: u64 = 64 * 1024;
 
 impl ServedBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {

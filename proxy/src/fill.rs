@@ -3,15 +3,18 @@
 //! A fill writes upstream's bytes into the store while its followers read the growing file. It outlives its clients, goes on with
 //! `Range` where upstream broke off, and commits only what has the size and the digest that an admitted manifest named. At most
 //! `limits.fills_max` hold an open file at a time, `limits.fills_per_repository_max` of them for one repository; who would be one more
-//! waits for a slot before there is a file, and repositories get theirs in turn.
+//! waits for a slot before there is a file, and repositories get theirs in turn. Where the disk has no room for a blob each client has a
+//! download of its own, which takes such a slot and no file.
 //!
 //! ```text
 //!  Slots      who may begin, and when
 //!  Work       one blob: answer after answer into one file; a new file where upstream's beginning is another than it was
 //!  Course     which repository is asked next, after which pause, or none
+//!  Passing    one client's way through a blob that is not kept
 //! ```
 
 mod course;
+mod passing;
 mod room;
 mod slots;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+pub use self::passing::Passing;
 use self::{
     room::Room,
     slots::{Slot, Slots},
@@ -73,7 +77,7 @@ pub struct Fill {
     /// Repositories in which the blob is permitted: where one does not have it, the next is asked.
     paths: watch::Sender<Vec<RepositoryPath>>,
     /// How it ended, once it has. The growing file may end before: nobody but the writer knows why.
-    outcome: watch::Sender<Option<Result<(), ApiError>>>,
+    outcome: watch::Sender<Option<Result<(), Failure>>>,
 }
 
 /// How long a follower of a file that has failed waits to hear why. A writer that still waits for upstream will only notice later.
@@ -126,12 +130,17 @@ impl Fill {
 
     /// Why the fill failed, as far as is known at this instant; [`Self::reason`] waits for it.
     fn failure(&self) -> ApiError {
-        let failure = self.outcome.borrow().clone().and_then(Result::err);
+        let failure = self.outcome.borrow().clone().and_then(Result::err).map(|failure| failure.error);
         failure.unwrap_or_else(|| ApiError::Fault { message: "a download ended without a reason".to_owned() })
     }
 
+    /// Whether it failed because the disk has no room for it.
+    fn had_no_room(&self) -> bool {
+        matches!(&*self.outcome.borrow(), Some(Err(failure)) if failure.then == Then::PassOn)
+    }
+
     /// Says how it ended. Only the first word counts.
-    fn ended(&self, how: &Result<(), ApiError>) {
+    fn ended(&self, how: &Result<(), Failure>) {
         self.outcome.send_if_modified(|outcome| {
             let first = outcome.is_none();
             outcome.get_or_insert_with(|| how.clone());
@@ -161,6 +170,8 @@ pub enum Content {
     Stored(Blob),
     /// From a download under way.
     Filling(Arc<Fill>),
+    /// From a download for one client alone, which is not kept: the store is full.
+    Passing(Box<Passing>),
 }
 
 /// All downloads under way.
@@ -184,8 +195,16 @@ struct Shared {
     limits: Arc<Limits>,
 }
 
-/// How long after a disk was found full in the middle of a fill none is begun.
-const FULL_FOR: Duration = Duration::from_secs(10);
+/// How long after a disk was found full in the middle of a fill none is begun: clients that broke with it come again within that time,
+/// and must not meet the same end.
+const FULL_FOR: Duration = Duration::from_secs(60);
+
+/// Why whoever waits for a slot gets one, or gives up first.
+const SLOTS_STAY: &str = "the slots outlive who waits for one";
+
+fn too_many() -> ApiError {
+    ApiError::undecided("too many downloads at once (limits.fills_max)")
+}
 
 /// A place among the downloads that may be under way at one time, or the download that somebody else began meanwhile.
 enum Turn {
@@ -215,7 +234,31 @@ impl Fills {
         self.shared.sweep().await;
     }
 
-    /// The blob from the store, or the download of it: joined where it is under way, else begun.
+    /// [`content`](Self::content) for a client: where the disk refuses a download before it has brought anything, that client gets one
+    /// that needs no disk.
+    ///
+    /// # Errors
+    /// Those of [`content`](Self::content). Why a download brought nothing is told by the download.
+    pub async fn readable(
+        &self,
+        key: FillKey,
+        upstream: &Arc<Upstream>,
+        path: &RepositoryPath,
+    ) -> Result<Content, ApiError> {
+        let content = self.content(key.clone(), upstream, path).await?;
+        if let Content::Filling(fill) = &content
+            && fill.started().await.is_err()
+            && fill.had_no_room()
+        {
+            let slot = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
+            let slot = timeout(self.limits.decision_timeout, slot).await.map_err(|_| too_many())?;
+            return Ok(self.passing(key, upstream, path, slot.expect(SLOTS_STAY)));
+        }
+        Ok(content)
+    }
+
+    /// The blob from the store, or the download of it: joined where it is under way, else begun. A download that is not kept where the
+    /// disk has no room for it.
     ///
     /// # Errors
     /// When the store cannot be read or written, and when `limits.fills_max` others are under way and none of them makes room
@@ -241,7 +284,7 @@ impl Fills {
         let slot = match timeout(self.limits.decision_timeout, self.turn(&key, path)).await {
             Ok(Turn::Slot(slot)) => slot,
             Ok(Turn::Follow(fill)) => return Ok(followed(&fill, path)),
-            Err(_) => return Err(ApiError::undecided("too many downloads at once (limits.fills_max)")),
+            Err(_) => return Err(too_many()),
         };
         let mut under_way = self.shared.under_way.lock().await;
         if let Some(fill) = under_way.get(&key) {
@@ -259,7 +302,7 @@ impl Fills {
         };
         drop(under_way);
         let Some((fill, ingest)) = begun else {
-            return Err(ApiError::undecided("the store is full"));
+            return Ok(self.passing(key, upstream, path, slot));
         };
         let work = Work {
             key,
@@ -274,6 +317,12 @@ impl Fills {
         Ok(Content::Filling(fill))
     }
 
+    fn passing(&self, key: FillKey, upstream: &Arc<Upstream>, path: &RepositoryPath, slot: Slot) -> Content {
+        counter!("pratique_fills_total", "outcome" => "not_kept").increment(1);
+        let limits = Arc::clone(&self.limits);
+        Content::Passing(Box::new(Passing::new(key, Arc::clone(upstream), path.clone(), limits, slot)))
+    }
+
     /// Waits for a slot, or until there is a fill of this blob to follow. Nothing is locked or open meanwhile.
     async fn turn(&self, key: &FillKey, path: &RepositoryPath) -> Turn {
         let mut slot = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
@@ -284,7 +333,7 @@ impl Fills {
                 return Turn::Follow(Arc::clone(fill));
             }
             tokio::select! {
-                slot = &mut slot => return Turn::Slot(slot.expect("the slots outlive who waits for one")),
+                slot = &mut slot => return Turn::Slot(slot.expect(SLOTS_STAY)),
                 () = begun => {}
             }
         }
@@ -335,6 +384,7 @@ impl Shared {
     }
 
     fn found_full(&self) {
+        tracing::warn!("the store is full: blobs are not kept for the next {} s", FULL_FOR.as_secs());
         *self.full_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + FULL_FOR);
     }
 
@@ -356,22 +406,22 @@ impl Shared {
         let mut files = 1;
         let outcome = loop {
             let Err(failure) = guarded(&work, ingest).await else { break Ok(()) };
-            work.fill.ended(&Err(failure.error.clone()));
+            work.fill.ended(&Err(failure.clone()));
             match failure.then {
                 Then::Keep => self.sweep().await,
                 Then::PassOn => self.found_full(),
                 Then::Discard | Then::BeginAnew => {}
             }
             if failure.then != Then::BeginAnew || files == FILES_MAX {
-                break Err(failure.error);
+                break Err(failure);
             }
             tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill begins anew: {}", failure.error);
             let paths = work.fill.joined().borrow().clone();
             let mut under_way = self.under_way.lock().await;
             match self.begin(&mut under_way, &work.key, paths).await {
                 Ok(Some((fill, fresh))) => (work.fill, ingest) = (fill, fresh),
-                Ok(None) => break Err(failure.error),
-                Err(error) => break Err(error),
+                Ok(None) => break Err(failure),
+                Err(error) => break Err(error.into()),
             }
             files += 1;
         };
@@ -382,7 +432,7 @@ impl Shared {
         gauge!("pratique_fills").decrement(1);
         let label = if outcome.is_ok() { "committed" } else { "failed" };
         counter!("pratique_fills_total", "outcome" => label).increment(1);
-        if let Err(error) = outcome {
+        if let Err(Failure { error, .. }) = outcome {
             tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill failed: {error}");
         }
     }

@@ -79,6 +79,11 @@ impl Parts {
         })
     }
 
+    /// From which byte of the blob on none is wanted.
+    pub(super) fn end(&self) -> u64 {
+        self.ranges().last().map_or(0, |range| range.end)
+    }
+
     pub(super) fn next(&self) -> Option<&Part> {
         self.parts.front()
     }

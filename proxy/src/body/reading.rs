@@ -15,7 +15,7 @@ use super::{
 use crate::{
     admission::PermitGuard,
     error::ApiError,
-    fill::{Content, Fill},
+    fill::{Content, Fill, Passing},
     listen::{stream::Revoked, zero_copy::Link},
 };
 
@@ -32,6 +32,8 @@ pub struct Reading {
 
 enum Source {
     Filling(Arc<Fill>),
+    /// Nobody else's, and in no file.
+    Passing(Box<Passing>),
     Stored(Blob),
     /// `storage.verify_reads = "always"`: these very bytes are hashed while they are sent.
     Checked(Box<Checked>),
@@ -62,6 +64,10 @@ impl Reading {
                     fill.committed().await?;
                 }
                 Source::Filling(fill)
+            }
+            (Content::Passing(mut passing), _) => {
+                passing.begin(parts.end()).await?;
+                Source::Passing(passing)
             }
             (Content::Stored(blob), None) => Source::Stored(blob),
             (Content::Stored(blob), Some(blobs)) => {
@@ -102,7 +108,7 @@ impl Reading {
                 return Err(fill.reason().await.to_string());
             }
             let Some(length) = self.sendable(progress) else {
-                self.grown().await;
+                self.grown().await?;
                 continue;
             };
             if let Some(segment) = self.cut(length) {
@@ -134,6 +140,8 @@ impl Reading {
     fn progress(&self) -> Progress {
         match &self.source {
             Source::Filling(fill) => fill.growing().progress(),
+            // Counts for itself what may be sent.
+            Source::Passing(_) => Progress::Written(0),
             // As far as the bytes go: they were committed.
             Source::Stored(_) | Source::Checked(_) => Progress::Committed,
         }
@@ -144,10 +152,11 @@ impl Reading {
         let most = match self.parts.next()? {
             Part::Text(text) => text.len() as u64,
             Part::Range(range) => {
-                let end = match progress {
-                    Progress::Committed => range.end,
-                    Progress::Written(written) => written.min(kept_from(range)),
-                    Progress::Failed => return None,
+                let end = match (&self.source, progress) {
+                    (Source::Passing(passing), _) => passing.sendable_to(range),
+                    (_, Progress::Committed) => range.end,
+                    (_, Progress::Written(written)) => written.min(kept_from(range)),
+                    (_, Progress::Failed) => return None,
                 };
                 end.saturating_sub(range.start)
             }
@@ -155,14 +164,23 @@ impl Reading {
         (most > 0).then(|| usize::try_from(share(self.parts.left()).min(most)).unwrap_or(usize::MAX))
     }
 
-    /// Waits until there is more of a growing file, or the permit has to be looked at.
-    async fn grown(&mut self) {
-        let (Source::Filling(fill), Some(Part::Range(range))) = (&self.source, self.parts.next()) else { return };
-        // Bytes within the hold-back are waited for until the whole blob agrees.
-        let beyond = if range.start < kept_from(range) { range.start } else { u64::MAX };
-        tokio::select! {
-            _ = fill.growing().advance(beyond) => {}
-            () = self.guard.disturbed() => {}
+    /// Waits until there is more of what is on its way, or the permit has to be looked at.
+    async fn grown(&mut self) -> Result<(), String> {
+        let Some(Part::Range(range)) = self.parts.next() else { return Ok(()) };
+        match &mut self.source {
+            Source::Filling(fill) => {
+                // Bytes within the hold-back are waited for until the whole blob agrees.
+                let beyond = if range.start < kept_from(range) { range.start } else { u64::MAX };
+                tokio::select! {
+                    _ = fill.growing().advance(beyond) => Ok(()),
+                    () = self.guard.disturbed() => Ok(()),
+                }
+            }
+            Source::Passing(passing) => tokio::select! {
+                more = passing.more(range.start) => more.map_err(|error| error.to_string()),
+                () = self.guard.disturbed() => Ok(()),
+            },
+            Source::Stored(_) | Source::Checked(_) => Ok(()),
         }
     }
 
@@ -177,6 +195,11 @@ impl Reading {
             }
             Part::Range(range) => range.clone(),
         };
+        if let Source::Passing(passing) = &mut self.source {
+            let bytes = passing.take(range.start, length);
+            self.parts.take(bytes.len() as u64);
+            return (!bytes.is_empty()).then(|| bytes.into());
+        }
         let file = self.file()?;
         let segment: Segment = match Link::here().filter(|_| length >= ZERO_COPY_BYTES_MIN) {
             Some(link) => link.range(file, range.start, length).into(),
@@ -191,7 +214,7 @@ impl Reading {
         match &self.source {
             Source::Filling(fill) => fill.growing().file(),
             Source::Stored(blob) => blob.file(),
-            Source::Checked(_) => None,
+            Source::Checked(_) | Source::Passing(_) => None,
         }
     }
 
@@ -203,6 +226,7 @@ impl Reading {
         let bytes = match &mut self.source {
             Source::Filling(fill) => fill.growing().read_at(start, length).await.map_err(store)?,
             Source::Stored(blob) => blob.read_at(start, length).await.map_err(store)?,
+            Source::Passing(passing) => passing.take(start, length),
             Source::Checked(checked) => {
                 let last = self.parts.ranges().map(|range| range.end - range.start).sum::<u64>() == length as u64;
                 checked.read(start, length, last).await?

@@ -82,6 +82,7 @@ fn filling(content: Result<Content, ApiError>) -> Arc<Fill> {
     match content {
         Ok(Content::Filling(fill)) => fill,
         Ok(Content::Stored(_)) => panic!("it is stored"),
+        Ok(Content::Passing(_)) => panic!("it is not kept"),
         Err(error) => panic!("{error}"),
     }
 }
@@ -142,8 +143,8 @@ async fn the_reason_is_waited_for_where_the_file_fails_first() {
     drop(ingest);
     let late = async {
         tokio::task::yield_now().await;
-        fill.ended(&Err(ApiError::undecided("the reason")));
-        fill.ended(&Err(ApiError::undecided("another")));
+        fill.ended(&Err(ApiError::undecided("the reason").into()));
+        fill.ended(&Err(ApiError::undecided("another").into()));
     };
     let (started, committed, ()) = tokio::join!(fill.started(), fill.committed(), late);
     for outcome in [started, committed] {

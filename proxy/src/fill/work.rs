@@ -48,7 +48,7 @@ pub(super) enum Then {
     Discard,
     /// It was the file rather than upstream: a new one may do.
     BeginAnew,
-    /// The disk has no room for it.
+    /// The disk has no room for it: nothing of it is, and who asks next is not to wait for the disk.
     PassOn,
 }
 
@@ -73,7 +73,7 @@ impl Work {
             }
             Err(failure) => {
                 // The reason is there before followers hear that the file has ended.
-                self.fill.ended(&Err(failure.error.clone()));
+                self.fill.ended(&Err(failure.clone()));
                 if failure.then == Then::Keep {
                     drop(ingest);
                 } else {

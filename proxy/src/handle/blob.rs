@@ -24,7 +24,7 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     let wanted = range::wanted(asked.headers, size, &respond::etag(digest), ranges_max)?;
     let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size };
     let upstream = asked.in_force.upstream(&key.upstream)?;
-    let content = asked.app.fills.content(key, &upstream, named.repository.path()).await?;
+    let content = asked.app.fills.readable(key, &upstream, named.repository.path()).await?;
     // What clients parse is small, and is hashed at every read.
     let is_checked = match asked.in_force.settings.storage.verify_reads {
         VerifyReads::Always => true,

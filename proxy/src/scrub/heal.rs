@@ -73,5 +73,6 @@ async fn blob(app: &Arc<App>, repository: &Repository, digest: &Digest) -> Resul
     match app.fills.content(key, &upstream, repository.path()).await? {
         Content::Stored(_) => Ok(()),
         Content::Filling(fill) => fill.committed().await,
+        Content::Passing(_) => Err(ApiError::undecided(format!("cannot keep blob {digest}: the store is full"))),
     }
 }

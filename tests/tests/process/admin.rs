@@ -129,12 +129,12 @@ async fn ask_for(client: &Client, url: &str, name: &str) {
 }
 
 /// A scrape.
-struct Metrics {
+pub struct Metrics {
     text: String,
 }
 
 impl Metrics {
-    async fn of(process: &Process) -> Self {
+    pub async fn of(process: &Process) -> Self {
         Self { text: get(&format!("{}/metrics", admin_url(process))).await.text() }
     }
 
@@ -148,7 +148,7 @@ impl Metrics {
     }
 
     /// All series of that name that have these labels, added up.
-    fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         let is_it = |series: &str| {
             let (own, told) = series.split_once('{').unwrap_or((series, ""));
             own == name && labels.iter().all(|label| told.contains(label))

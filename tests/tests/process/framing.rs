@@ -1,9 +1,11 @@
 //! Where one answer ends and the next begins. `PRATIQUE_BIN` may name another build of the binary: hyper asserts less in a release
 //! build, so that lengths must be right there too.
 
+use std::ops::Range;
+
 use support::{
     process::Process,
-    raw::{RawAnswer, converse, request},
+    raw::{converse, request},
     world::Setup,
 };
 
@@ -58,7 +60,8 @@ async fn framing_of_pipelined_answers_is_exact_whatever_is_asked() {
         for (number, content) in contents {
             assert!(answers[number].content == content, "{round}: {:?}", asked[number]);
         }
-        are_parts(&answers[6], &[(0, &bytes[..100_000]), (2_000_000, &bytes[2_000_000..])], bytes.len());
+        let kind = answers[6].header("content-type").unwrap();
+        are_parts(kind, &answers[6].content, &[0..100_000, 2_000_000..bytes.len()], &bytes);
         let told = |number: usize| answers[number].header("content-length").map(str::to_owned);
         assert_eq!((told(1), told(4)), (told(0), told(3)), "{round}: HEAD tells what GET does");
         assert!(answers.iter().all(|answer| answer.header("transfer-encoding").is_none()), "{round}");
@@ -66,18 +69,18 @@ async fn framing_of_pipelined_answers_is_exact_whatever_is_asked() {
     process.terminate().await.unwrap();
 }
 
-/// Takes a multipart answer apart by its boundary.
+/// Whether a multipart answer of this Content-Type has these ranges of `bytes`, and each its place.
 #[track_caller]
-fn are_parts(answer: &RawAnswer, wanted: &[(usize, &[u8])], size: usize) {
-    let boundary = answer.header("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
-    let mut want = Vec::new();
-    for (start, content) in wanted {
-        let end = start + content.len() - 1;
+pub fn are_parts(kind: &str, content: &[u8], wanted: &[Range<usize>], bytes: &[u8]) {
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let (mut want, size) = (Vec::new(), bytes.len());
+    for range in wanted {
+        let (start, end) = (range.start, range.end - 1);
         want.extend(format!("--{boundary}\r\nContent-Type: application/octet-stream\r\n").bytes());
         want.extend(format!("Content-Range: bytes {start}-{end}/{size}\r\n\r\n").bytes());
-        want.extend(*content);
+        want.extend(&bytes[range.clone()]);
         want.extend(b"\r\n");
     }
     want.extend(format!("--{boundary}--\r\n").bytes());
-    assert!(answer.content == want, "{} bytes instead of {}", answer.content.len(), want.len());
+    assert!(content == want, "{} bytes instead of {}", content.len(), want.len());
 }

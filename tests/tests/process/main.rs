@@ -14,6 +14,7 @@
 mod admin;
 mod drain;
 mod framing;
+mod full;
 mod log;
 mod reload;
 mod restart;
