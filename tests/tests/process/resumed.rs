@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::future::join_all;
 use http::Method;
 use oci::Digest;
 use support::{
@@ -125,6 +126,66 @@ async fn what_the_power_cut_left_of_a_download_is_begun_anew_where_it_is_not_rig
     let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
     let ranges: Vec<_> = calls.map(|call| call.range().is_some()).collect();
     assert_eq!(ranges, [true, false]);
+}
+
+#[tokio::test]
+async fn nobody_who_follows_a_rotten_beginning_is_answered_in_full_and_the_second_try_is_right() {
+    const MORE: u64 = 1_000_000;
+    for at_end in [false, true] {
+        let ended = Scene::new().await.ended(true).await;
+        let [part] = names(&ended.store).try_into().unwrap();
+        let mut bytes = std::fs::read(&part).unwrap();
+        let there = bytes.len();
+        let at = if at_end { there - 1 } else { 0 };
+        bytes[at] ^= 1;
+        std::fs::write(&part, &bytes).unwrap();
+        // Upstream goes on with a little more and waits there, so that all of them follow before anybody can know.
+        let waiting = ended.world.registry.fault(blob(&ended.layer), Fault::Stall(MORE));
+        let process = Process::serve(&ended.config).await.unwrap();
+        let (client, url) =
+            (Client::plain(), format!("http://{}/v2/{REPOSITORY}/blobs/{}", process.address, ended.layer));
+        let ranges =
+            ["0-", "0-0", "1000-999999", "7000000-", "-1", "0-9,3000-500000,7999990-"].map(|it| format!("bytes={it}"));
+        let ask = |range: &str| {
+            let (client, url, range) = (client.clone(), url.clone(), range.to_owned());
+            async move { client.open(Method::GET, &url, &[("range", &range)]).await.unwrap() }
+        };
+        let firsts = join_all(ranges.iter().map(|range| ask(range))).await;
+        waiting.clear();
+        for (first, range) in firsts.into_iter().zip(&ranges) {
+            assert_eq!(first.status, 206);
+            assert!(first.whole().await.is_broken(), "{range}, wrong at {at} of {there}");
+        }
+        let whole = client.open(Method::GET, &url, &[]).await.unwrap().drain().await;
+        assert!(whole.complete && whole.digest == ended.layer, "{whole:?}");
+        let parts = join_all(ranges.iter().map(|range| ask(range))).await;
+        for (part, range) in parts.into_iter().zip(&ranges) {
+            assert!(!part.whole().await.is_broken(), "{range}");
+        }
+        process.terminate().await.unwrap();
+        let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
+        let asked: Vec<_> = calls.map(|call| call.range().map(str::to_owned)).collect();
+        assert_eq!(asked, [Some(format!("bytes={there}-")), None]);
+    }
+}
+
+#[tokio::test]
+async fn a_rotten_beginning_that_has_all_its_bytes_is_found_out_without_upstream() {
+    let ended = Scene::new().await.ended(true).await;
+    let [part] = names(&ended.store).try_into().unwrap();
+    let mut bytes = ended.world.registry.blob(REPOSITORY, &ended.layer).unwrap().to_vec();
+    bytes[SIZE / 2] ^= 1;
+    std::fs::write(&part, &bytes).unwrap();
+    let process = Process::serve(&ended.config).await.unwrap();
+    let url = format!("http://{}/v2/{REPOSITORY}/blobs/{}", process.address, ended.layer);
+    let first = Client::plain().get(&url, &[]).await.unwrap();
+    assert!(first.status != 200 || first.is_broken(), "{}", first.status);
+    let second = Client::plain().open(Method::GET, &url, &[]).await.unwrap().drain().await;
+    assert_eq!((second.complete, &second.digest), (true, &ended.layer));
+    process.terminate().await.unwrap();
+    let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
+    let asked: Vec<_> = calls.map(|call| call.range().map(str::to_owned)).collect();
+    assert_eq!(asked, [None], "all of it, once");
 }
 
 #[tokio::test]

@@ -28,6 +28,12 @@ async fn thirty_two_clients_of_one_cold_blob_cost_one_upstream_get_and_little_mo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_of_one_cold_blob_cost_one_upstream_get_and_little_more_memory_than_one() {
+    let size = memory::Size { blob_bytes: 8 << 20, clients: 200 };
+    is_good(&memory::run(Bounds::rounds(1), size, say).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_stored() {
     is_good(&corrupt::run(Bounds::rounds(2), 64 << 20, say).await);
 }
