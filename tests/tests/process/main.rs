@@ -21,6 +21,7 @@ mod restart;
 mod resumed;
 mod rot;
 mod slices;
+mod slow;
 mod start;
 mod trust_root;
 

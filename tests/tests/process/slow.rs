@@ -1,0 +1,143 @@
+//! Followers and slow readers: over TLS and HTTP/2 in several parts while the blob is still on its way, and at a walking pace through a
+//! large one, which costs no memory and is not given up.
+
+use std::{fs, os::unix::fs::OpenOptionsExt as _, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Version};
+use oci::Digest;
+use support::{
+    client::{BrokenBody, Client, Open},
+    image::{self, Image},
+    process::Process,
+    upstream::{Call, Certificate, Fault, TestCa},
+    world::{Setup, World},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::{REPOSITORY, framing::are_parts, signed};
+
+/// How much of a large blob there is: none of it takes room on disk.
+const LARGE: usize = 1 << 30;
+/// Given up who takes nothing for so long.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What a reader at a walking pace may cost, bytes: nothing that depends on the blob.
+const COST_MAX: u64 = 8 << 20;
+
+/// A pratique that speaks TLS where `tls` is set, and a client of it.
+async fn serve(world: &World, tls: bool, sections: &str) -> (Process, Client, String) {
+    let ca = TestCa::new().unwrap();
+    let (certificate, key) = ca.server_pem(Certificate::Good).unwrap();
+    fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
+    fs::write(world.directory.path().join("tls.key"), key).unwrap();
+    let (scheme, speaks) =
+        if tls { ("https", "[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n") } else { ("http", "") };
+    let config = world.write(&Setup::default().sections(&format!("{speaks}{sections}")));
+    let process = Process::serve(&config).await.unwrap();
+    let base = format!("{scheme}://{}/v2/{REPOSITORY}", process.address);
+    (process, Client::trusting(&ca.pem()).unwrap(), base)
+}
+
+/// Has the image judged.
+async fn judged(client: &Client, base: &str, index: &Image) {
+    for digest in [&index.digest, &index.children[0].digest] {
+        assert_eq!(client.get(&format!("{base}/manifests/{digest}"), &[]).await.unwrap().status, 200);
+    }
+}
+
+fn blob(digest: &Digest) -> impl Fn(&Call) -> bool + Send + Sync + 'static + use<> {
+    let end = digest.to_string();
+    move |call| call.path.ends_with(&end)
+}
+
+#[tokio::test]
+async fn followers_over_http2_get_several_ranges_as_they_come_and_none_where_the_blob_is_wrong() {
+    const SIZE: usize = 8_000_000;
+    const COME: u64 = 5_000_000;
+    for wrong in [false, true] {
+        let (world, index) = signed(SIZE).await;
+        let (process, client, base) = serve(&world, true, "").await;
+        judged(&client, &base, &index).await;
+        let (layer, bytes) = index.children[0].layers()[0].clone();
+        let stalled = world.registry.fault(blob(&layer), Fault::Stall(COME));
+        if wrong {
+            world.registry.fault(blob(&layer), Fault::Corrupt(6_000_000));
+        }
+        let address = format!("{base}/blobs/{layer}");
+        let ask = async |range: &str| client.open(Method::GET, &address, &[("range", range)]).await.unwrap();
+        let mut several = ask("bytes=1000000-2999999,3500000-3500009,7000000-7999999").await;
+        let (whole, last) = (ask("bytes=0-").await, ask("bytes=-10").await);
+        assert_eq!((several.status.as_u16(), several.version), (206, Version::HTTP_2));
+        // All but the end of the first part is sent while upstream still has to send a third of the blob.
+        let begun = several.at_least(1_900_000).await.unwrap();
+        assert_eq!(stalled.hits(), 1);
+        stalled.release();
+        let (rest, whole, last) = tokio::join!(several.at_least(usize::MAX), whole.whole(), last.whole());
+        if wrong {
+            // The streams are reset one by one: their connection goes on.
+            let reset = |broken: &BrokenBody| broken.why.contains("stream error");
+            assert!(rest.is_err_and(|broken| reset(&broken)));
+            for answer in [whole, last] {
+                assert!(answer.body.as_ref().is_err_and(reset), "{:?}", answer.status);
+            }
+            judged(&client, &base, &index).await;
+        } else {
+            assert!(whole.received() == &bytes && !whole.is_broken());
+            assert!(last.received() == &bytes.slice(SIZE - 10..) && !last.is_broken());
+            let content = [begun, rest.unwrap()].concat();
+            let kind = several.header("content-type").unwrap().to_owned();
+            are_parts(&kind, &content, &[1_000_000..3_000_000, 3_500_000..3_500_010, 7_000_000..8_000_000], &bytes);
+        }
+        assert_eq!(world.registry.count(blob(&layer)), 1, "one download for all of them");
+        process.terminate().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_a_large_blob_costs_no_memory_and_is_not_given_up() {
+    for tls in [false, true] {
+        let world = World::new().await;
+        let index = image::index([image::single("linux/amd64", [Bytes::from(vec![0; LARGE])])]);
+        world.push_signed(REPOSITORY, "latest", &index);
+        let patience = format!("[limits]\nclient_write_timeout = \"{}ms\"\n", PATIENCE.as_millis());
+        let (process, client, base) = serve(&world, tls, &patience).await;
+        judged(&client, &base, &index).await;
+        let (layer, _) = &index.children[0].layers()[0];
+        let stored = world.directory.path().join("store/blobs/sha256").join(layer.hex());
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&stored).unwrap();
+        file.set_len(LARGE as u64).unwrap();
+        let before = resident_peak(&process);
+        let mut open = client.open(Method::GET, &format!("{base}/blobs/{layer}"), &[]).await.unwrap();
+        let taken = walk(&mut open, 4 * PATIENCE).await;
+        assert!(taken > 0 && taken < LARGE as u64 / 4, "{taken} bytes");
+        let cost = resident_peak(&process).saturating_sub(before);
+        assert!(cost <= COST_MAX, "{cost} bytes");
+        // Nothing but the pace was wrong with it. TLS would take an unoptimised build too long.
+        if !tls {
+            let rest = open.drain().await;
+            assert_eq!((rest.complete, rest.length), (true, LARGE as u64 - taken));
+        }
+        process.terminate().await.unwrap();
+        assert_eq!(world.registry.count(blob(layer)), 0, "a hit");
+    }
+}
+
+/// Takes a piece now and then, for so long; how many bytes in all.
+async fn walk(open: &mut Open, how_long: Duration) -> u64 {
+    let (until, mut taken) = (Instant::now() + how_long, 0);
+    let mut ticks = interval(Duration::from_millis(20));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while Instant::now() < until {
+        ticks.tick().await;
+        let piece = open.chunk().await.unwrap().expect("more of it");
+        taken += piece.len() as u64;
+    }
+    taken
+}
+
+/// The most memory that the process ever had resident, bytes.
+fn resident_peak(process: &Process) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
+}
