@@ -55,7 +55,7 @@ impl CosignVariables {
 
 fn size(name: &str, written: Option<&str>) -> Result<Option<u64>, ConfigError> {
     let Some(written) = written else { return Ok(None) };
-    let bytes = written.parse().ok().or_else(|| units::parse_bytes(written)).filter(|bytes| *bytes > 0);
+    let bytes = units::parse_size(written).filter(|bytes| *bytes > 0);
     bytes.map(Some).ok_or_else(|| ConfigError::Variable {
         name: name.to_owned(),
         expected: "a size above zero such as \"128MiB\" or 134217728".to_owned(),

@@ -108,6 +108,12 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     (!text.is_empty() && duration <= DURATION_MAX).then_some(duration)
 }
 
+/// A number of bytes as it is typed, `4194304` or `4MiB`; `None` where it is neither.
+#[must_use]
+pub fn parse_size(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| parse_bytes(text))
+}
+
 /// A whole number and a unit of bytes, binary (`KiB`) or decimal (`kB`).
 pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit, after) = split_number(text)?;

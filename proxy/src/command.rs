@@ -17,6 +17,7 @@ mod explain;
 mod gather;
 mod image;
 mod kept;
+mod progress;
 mod request;
 mod rules;
 mod show;
@@ -30,13 +31,15 @@ pub use answer::{
     TagTold, Told, Verdict, Verified,
 };
 pub use check::check;
-pub use request::{Annotation, Asked, CacheRequest, PolicyText, Request, Rules, Sigstore, Word};
+pub(crate) use progress::Heard;
+pub use progress::{Doing, Progress, Reporter};
+pub use request::{Annotation, Asked, CacheRequest, PolicyText, Request, Rules, ScrubRate, Sigstore, Word};
 pub use show::{Exit, Output, Shown, show};
 
 use crate::app::App;
 
-/// Answers one request over an open store.
-pub async fn answer(app: &Arc<App>, request: Request) -> Answer {
+/// Answers one request over an open store. What takes its time says meanwhile how far it has come.
+pub async fn answer(app: &Arc<App>, request: Request, reporter: &Reporter) -> Answer {
     let answered = match request {
         Request::Verify { image, rules } => verify::verify(app, &image, &rules).await.map(Answer::Verified),
         Request::Attestation { image, platform, predicate_type, rules } => {
@@ -46,7 +49,7 @@ pub async fn answer(app: &Arc<App>, request: Request) -> Answer {
         }
         Request::Explain { image } => explain::explain(app, &image).await.map(Answer::Explained),
         Request::PolicyTest { policies, images } => test::test(app, &policies, &images).await.map(Answer::Tested),
-        Request::Cache(request) => cache::answer(app, request).await.map(Answer::Cache),
+        Request::Cache(request) => cache::answer(app, request, reporter).await.map(Answer::Cache),
         Request::PolicyDiff { policies } => diff::diff(app, &policies).await.map(Answer::Differs),
     };
     answered.unwrap_or_else(Answer::Failed)

@@ -1,7 +1,8 @@
 //! The control socket: commands are answered by the server that owns the store, and by the command itself where none does.
 //!
 //! ```text
-//! <storage>/control.sock, mode 0600     HTTP/1.1, POST /v1/command, a request and an answer in JSON
+//! <storage>/control.sock, mode 0600     HTTP/1.1, POST /v1/command, a request in JSON
+//!                                       answered by lines of JSON: how far it has come, any number of times; then the answer
 //! ```
 //!
 //! Who may open the socket may also read and write the store: it is for the same user only, and knows no further permission. No image
@@ -13,6 +14,7 @@ mod server;
 use std::{sync::Arc, time::Duration};
 
 use config::Settings;
+use serde::{Deserialize, Serialize};
 use storage::Store;
 
 pub use client::ask;
@@ -21,7 +23,7 @@ pub use server::Control;
 use crate::{
     app::{App, Noted, StartError},
     clock::Clock,
-    command::{self, Answer, CacheRequest, Failure, Kind, Request},
+    command::{self, Answer, CacheRequest, Failure, Kind, Progress, Reporter, Request},
     error::chain,
 };
 
@@ -37,20 +39,29 @@ const REQUEST_BYTES_MAX: usize = 32 << 20;
 const ANSWER_BYTES_MAX: usize = 1 << 30;
 /// Longest work on one request. A comparison looks at every kept image.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-/// Longest scrub: terabytes at the speed of a slow disk.
-const SCRUB_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Longest scrub: fifty terabytes at the rate that is the default.
+const SCRUB_TIMEOUT: Duration = Duration::from_secs(30 * 86_400);
 /// How often a store is tried that somebody owns who does not answer: it may be starting, or going.
 const TRIES: u32 = 20;
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Answers `request`: asks the server that owns the store of `settings`, or opens the store where there is none.
-pub async fn answer(settings: &Settings, request: Request) -> Answer {
+/// A line of what is answered; the last one is the answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Progress(Progress),
+    Answer(Box<Answer>),
+}
+
+/// Answers `request`: asks the server that owns the store of `settings`, or opens the store where there is none. `tell` hears meanwhile
+/// how far it has come, a few times a second at most; from commands that take no time, never.
+pub async fn answer(settings: &Settings, request: Request, mut tell: impl FnMut(&Progress)) -> Answer {
     let mut owner = None;
     for _ in 0..TRIES {
         match Store::socket_of(&settings.storage.path) {
             Ok(None) => {}
-            Ok(Some(socket)) => match ask(&socket, &request).await {
+            Ok(Some(socket)) => match ask(&socket, &request, &mut tell).await {
                 Ok(answer) => return answer,
                 // A name that a killed server left behind, or one that is about to be there.
                 Err(client::AskError::NobodyThere(_)) => {}
@@ -59,7 +70,10 @@ pub async fn answer(settings: &Settings, request: Request) -> Answer {
             Err(error) => return unanswered(chain(&error)),
         }
         match open(settings.clone()).await {
-            Ok(app) => return command::answer(&app, request).await,
+            Ok(app) => {
+                let reporter = Reporter::default();
+                return reporter.heard().until(Box::pin(command::answer(&app, request, &reporter)), &mut tell).await;
+            }
             Err(StartError::Locked { path }) => owner = Some(path),
             Err(error @ StartError::Store(_)) => return unanswered(chain(&error)),
             Err(error) => return Answer::Failed(Failure { kind: Kind::No, message: chain(&error), hint: None }),
@@ -75,7 +89,11 @@ pub async fn answer(settings: &Settings, request: Request) -> Answer {
 
 /// How long work on this request may take.
 fn patience(request: &Request) -> Duration {
-    if matches!(request, Request::Cache(CacheRequest::Scrub)) { SCRUB_TIMEOUT } else { COMMAND_TIMEOUT }
+    if is_scrub(request) { SCRUB_TIMEOUT } else { COMMAND_TIMEOUT }
+}
+
+fn is_scrub(request: &Request) -> bool {
+    matches!(request, Request::Cache(CacheRequest::Scrub { .. }))
 }
 
 async fn open(settings: Settings) -> Result<Arc<App>, StartError> {

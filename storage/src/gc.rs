@@ -47,6 +47,13 @@ pub struct Sweep {
     pub spare_since: UnixTime,
 }
 
+/// What a pass has come to.
+struct Pass {
+    dry_run: bool,
+    freed: Freed,
+    gone: Gone,
+}
+
 impl Keeper {
     /// Keeps `store`.
     #[must_use]
@@ -81,22 +88,34 @@ impl Keeper {
 
     /// Brings both classes under their low marks where they are above their high ones.
     pub async fn sweep(&self, sweep: Sweep) -> Result<Freed, StoreError> {
+        self.sweep_telling(sweep, |_, _| {}).await
+    }
+
+    /// The same; `told` hears again and again how many bytes have left, of how many.
+    pub async fn sweep_telling(
+        &self,
+        sweep: Sweep,
+        told: impl Fn(u64, u64) + Send + Sync,
+    ) -> Result<Freed, StoreError> {
         self.settle().await?;
         let budget = self.ledger.budget();
         let totals = self.store.facts().read()?.totals()?;
-        let (mut freed, mut gone) = (Freed::default(), Gone::default());
         let in_flight = self.ledger.in_flight();
-        if let Some(marks) = budget.layers
-            && totals.layers.bytes.saturating_add(in_flight) > marks.high
-        {
-            let target = marks.low.saturating_sub(in_flight);
-            self.layers(totals.layers.bytes.saturating_sub(target), sweep.dry_run, &mut freed, &mut gone).await?;
-        }
-        if let Some(marks) = budget.metadata
-            && totals.metadata.bytes > marks.high
-        {
-            self.metadata(totals.metadata.bytes.saturating_sub(marks.low), sweep, &mut freed, &mut gone).await?;
-        }
+        let too_much = |marks: Option<Marks>, held: u64, coming: u64| match marks {
+            Some(marks) if held.saturating_add(coming) > marks.high => {
+                held.saturating_sub(marks.low.saturating_sub(coming))
+            }
+            _ => 0,
+        };
+        let layers = too_much(budget.layers, totals.layers.bytes, in_flight);
+        let metadata = too_much(budget.metadata, totals.metadata.bytes, 0);
+        let mut pass = Pass { dry_run: sweep.dry_run, freed: Freed::default(), gone: Gone::default() };
+        let told = |freed: &Freed| {
+            told(freed.layers.bytes.min(layers) + freed.metadata.bytes.min(metadata), layers + metadata);
+        };
+        self.layers(layers, &mut pass, &told).await?;
+        self.metadata(metadata, sweep.spare_since, &mut pass, &told).await?;
+        let freed = pass.freed;
         if !sweep.dry_run {
             self.settle().await?;
         }
@@ -104,44 +123,52 @@ impl Keeper {
     }
 
     /// Lets go of `wanted` bytes of layers.
-    async fn layers(&self, wanted: u64, dry_run: bool, freed: &mut Freed, gone: &mut Gone) -> Result<(), StoreError> {
+    async fn layers(&self, wanted: u64, pass: &mut Pass, told: &(impl Fn(&Freed) + Sync)) -> Result<(), StoreError> {
         let mut after = None;
-        while freed.layers.bytes < wanted {
+        while pass.freed.layers.bytes < wanted {
             let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             for image in &page {
-                if freed.layers.bytes >= wanted {
+                if pass.freed.layers.bytes >= wanted {
                     break;
                 }
-                let leaving = needed::layers_of(&self.store.facts().read()?, image, gone)?;
+                let leaving = needed::layers_of(&self.store.facts().read()?, image, &pass.gone)?;
                 for (digest, size) in leaving {
-                    if !dry_run {
+                    if !pass.dry_run {
                         self.store.blobs().remove(&digest).await?;
                     }
-                    freed.layer(image.clone(), digest.clone(), size);
-                    gone.blob(digest);
+                    pass.freed.layer(image.clone(), digest.clone(), size);
+                    pass.gone.blob(digest);
                 }
+                told(&pass.freed);
             }
             after = Some(last.clone());
         }
         Ok(())
     }
 
-    /// Lets go of images with `wanted` bytes of metadata.
-    async fn metadata(&self, wanted: u64, sweep: Sweep, freed: &mut Freed, gone: &mut Gone) -> Result<(), StoreError> {
+    /// Lets go of images with `wanted` bytes of metadata, but not of those used since `spare_since`.
+    async fn metadata(
+        &self,
+        wanted: u64,
+        spare_since: UnixTime,
+        pass: &mut Pass,
+        told: &(impl Fn(&Freed) + Sync),
+    ) -> Result<(), StoreError> {
         let mut after = None;
-        while freed.metadata.bytes < wanted {
+        while pass.freed.metadata.bytes < wanted {
             let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
             let Some(last) = page.last() else { return Ok(()) };
             for image in &page {
                 // In the order of their use: all further ones were used later.
-                if image.used_at >= sweep.spare_since || freed.metadata.bytes >= wanted {
+                if image.used_at >= spare_since || pass.freed.metadata.bytes >= wanted {
                     return Ok(());
                 }
-                let leaving = forget::alone(&self.store.facts().read()?, image, gone)?;
+                let leaving = forget::alone(&self.store.facts().read()?, image, &pass.gone)?;
                 if let Some(leaving) = leaving {
-                    gone.all_of(&leaving);
-                    self.let_go(leaving, sweep.dry_run, freed).await?;
+                    pass.gone.all_of(&leaving);
+                    self.let_go(leaving, pass.dry_run, &mut pass.freed).await?;
+                    told(&pass.freed);
                 }
             }
             after = Some(last.clone());

@@ -11,6 +11,7 @@ use storage::{Amount, Change, EdgeKind, Freed, Keeper, Left, Marks, StoreError, 
 use super::{
     answer::{AmountTold, CacheAnswer, Failure, FreedTold, LeftImage, LeftLayer, MarksTold, Pinned, Stats},
     image::Image,
+    progress::{Doing, Progress, Reporter},
     request::CacheRequest,
 };
 use crate::{app::App, error::ApiError, keeping};
@@ -20,16 +21,16 @@ const PAGE: usize = 64;
 /// Indexes within indexes that leave together.
 const DEPTH_MAX: usize = 4;
 
-pub(super) async fn answer(app: &Arc<App>, request: CacheRequest) -> Result<CacheAnswer, Failure> {
+pub(super) async fn answer(app: &Arc<App>, request: CacheRequest, reporter: &Reporter) -> Result<CacheAnswer, Failure> {
     let keeper = Keeper::new(app.store.clone());
     keeper.settle().await.map_err(failed)?;
     match request {
         CacheRequest::Ls { all } => listing::ls(app, all).await.map(CacheAnswer::Listed),
         CacheRequest::Show { image } => listing::show(app, &image).map(CacheAnswer::Shown),
-        CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run).await.map(CacheAnswer::Freed),
+        CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run, reporter).await.map(CacheAnswer::Freed),
         CacheRequest::Pin { image, pinned } => pin(app, &image, pinned).await.map(CacheAnswer::Pinned),
         CacheRequest::Rm { images, dry_run } => rm(app, &keeper, &images, dry_run).await.map(CacheAnswer::Freed),
-        CacheRequest::Scrub => scrub::scrub(app).await.map(CacheAnswer::Scrubbed),
+        CacheRequest::Scrub { rate } => scrub::scrub(app, rate, reporter).await.map(CacheAnswer::Scrubbed),
         CacheRequest::Stats => stats(app).await.map(CacheAnswer::Stats),
     }
 }
@@ -67,8 +68,11 @@ fn suffix(reference: &Reference) -> String {
     }
 }
 
-async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool) -> Result<FreedTold, Failure> {
-    let freed = keeper.sweep(keeping::sweep(app, dry_run)).await.map_err(failed)?;
+async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool, reporter: &Reporter) -> Result<FreedTold, Failure> {
+    let told_so_far = |bytes, bytes_total| {
+        reporter.report(Progress { doing: Doing::Freeing, bytes, bytes_total, blobs: 0, rotten: 0 });
+    };
+    let freed = keeper.sweep_telling(keeping::sweep(app, dry_run), told_so_far).await.map_err(failed)?;
     if !dry_run {
         keeping::left(app, &freed);
     }

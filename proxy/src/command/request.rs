@@ -79,9 +79,25 @@ pub enum CacheRequest {
         dry_run: bool,
     },
     /// Read everything again now, and fetch again what has rotted.
-    Scrub,
+    Scrub {
+        /// How fast.
+        rate: ScrubRate,
+    },
     /// How much is kept?
     Stats,
+}
+
+/// How fast a scrub reads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ScrubRate {
+    /// At `storage.scrub_bytes_per_second` of whoever owns the store.
+    #[default]
+    Configured,
+    /// At so many bytes a second, or at one where that is none.
+    BytesPerSecond(u64),
+    /// As the disk gives it.
+    Unlimited,
 }
 
 /// A policy file.

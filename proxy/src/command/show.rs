@@ -12,6 +12,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use policy::{Finding, Signer, VerifiedPiece};
 use serde_json::Value;
 
+pub(super) use self::cache::size;
 use super::answer::{Answer, Attested, Checked, Differences, Failure, Flaw, Judged, Kind, Told, Verdict, Verified};
 
 /// In which form.
@@ -267,7 +268,7 @@ impl Shown {
     }
 }
 
-fn counted(count: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 

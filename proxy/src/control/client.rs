@@ -2,15 +2,18 @@
 
 use std::{io, path::Path, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use super::{ANSWER_BYTES_MAX, PATH, VERSION, VERSION_HEADER, patience};
-use crate::command::{Answer, Request};
+use super::{ANSWER_BYTES_MAX, Line, PATH, VERSION, VERSION_HEADER, patience};
+use crate::command::{Answer, Progress, Request};
+
+/// Longest reason for which a request is not taken.
+const WORDS_BYTES_MAX: usize = 64 * 1024;
 
 /// Why the server gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -35,17 +38,17 @@ pub enum AskError {
     },
 }
 
-/// Asks the server that listens on `socket`.
+/// Asks the server that listens on `socket`; `tell` hears how far it has come.
 ///
 /// # Errors
 /// When nobody is there, or what comes is no answer.
-pub async fn ask(socket: &Path, request: &Request) -> Result<Answer, AskError> {
+pub async fn ask(socket: &Path, request: &Request, tell: &mut impl FnMut(&Progress)) -> Result<Answer, AskError> {
     let stream = UnixStream::connect(socket).await.map_err(AskError::NobodyThere)?;
-    let asked = tokio::time::timeout(patience(request), converse(stream, request));
+    let asked = tokio::time::timeout(patience(request), converse(stream, request, tell));
     asked.await.map_err(|_| AskError::TimedOut(patience(request)))?
 }
 
-async fn converse(stream: UnixStream, request: &Request) -> Result<Answer, AskError> {
+async fn converse(stream: UnixStream, request: &Request, tell: &mut impl FnMut(&Progress)) -> Result<Answer, AskError> {
     let body = serde_json::to_vec(request).map_err(|error| AskError::Broken(error.into()))?;
     let request = http::Request::builder()
         .method(Method::POST)
@@ -59,12 +62,36 @@ async fn converse(stream: UnixStream, request: &Request) -> Result<Answer, AskEr
     let connection = tokio::spawn(connection);
     let answered = sender.send_request(request).await.map_err(|error| AskError::Broken(error.into()))?;
     let (head, body) = answered.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(AskError::Broken)?.to_bytes();
+    let outcome = if head.status == StatusCode::OK {
+        listen(body, tell).await
+    } else {
+        let version = head.headers.get(VERSION_HEADER).and_then(|it| it.to_str().ok()).unwrap_or("unknown").to_owned();
+        let body = Limited::new(body, WORDS_BYTES_MAX).collect().await.map_err(AskError::Broken)?.to_bytes();
+        Err(AskError::NotTaken { version, why: String::from_utf8_lossy(&body).trim().to_owned() })
+    };
     drop(sender);
     let _ = connection.await;
-    if head.status != StatusCode::OK {
-        let version = head.headers.get(VERSION_HEADER).and_then(|it| it.to_str().ok()).unwrap_or("unknown").to_owned();
-        return Err(AskError::NotTaken { version, why: String::from_utf8_lossy(&body).trim().to_owned() });
+    outcome
+}
+
+/// Line by line to the end; what comes after the answer is not looked at.
+async fn listen(mut body: Incoming, tell: &mut impl FnMut(&Progress)) -> Result<Answer, AskError> {
+    let (mut begun, mut answer) = (BytesMut::new(), None);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| AskError::Broken(error.into()))?;
+        let Ok(mut data) = frame.into_data() else { continue };
+        while let Some(end) = data.iter().position(|byte| *byte == b'\n').filter(|_| answer.is_none()) {
+            begun.extend_from_slice(&data.split_to(end + 1));
+            let line: Line = serde_json::from_slice(&begun.split()).map_err(|error| AskError::Broken(error.into()))?;
+            match line {
+                Line::Progress(progress) => tell(&progress),
+                Line::Answer(last) => answer = Some(*last),
+            }
+        }
+        if begun.len() + data.len() > ANSWER_BYTES_MAX {
+            return Err(AskError::Broken(format!("a line of more than {ANSWER_BYTES_MAX} bytes").into()));
+        }
+        begun.extend_from_slice(&data);
     }
-    serde_json::from_slice(&body).map_err(|error| AskError::Broken(error.into()))
+    answer.ok_or_else(|| AskError::Broken("it ended without an answer".into()))
 }

@@ -4,10 +4,11 @@ use std::{convert::Infallible, io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use config::Limits;
+use futures_util::{Stream, future::BoxFuture, stream::unfold};
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{
-    body::{Body as _, Incoming},
+    body::{Body as _, Frame, Incoming},
     server::conn::http1,
     service::service_fn,
 };
@@ -21,18 +22,18 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 
-use super::{PATH, REQUEST_BYTES_MAX, VERSION, VERSION_HEADER};
+use super::{Line, PATH, REQUEST_BYTES_MAX, VERSION, VERSION_HEADER, is_scrub, patience, unanswered};
 use crate::{
     app::App,
-    command::{self, Answer, Request},
+    command::{self, Answer, Failure, Heard, Kind, Reporter, Request},
 };
 
 /// Connections at the same time; more wait in the kernel's queue.
 const CONNECTIONS_MAX: usize = 32;
-/// Commands worked on at the same time; more wait. Each may judge, and serving must go on.
+/// Commands worked on at the same time; more wait. Each may judge, and serving must go on. A scrub, which may take days, is none of them.
 const COMMANDS_MAX: usize = 4;
 
-const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// The open socket.
@@ -60,7 +61,12 @@ impl Control {
     /// Answers until `drain` turns true; commands under way end within `limits.drain_timeout`. Then the socket is removed.
     pub async fn run(self, app: Arc<App>, mut drain: watch::Receiver<bool>) {
         let graceful = GracefulShutdown::new();
-        let desk = Arc::new(Desk { app, commands: Semaphore::new(COMMANDS_MAX) });
+        let desk = Arc::new(Desk {
+            app,
+            commands: Semaphore::new(COMMANDS_MAX),
+            scrubs: Semaphore::new(1),
+            drain: drain.clone(),
+        });
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let accepted = tokio::select! {
@@ -108,36 +114,91 @@ async fn converse(stream: UnixStream, desk: Arc<Desk>, watcher: Watcher, patienc
     }
 }
 
-fn said(status: StatusCode, content_type: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
+type Said = Response<UnsyncBoxBody<Bytes, Infallible>>;
+
+fn said(status: StatusCode, why: &str) -> Said {
+    let mut answer = Response::new(Full::new(Bytes::from(format!("{why}\n"))).boxed_unsync());
     *answer.status_mut() = status;
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
     answer
+}
+
+/// How far `work` has come, again and again, then its answer. Nothing works on when nobody reads any more: who asked has left.
+fn lines(work: BoxFuture<'static, Answer>, heard: Heard) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> {
+    unfold(Some((work, heard)), |state| async move {
+        let (mut work, mut heard) = state?;
+        let (line, state) = tokio::select! {
+            biased;
+            answer = &mut work => (Line::Answer(Box::new(answer)), None),
+            progress = heard.news() => (Line::Progress(progress), Some((work, heard))),
+        };
+        Some((Ok(Frame::data(text(&line))), state))
+    })
+}
+
+fn text(line: &Line) -> Bytes {
+    let mut text = serde_json::to_vec(line).unwrap_or_else(|error| {
+        tracing::error!("an answer on the control socket cannot be written: {error}");
+        // Who asked misses its answer, and says so.
+        Vec::new()
+    });
+    text.push(b'\n');
+    Bytes::from(text)
 }
 
 struct Desk {
     app: Arc<App>,
     commands: Semaphore,
+    scrubs: Semaphore,
+    drain: watch::Receiver<bool>,
 }
 
 impl Desk {
-    async fn answer(&self, request: http::Request<Incoming>, patience: Duration) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: http::Request<Incoming>, patience: Duration) -> Said {
         let mut answer = match self.heard(request, patience).await {
-            Ok(answer) => match serde_json::to_string(&answer) {
-                Ok(text) => said(StatusCode::OK, JSON, text),
-                Err(error) => said(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
-            },
-            Err((status, why)) => said(status, TEXT, format!("{why}\n")),
+            Ok(request) => {
+                let reporter = Reporter::default();
+                let heard = reporter.heard();
+                let work = Box::pin(async move { self.work(request, &reporter).await });
+                let mut answer = Response::new(StreamBody::new(lines(work, heard)).boxed_unsync());
+                answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(LINES));
+                answer
+            }
+            Err((status, why)) => said(status, &why),
         };
         answer.headers_mut().insert(VERSION_HEADER, HeaderValue::from_static(VERSION));
         answer
+    }
+
+    async fn work(&self, request: Request, reporter: &Reporter) -> Answer {
+        let (patience, is_scrub) = (patience(&request), is_scrub(&request));
+        let _turn = if is_scrub {
+            let Ok(turn) = self.scrubs.try_acquire() else {
+                return Answer::Failed(Failure {
+                    kind: Kind::Unanswered,
+                    message: "another `pratique cache scrub` is under way".to_owned(),
+                    hint: Some("let it come to its end, or interrupt it".to_owned()),
+                });
+            };
+            Ok(turn)
+        } else {
+            self.commands.acquire().await
+        };
+        let mut drain = self.drain.clone();
+        tokio::select! {
+            answered = tokio::time::timeout(patience, command::answer(&self.app, request, reporter)) => {
+                answered.unwrap_or_else(|_| unanswered("the command took too long".to_owned()))
+            }
+            // Others are waited for as long as the drain allows.
+            _ = drain.wait_for(|drain| *drain), if is_scrub => unanswered("the server is ending".to_owned()),
+        }
     }
 
     async fn heard(
         &self,
         request: http::Request<Incoming>,
         patience: Duration,
-    ) -> Result<Answer, (StatusCode, String)> {
+    ) -> Result<Request, (StatusCode, String)> {
         if request.uri().path() != PATH {
             return Err((StatusCode::NOT_FOUND, format!("there is {PATH} and nothing else")));
         }
@@ -159,11 +220,7 @@ impl Desk {
                     (StatusCode::BAD_REQUEST, "the request broke off".to_owned())
                 }
             })?;
-        let request: Request = serde_json::from_slice(&body.to_bytes())
-            .map_err(|error| (StatusCode::BAD_REQUEST, format!("the request is not understood: {error}")))?;
-        let _turn = self.commands.acquire().await;
-        tokio::time::timeout(super::patience(&request), command::answer(&self.app, request))
-            .await
-            .map_err(|_| (StatusCode::GATEWAY_TIMEOUT, "the command took too long".to_owned()))
+        serde_json::from_slice(&body.to_bytes())
+            .map_err(|error| (StatusCode::BAD_REQUEST, format!("the request is not understood: {error}")))
     }
 }

@@ -1,5 +1,11 @@
 //! `cache`: the same beside a server and without one, for people and for programs.
 
+use std::time::{Duration, Instant};
+
+use proxy::{
+    command::{Answer, CacheRequest, Progress, Request, ScrubRate},
+    control,
+};
 use serde_json::Value;
 use support::{
     client::Client,
@@ -8,7 +14,9 @@ use support::{
     pull,
     sigstore::{Layout, Signer},
     upstream::noise,
+    world::Setup,
 };
+use tokio::sync::Notify;
 
 use crate::{Stage, publish};
 
@@ -164,4 +172,98 @@ async fn a_scrub_finds_flipped_bytes_sets_them_aside_and_heals_what_is_needed() 
     let scrubbed = stage.run(&["cache", "scrub"]).await;
     assert_eq!(scrubbed.code, Some(3), "{}{}", scrubbed.stdout, scrubbed.stderr);
     assert!(scrubbed.stdout.contains(&format!("quarantined  {layer}")), "{}", scrubbed.stdout);
+}
+
+/// The stage's image, and one with a layer of 300 kB.
+async fn large() -> Stage {
+    let stage = pulled().await;
+    let image = image::single("linux/amd64", [noise(300_000, 5)]);
+    publish(&stage.world, "chainguard/large", &Signer::chainguard(), Layout::Legacy, &image);
+    let server = Process::serve(&stage.config).await.unwrap();
+    let url = format!("http://{}", server.address);
+    pull::pull(&Client::plain(), &url, "chainguard/large", "latest").await.unwrap();
+    server.terminate().await.unwrap();
+    stage
+}
+
+fn scrub(bytes_per_second: u64) -> Request {
+    Request::Cache(CacheRequest::Scrub { rate: ScrubRate::BytesPerSecond(bytes_per_second) })
+}
+
+#[tokio::test]
+async fn a_scrub_reads_no_faster_than_it_is_told_and_tells_how_far_it_has_come() {
+    let stage = Box::pin(large()).await;
+    for beside in [true, false] {
+        let server = if beside { Some(Process::serve(&stage.config).await.unwrap()) } else { None };
+        let begun = Instant::now();
+        let said = stage.run(&["cache", "scrub", "--rate", "100KiB", "-o", "json"]).await;
+        let took = begun.elapsed();
+        assert_eq!(said.code, Some(0), "{}", said.stderr);
+        let bytes = json(&said.stdout)["bytes"].as_u64().unwrap();
+        assert!(bytes > 300_000 && took >= Duration::from_millis(bytes * 1000 / (100 << 10)), "{bytes} in {took:?}");
+        let told: Vec<_> = said.stderr.lines().filter(|line| line.starts_with("read ")).collect();
+        assert!(
+            told.iter().any(|line| line.contains(" KiB of ") && line.ends_with(" %)")),
+            "{beside}: {}",
+            said.stderr
+        );
+        // What takes no time is not told of.
+        let said = stage.run(&["cache", "scrub", "--rate", "unlimited"]).await;
+        assert_eq!((said.code, said.stderr.lines().count()), (Some(0), 1), "{beside}: {}", said.stderr);
+        if let Some(server) = server {
+            server.terminate().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_scrub_at_a_time_ends_with_who_asked_for_it_and_with_the_server() {
+    let stage = Box::pin(large()).await;
+    let server = Process::serve(&stage.config).await.unwrap();
+    let settings = stage.world.load(&Setup::default()).settings;
+    let told = Notify::new();
+    let hear = |progress: &Progress| {
+        assert!(progress.bytes <= progress.bytes_total && progress.bytes_total > 300_000, "{progress:?}");
+        told.notify_one();
+    };
+    tokio::select! {
+        answer = control::answer(&settings, scrub(1024), hear) => panic!("it takes minutes: {answer:?}"),
+        () = async {
+            told.notified().await;
+            let second = stage.run(&["cache", "scrub"]).await;
+            assert_eq!(second.code, Some(3), "{}", second.stderr);
+            assert!(second.stderr.contains("another `pratique cache scrub` is under way"), "{}", second.stderr);
+            assert_eq!(stage.run(&["cache", "stats"]).await.code, Some(0), "other commands do not wait for it");
+        } => {}
+    }
+    // Nobody waits for the first any more: it ends when the server notices.
+    let mut next = stage.run(&["cache", "scrub", "--rate", "0"]).await;
+    for _ in 0..50 {
+        if next.code == Some(0) {
+            break;
+        }
+        next = stage.run(&["cache", "scrub", "--rate", "0"]).await;
+    }
+    assert_eq!(next.code, Some(0), "{}", next.stderr);
+    let ending = async {
+        told.notified().await;
+        server.terminate().await.unwrap()
+    };
+    let (answer, ended) = tokio::join!(control::answer(&settings, scrub(1024), hear), ending);
+    let Answer::Failed(failure) = answer else { panic!("{answer:?}") };
+    assert_eq!((failure.message.as_str(), ended.status.code()), ("the server is ending", Some(0)));
+}
+
+#[tokio::test]
+async fn a_rate_is_bytes_or_a_size_or_unlimited_and_nothing_else() {
+    let stage = Stage::public(Layout::Legacy).await;
+    for rate in ["0", "1", "20971520", "20MiB", "1GB", "unlimited"] {
+        let said = stage.run(&["cache", "scrub", "--rate", rate]).await;
+        assert_eq!(said.code, Some(0), "{rate}: {}", said.stderr);
+    }
+    for rate in ["", "-1", "fast", "20 MiB", "20M", "1.5GiB"] {
+        let said = stage.run(&["cache", "scrub", &format!("--rate={rate}")]).await;
+        assert_eq!(said.code, Some(2), "{rate}: {}", said.stderr);
+        assert!(said.stderr.contains("such as 20971520 or 20MiB, or unlimited"), "{rate}: {}", said.stderr);
+    }
 }

@@ -1,6 +1,6 @@
 //! What has left the store is missed and nothing else: fetched again where it may be, refused where it may not.
 
-use proxy::command::{self, Answer, CacheRequest, Request};
+use proxy::command::{self, Answer, CacheRequest, Reporter, Request};
 use support::{
     client::Client,
     pull::pull,
@@ -71,7 +71,7 @@ async fn what_was_removed_is_answered_from_nowhere() {
     }
     let request =
         CacheRequest::Rm { images: vec![format!("cgr.dev/chainguard/nginx@{}", image.digest)], dry_run: false };
-    let answer = command::answer(&pratique.server.app, Request::Cache(request)).await;
+    let answer = command::answer(&pratique.server.app, Request::Cache(request), &Reporter::default()).await;
     assert!(matches!(answer, Answer::Cache(_)), "{answer:?}");
     world.registry.stop().await;
     let (layer, _) = image.layers()[0].clone();

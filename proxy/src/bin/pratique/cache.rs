@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use proxy::command::{CacheRequest, Request};
+use proxy::command::{CacheRequest, Request, ScrubRate};
 
 use crate::terminal::{Form, Place, Unasked};
 
@@ -39,8 +39,16 @@ pub(crate) enum Cache {
         #[command(flatten)]
         images: Images,
     },
-    /// Read everything again now, as fast as the disk reads; set aside what has rotted, and fetch again what admitted images need.
-    Scrub(Common),
+    /// Read everything again now; set aside what has rotted, and fetch again what admitted images need. Interrupted, it ends where it is,
+    /// and the next one begins anew.
+    Scrub {
+        /// Read at most so many bytes a second: 20971520, 20MiB; 0 or `unlimited`: as fast as the disk reads. Without it,
+        /// `storage.scrub_bytes_per_second` of the configuration
+        #[arg(long, value_name = "BYTES", value_parser = rate)]
+        rate: Option<ScrubRate>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Tell how much is kept, and what the budgets are.
     Stats(Common),
 }
@@ -74,9 +82,18 @@ impl Cache {
             Self::Rm { dry_run, images: Images { images, common } } => {
                 common.ask(vec![CacheRequest::Rm { images, dry_run }])
             }
-            Self::Scrub(common) => common.ask(vec![CacheRequest::Scrub]),
+            Self::Scrub { rate, common } => common.ask(vec![CacheRequest::Scrub { rate: rate.unwrap_or_default() }]),
             Self::Stats(common) => common.ask(vec![CacheRequest::Stats]),
         }
+    }
+}
+
+fn rate(typed: &str) -> Result<ScrubRate, String> {
+    match config::parse_size(typed) {
+        _ if typed == "unlimited" => Ok(ScrubRate::Unlimited),
+        Some(0) => Ok(ScrubRate::Unlimited),
+        Some(bytes) => Ok(ScrubRate::BytesPerSecond(bytes)),
+        None => Err("want bytes a second such as 20971520 or 20MiB, or unlimited".to_owned()),
     }
 }
 

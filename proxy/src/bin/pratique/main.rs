@@ -6,6 +6,7 @@ mod cosign;
 mod explain;
 mod foreign;
 mod policy;
+mod progress;
 mod serve;
 mod terminal;
 mod trust_root;

@@ -9,6 +9,8 @@ use proxy::{
     error::chain,
 };
 
+use crate::progress::Display;
+
 /// Where the store is and which upstreams there are: defaults, then the file, then PRATIQUE_* variables, then these flags. Where a
 /// server owns the store it answers, by the configuration that it has in force.
 #[derive(clap::Args, Clone)]
@@ -61,7 +63,12 @@ impl Place {
         let runtime = runtime.map_err(|error| Unasked::unusable(chain(&error)))?;
         let mut exit = Exit::Yes;
         for request in requests {
-            let answer = runtime.block_on(control::answer(&settings, request));
+            let answer = runtime.block_on(async {
+                let mut display = Display::new();
+                let answer = control::answer(&settings, request, |progress| display.show(progress)).await;
+                display.end();
+                answer
+            });
             exit = exit.max(print(&show(&answer, output)));
         }
         Ok(ExitCode::from(exit.code()))

@@ -157,7 +157,7 @@ fn amount(amount: AmountTold) -> String {
 }
 
 /// As a person reads sizes: three digits and a unit.
-fn size(bytes: u64) -> String {
+pub(in crate::command) fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {
         return format!("{bytes} B");
