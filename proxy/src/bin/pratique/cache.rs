@@ -6,34 +6,42 @@ use proxy::command::{CacheRequest, Request, ScrubRate};
 
 use crate::terminal::{Form, Place, Unasked};
 
-/// What is kept: look at it, pin it, let go of it, read it again.
+const EXIT_CODES: &str = "Exit codes: 0 done, a scrub that fetched again what had rotted included; 1 an image is not kept or is \
+                          pinned, or a blob cannot be read; 2 the command line cannot be read; 3 the store or the server did not \
+                          answer, or something rotten cannot be fetched again now.";
+
+/// What is kept: look at it, pin it, let go of it, read it again. A running server that owns the store answers itself; without one the
+/// command opens the store that the configuration names.
 #[derive(clap::Subcommand)]
+#[command(after_help = EXIT_CODES)]
 pub(crate) enum Cache {
-    /// Tell which images are kept, when they were last used, and how much of their layers is here.
+    /// List the images and indexes that are kept, with their tags, when they were last used, and how much of their layers is here.
     Ls {
-        /// Evidence too, which is kept for the image it speaks about
+        /// Signatures and attestations too, which are kept for the image they speak about
         #[arg(short, long)]
         all: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Tell what is kept of images: tags, use, layers, config, evidence.
+    /// Tell of an image its tags, use and verdicts, and of each of its parts whether it is here: children, config, layers, evidence.
     Show(Images),
-    /// Bring the store within its budgets now, the least recently used image first.
+    /// Bring the store within its budgets now, as a running server does by itself: where `storage.max_bytes` (layers) or
+    /// `storage.metadata_max_bytes` (all else) is exceeded, the least recently used images leave first.
     Gc {
-        /// Only tell what would leave
+        /// Tell what would leave, and remove nothing
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
         common: Common,
     },
-    /// Keep images whatever the budgets say. A tag that moves on leaves the pin where it is.
+    /// Keep images whatever the budgets say; an index with its children. The pin is on what a tag means now: it does not move with it.
     Pin(Images),
-    /// Let images go again when the budgets say so; they count as used now.
+    /// Let images leave again when the budgets say so; they count as used just now.
     Unpin(Images),
-    /// Let go of images now, with verdicts, evidence, and all that no other image needs; of an index with its children.
+    /// Remove images now, with their verdicts and evidence, the children of an index, and all that no other image needs. All of them or
+    /// none: a pinned one stays, and with it the others. The next pull fetches and judges them again.
     Rm {
-        /// Only tell what would leave
+        /// Tell what would leave, and remove nothing
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
@@ -49,13 +57,13 @@ pub(crate) enum Cache {
         #[command(flatten)]
         common: Common,
     },
-    /// Tell how much is kept, and what the budgets are.
+    /// Tell how much is kept and on its way in, what the budgets are, and when the oldest image was used.
     Stats(Common),
 }
 
 #[derive(clap::Args)]
 pub(crate) struct Images {
-    /// Images, as cgr.dev/chainguard/nginx:latest or cgr.dev/chainguard/nginx@sha256:…
+    /// Images that are kept, as cgr.dev/chainguard/nginx:latest or cgr.dev/chainguard/nginx@sha256:…; `pratique cache ls` lists them
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<String>,
     #[command(flatten)]
