@@ -75,10 +75,10 @@ async fn followers_over_http2_get_several_ranges_as_they_come_and_none_where_the
         let (rest, whole, last) = tokio::join!(several.at_least(usize::MAX), whole.whole(), last.whole());
         if wrong {
             // The streams are reset one by one: their connection goes on.
-            let reset = |broken: &BrokenBody| broken.why.contains("stream error");
-            assert!(rest.is_err_and(|broken| reset(&broken)));
+            let is_stream_error = |broken: &BrokenBody| broken.why.contains("stream error");
+            assert!(rest.is_err_and(|broken| is_stream_error(&broken)));
             for answer in [whole, last] {
-                assert!(answer.body.as_ref().is_err_and(reset), "{:?}", answer.status);
+                assert!(answer.body.as_ref().is_err_and(is_stream_error), "{:?}", answer.status);
             }
             judged(&client, &base, &index).await;
         } else {
