@@ -319,8 +319,8 @@ impl Fills {
 
     fn passing(&self, key: FillKey, upstream: &Arc<Upstream>, path: &RepositoryPath, slot: Slot) -> Content {
         counter!("pratique_fills_total", "outcome" => "not_kept").increment(1);
-        let limits = Arc::clone(&self.limits);
-        Content::Passing(Box::new(Passing::new(key, Arc::clone(upstream), path.clone(), limits, slot)))
+        let (elsewhere, limits) = (Arc::clone(&self.elsewhere), Arc::clone(&self.limits));
+        Content::Passing(Box::new(Passing::new(key, Arc::clone(upstream), path.clone(), elsewhere, limits, slot)))
     }
 
     /// Waits for a slot, or until there is a fill of this blob to follow. Nothing is locked or open meanwhile.

@@ -12,7 +12,7 @@ use metrics::counter;
 use oci::{Hasher, RepositoryPath};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{FillKey, course::Course, slots::Slot};
+use super::{Elsewhere, FillKey, course::Course, slots::Slot, work::GONE_OVER_MAX};
 use crate::{
     body::HOLDBACK_BYTES,
     error::ApiError,
@@ -23,7 +23,9 @@ use crate::{
 pub struct Passing {
     key: FillKey,
     upstream: Arc<Upstream>,
-    path: RepositoryPath,
+    /// Repositories in which the blob is permitted: the client's, and others once that has refused.
+    paths: Vec<RepositoryPath>,
+    elsewhere: Arc<dyn Elsewhere>,
     limits: Arc<Limits>,
     /// When it is given up, whatever has come by then.
     deadline: Instant,
@@ -59,6 +61,7 @@ impl Passing {
         key: FillKey,
         upstream: Arc<Upstream>,
         path: RepositoryPath,
+        elsewhere: Arc<dyn Elsewhere>,
         limits: Arc<Limits>,
         slot: Slot,
     ) -> Self {
@@ -68,7 +71,8 @@ impl Passing {
             wanted: 0..key.size,
             key,
             upstream,
-            path,
+            paths: vec![path],
+            elsewhere,
             limits,
             stream: None,
             hasher,
@@ -150,28 +154,35 @@ impl Passing {
 
     /// The next bytes, from as many answers as it takes.
     async fn receive(&mut self) -> Result<(), ApiError> {
-        let (limits, path) = (Arc::clone(&self.limits), [self.path.clone()]);
-        let mut course = Course::new(&limits);
+        let limits = Arc::clone(&self.limits);
+        let (mut course, mut gone_over) = (Course::new(&limits), 0);
         loop {
-            let error = match self.receive_once().await {
+            let Some(path) = course.next(&self.paths).cloned() else {
+                if gone_over < GONE_OVER_MAX
+                    && let Some(path) = self.elsewhere.another(&self.key, &self.paths).await
+                {
+                    self.paths.push(path);
+                    gone_over += 1;
+                    continue;
+                }
+                return Err(self.lacking(&course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob })));
+            };
+            let error = match self.receive_once(&path).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost },
                 Err(Stop::Upstream(error)) => error,
                 Err(Stop::Wrong(why)) => return Err(self.wrong(why)),
             };
             self.stream = None;
-            let pause = course.failed(&self.path, &path, error.clone(), self.received > 0);
-            let (Ok(pause), Some(_)) = (pause, course.next(&path)) else {
-                return Err(ApiError::from_upstream(&error, "BLOB_UNKNOWN", &format!("blob {}", self.key.digest)));
-            };
-            sleep(pause).await;
+            let pause = course.failed(&path, &self.paths, error, self.received > 0);
+            sleep(pause.map_err(|error| self.lacking(&error))?).await;
         }
     }
 
     /// Whether there was anything more in this answer.
-    async fn receive_once(&mut self) -> Result<bool, Stop> {
+    async fn receive_once(&mut self, path: &RepositoryPath) -> Result<bool, Stop> {
         if self.stream.is_none() {
-            let mut stream = self.upstream.blob(&self.path, &self.key.digest, self.received).await?;
+            let mut stream = self.upstream.blob(path, &self.key.digest, self.received).await?;
             let size = stream.length().map(|length| stream.start().saturating_add(length));
             if size.is_some_and(|size| size != self.key.size) {
                 return Err(Stop::Wrong("upstream has another size than its manifest says"));
@@ -222,6 +233,10 @@ impl Passing {
         self.waiting.extend_from_slice(wanted);
         self.received = end;
         Ok(())
+    }
+
+    fn lacking(&self, error: &UpstreamError) -> ApiError {
+        ApiError::from_upstream(error, "BLOB_UNKNOWN", &format!("blob {}", self.key.digest))
     }
 
     fn wrong(&self, why: &str) -> ApiError {

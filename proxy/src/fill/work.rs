@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Repositories that are asked for a blob of which no client asked them, one after the other.
-const GONE_OVER_MAX: u32 = 8;
+pub(super) const GONE_OVER_MAX: u32 = 8;
 
 /// A fill's work: from upstream's answers to a committed blob.
 pub(super) struct Work {

@@ -226,6 +226,29 @@ async fn an_upstream_that_breaks_off_is_asked_for_the_rest_of_what_cannot_be_kep
 }
 
 #[tokio::test]
+async fn a_repository_that_refuses_what_cannot_be_kept_is_left_for_another_in_which_it_is_permitted() {
+    const OTHER: &str = "chainguard/other";
+    for cut in [None, Some(5_000_000)] {
+        let Some(scene) = Scene::judged(Disk::small).await else { return };
+        scene.world.push_signed(OTHER, "latest", &scene.index);
+        for digest in [&scene.index.digest, &scene.index.children[0].digest] {
+            let url = format!("http://{}/v2/{OTHER}/manifests/{digest}", scene.process.address);
+            assert_eq!(get(&url).await.status, 200);
+        }
+        let here = format!("/v2/{REPOSITORY}/blobs/{}", scene.layer().0);
+        let of_here = move |call: &Call| call.path == here;
+        if let Some(cut) = cut {
+            scene.world.registry.fault(of_here.clone(), Fault::Truncate(cut)).times(1);
+        }
+        scene.world.registry.fault(of_here, Fault::status(404)).after(cut.iter().count());
+        let drained = Client::plain().open(Method::GET, &scene.address(), &[]).await.unwrap().drain().await;
+        assert!(drained.complete && drained.digest == scene.layer().0, "{cut:?}: {drained:?}");
+        let rest = cut.map(|cut| format!("bytes={cut}-"));
+        assert_eq!(scene.asked().last(), Some(&rest), "the other one, for what was left");
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_fills_up_in_the_middle_breaks_who_is_there_and_the_next_request_is_streamed() {
     let Some(scene) = Scene::judged(Disk::that_takes_all).await else { return };
     let (client, address) = (Client::plain(), scene.address());
