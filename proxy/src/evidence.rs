@@ -3,7 +3,7 @@
 mod note;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::Arc,
     time::Duration,
@@ -13,7 +13,7 @@ use config::Limits;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{Addressed, Digest, Repository, Tag, UnixTime, UntrustedManifest, UpstreamName};
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, Wanted};
-use storage::{Change, Edge, EdgeKind, ManifestFact, Store};
+use storage::{Change, Edge, EdgeKind, ManifestFact, Store, StoreError};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -34,6 +34,8 @@ pub struct EvidenceStore {
 }
 
 const NOTE_LOCKS: usize = 64;
+/// Notes read at a time.
+const NOTES_PAGE: usize = 16;
 /// How long is waited for what is stored of places that do not answer.
 const RECALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many blobs are written or read at the same time.
@@ -187,7 +189,8 @@ impl EvidenceStore {
         let mut note = self.note(repository, subject)?.unwrap_or_default();
         note.add(collected, now);
         let bytes = note.to_bytes().map_err(|error| ApiError::Fault { message: error.to_string() })?;
-        changes.push(Change::Evidence { repository: repository.clone(), digest: subject.clone(), bytes });
+        let (repository, digest, names) = (repository.clone(), subject.clone(), note.names());
+        changes.push(Change::Evidence { repository, digest, bytes, names });
         Ok(self.store.facts().apply(changes).await?)
     }
 
@@ -262,7 +265,7 @@ impl EvidenceStore {
     async fn read_one(&self, blob: &BlobNote) -> Result<Option<Addressed>, ApiError> {
         match self.store.blobs().read(&blob.digest, blob.size).await {
             // Damage was set aside; the piece is fetched again with the rest.
-            Err(storage::StoreError::Corrupt { .. }) => Ok(None),
+            Err(StoreError::Corrupt { .. }) => Ok(None),
             other => Ok(other?),
         }
     }
@@ -272,6 +275,44 @@ impl EvidenceStore {
         let bytes = self.store.facts().read()?.evidence(repository, subject)?;
         Ok(bytes.and_then(|bytes| Note::from_bytes(&bytes)))
     }
+}
+
+/// Ties those of `blobs` to their subjects that a note names, so that they are reached: notes of older versions stand alone.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn tie(store: &Store, blobs: &HashSet<Digest>) -> Result<(), StoreError> {
+    let blobs = Arc::new(blobs.clone());
+    let mut after: Option<(Repository, Digest)> = None;
+    loop {
+        let (facts, blobs, from) = (store.facts().clone(), Arc::clone(&blobs), after.take());
+        let looked = tokio::task::spawn_blocking(move || {
+            let page = facts.read()?.evidence_notes(from.as_ref(), NOTES_PAGE)?;
+            let ties: Vec<_> = page.iter().flat_map(|(subject, note)| ties(subject, note, &blobs)).collect();
+            let last = page.into_iter().map(|(subject, _)| subject).nth(NOTES_PAGE - 1);
+            Ok::<_, StoreError>((ties, last))
+        });
+        let (ties, last) =
+            looked.await.map_err(|_| StoreError::Stopped { operation: "look through notes on evidence" })??;
+        if !ties.is_empty() {
+            store.facts().apply(ties).await?;
+        }
+        after = last;
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// Edges to those of `blobs` that the note names. The note itself is not written again: it may be another by now.
+fn ties((repository, subject): &(Repository, Digest), note: &[u8], blobs: &HashSet<Digest>) -> Vec<Change> {
+    let named = Note::from_bytes(note).map(|note| note.names()).unwrap_or_default();
+    let untied = named.into_iter().filter(|(blob, _)| blobs.contains(blob));
+    let tie = |(blob, size): (Digest, u64)| Change::Edge {
+        repository: repository.clone(),
+        edge: Edge::noted(subject, &blob, size),
+    };
+    untied.map(tie).collect()
 }
 
 fn lock_of(repository: &Repository, subject: &Digest) -> usize {

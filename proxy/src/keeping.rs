@@ -14,14 +14,15 @@ use policy::Record;
 use storage::{Budget, Change, Freed, Keeper, Left, Marks, StoreError, Sweep};
 use tokio::{sync::watch, time::sleep};
 
-use crate::{app::App, error::chain};
+use crate::{app::App, error::chain, evidence};
 
 /// Between two times of writing down.
 const SETTLE_EVERY: Duration = Duration::from_secs(5);
 /// Between two comparisons of facts and directory.
 const COMPARE_EVERY: Duration = Duration::from_secs(3600);
-/// Longest way of a blob or manifest from its arrival to its facts. What nobody reaches after that, nobody will.
-const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+/// Longest way of a blob or manifest from its arrival to its facts: as much evidence as one image may have, on a slow disk. What nobody
+/// reaches after that, nobody will.
+const ARRIVAL_MAX: Duration = Duration::from_secs(10 * 60);
 /// A pull may take so long: the manifest of an image used since then stays.
 const PULL_MAX: Duration = Duration::from_secs(15 * 60);
 /// A verdict under a policy that is not in force any more is kept so long: for the operator who takes the change back.
@@ -65,14 +66,18 @@ async fn settle(keeper: &Keeper) {
 
 async fn compare(app: &App, keeper: &Keeper) {
     loop {
-        complain("comparing facts and directory", put_in_order(app, keeper).await);
+        complain("comparing facts and directory", put_in_order(app, keeper, ARRIVAL_MAX).await);
         complain("looking for former verdicts", drop_former(app).await);
         sleep(COMPARE_EVERY).await;
     }
 }
 
-/// Compares, and removes what nobody reached both times.
-async fn put_in_order(app: &App, keeper: &Keeper) -> Result<(), StoreError> {
+/// Compares facts and directory, and removes what nobody reached at the beginning nor does after `arrival`, the longest way of a blob
+/// from its file to its facts.
+///
+/// # Errors
+/// When the store fails. What was put in order by then is.
+pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Result<(), StoreError> {
     let first = keeper.reconcile().await?;
     if first.added + first.struck_off > 0 {
         tracing::info!(
@@ -85,7 +90,8 @@ async fn put_in_order(app: &App, keeper: &Keeper) -> Result<(), StoreError> {
     if first.unreached.is_empty() {
         return Ok(());
     }
-    sleep(ARRIVAL_MAX).await;
+    evidence::tie(&app.store, &first.unreached).await?;
+    sleep(arrival).await;
     let still = keeper.unreached(&first.unreached)?;
     for digest in &still {
         app.store.blobs().remove(digest).await?;

@@ -23,7 +23,7 @@ pub mod evidence_tag;
 pub mod fill;
 pub mod flight;
 pub mod handle;
-mod keeping;
+pub mod keeping;
 pub mod limits;
 pub mod listen;
 mod memory;

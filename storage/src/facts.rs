@@ -13,7 +13,7 @@ pub use self::{
     open::FactsIn,
     tags::{TagEvent, TagFact},
     uses::Usage,
-    verdicts::{ManifestFact, StoredVerdict},
+    verdicts::{EvidenceNote, ManifestFact, StoredVerdict},
 };
 use self::{
     engine::{Engine, Entry, FactsStore, KeyRange, Order, View},

@@ -321,7 +321,7 @@ fn edges(
 
 /// Whether an edge leads to bytes, and not to another manifest.
 fn is_blob(kind: EdgeKind) -> bool {
-    matches!(kind, EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob)
+    matches!(kind, EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob | EdgeKind::Noted)
 }
 
 /// Whether `one` was used after `other`; of two used at the same time one comes first all the same.

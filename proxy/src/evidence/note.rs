@@ -82,6 +82,17 @@ impl Note {
         serde_json::to_vec(self)
     }
 
+    /// The blobs it names, each once, and their sizes in bytes.
+    pub(super) fn names(&self) -> Vec<(Digest, u64)> {
+        let configs = match &self.configs {
+            Some(ConfigsNote::Asked(configs)) => configs.as_slice(),
+            Some(ConfigsNote::Flawed(_)) | None => &[],
+        };
+        let pieces = self.places.iter().flat_map(|place| &place.pieces).map(|piece| &piece.blob);
+        let named = pieces.chain(configs).map(|blob| (blob.digest.clone(), blob.size));
+        named.collect::<BTreeMap<_, _>>().into_iter().collect()
+    }
+
     /// Takes over what was collected. What is known of places that were not asked, or could not be, stays.
     pub(super) fn add(&mut self, collected: &Collected, now: UnixTime) {
         for place in &collected.places {

@@ -73,6 +73,9 @@ pub enum Change {
         digest: Digest,
         /// The note, which the store does not read.
         bytes: Vec<u8>,
+        /// The blobs it names, and their sizes in bytes: they stay while the note does, and leave with its subject. Those that only the
+        /// earlier note named do not.
+        names: Vec<(Digest, u64)>,
     },
     /// A verdict is not wanted any more.
     VerdictGone {
@@ -141,9 +144,9 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
             verdicts::set_verdict(batch, repository, digest, fingerprint, bytes);
             Ok(())
         }
-        Change::Evidence { repository, digest, bytes } => {
+        Change::Evidence { repository, digest, bytes, names } => {
             verdicts::set_evidence(batch, repository, digest, bytes);
-            Ok(())
+            links::note(batch, repository, digest, names)
         }
         Change::VerdictGone { repository, digest, fingerprint } => {
             verdicts::forget_verdict(batch, repository, digest, fingerprint);

@@ -25,6 +25,16 @@ pub struct Edge {
     pub size: u64,
 }
 
+impl Edge {
+    /// From a subject to what the note on its evidence names.
+    #[must_use]
+    pub fn noted(subject: &Digest, blob: &Digest, size: u64) -> Self {
+        let (parent, child) = (subject.clone(), blob.clone());
+        // Whatever type it is of, it is in the note.
+        Self { kind: EdgeKind::Noted, parent, child, media_type: String::new(), size }
+    }
+}
+
 /// What an edge means. The store only keeps them apart; who may be served by which is decided elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum EdgeKind {
@@ -38,6 +48,8 @@ pub enum EdgeKind {
     Referrer,
     /// An evidence manifest points at its layer or config.
     EvidenceBlob,
+    /// The note on a subject's evidence names a piece of it, or a config that rules look at: to be kept with the subject.
+    Noted,
 }
 
 /// Edges, as many as were asked for.
@@ -166,6 +178,27 @@ pub(super) fn set(batch: &Batch, repository: &Repository, edge: &Edge) {
     batch.put(Table::Parents, &by_child(repository, edge), &value);
 }
 
+/// Takes what the note on a subject's evidence names now for what it names at all.
+pub(super) fn note(
+    batch: &Batch,
+    repository: &Repository,
+    subject: &Digest,
+    names: &[(Digest, u64)],
+) -> Result<(), StoreError> {
+    let range = Encoder::repository(repository).digest(subject).prefix();
+    for key in batch.keys(Table::Children, &range, usize::MAX)? {
+        let (_, kind, parent, child) = decode_key(Table::Children, &key)?;
+        if kind == EdgeKind::Noted && !names.iter().any(|(named, _)| *named == child) {
+            batch.remove(Table::Children, &key);
+            batch.remove(Table::Parents, &child_key(repository, &child, &parent, kind));
+        }
+    }
+    for (blob, size) in names {
+        set(batch, repository, &Edge::noted(subject, blob, *size));
+    }
+    Ok(())
+}
+
 /// Writes an edge by its child that is written by its parent.
 pub(super) fn copy_to_child(batch: &Batch, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     let (repository, edge) = decode(Table::Children, key, value)?;
@@ -187,7 +220,7 @@ fn child_key(repository: &Repository, child: &Digest, parent: &Digest, kind: Edg
 }
 
 impl EdgeKind {
-    const ALL: [Self; 5] = [Self::Child, Self::Config, Self::Layer, Self::Referrer, Self::EvidenceBlob];
+    const ALL: [Self; 6] = [Self::Child, Self::Config, Self::Layer, Self::Referrer, Self::EvidenceBlob, Self::Noted];
 
     /// How it is spelled in keys: part of the store's format.
     fn code(self) -> u8 {
@@ -197,6 +230,7 @@ impl EdgeKind {
             Self::Layer => 3,
             Self::Referrer => 4,
             Self::EvidenceBlob => 5,
+            Self::Noted => 6,
         }
     }
 }

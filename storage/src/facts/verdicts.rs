@@ -23,6 +23,9 @@ pub struct ManifestFact {
     pub first_seen: UnixTime,
 }
 
+/// A subject in its repository, and the note on its evidence.
+pub type EvidenceNote = ((Repository, Digest), Vec<u8>);
+
 /// A fingerprint, and the record under it.
 pub type StoredVerdict = ([u8; 32], Vec<u8>);
 
@@ -76,6 +79,22 @@ impl Snapshot {
             Ok((fingerprint, value))
         };
         entries.into_iter().map(|entry| self.noticed(split(entry))).collect()
+    }
+
+    /// The notes on evidence, in the order of repository and digest: at most `limit`, from the first one behind `after` on. Fewer than
+    /// `limit` are the last.
+    pub fn evidence_notes(
+        &self,
+        after: Option<&(Repository, Digest)>,
+        limit: usize,
+    ) -> Result<Vec<EvidenceNote>, StoreError> {
+        let all = Encoder::default();
+        let range = match after {
+            Some((repository, digest)) => all.prefix_after(key(repository, digest).finish()),
+            None => all.prefix(),
+        };
+        let entries = self.scan(Table::Evidence, range, Order::Ascending, limit)?;
+        entries.into_iter().map(|(key, note)| self.noticed(decode_key(&key)).map(|subject| (subject, note))).collect()
     }
 
     /// The note on which evidence of a manifest was collected.

@@ -1,4 +1,4 @@
-use oci::{Digest, Repository};
+use oci::{Addressed, Digest, Repository};
 use storage::{
     Amount, Budget, Change, ContentClass, EdgeKind, Freed, Keeper, Left, ManifestFact, Marks, Store, Sweep, Totals,
 };
@@ -196,7 +196,7 @@ async fn metadata_leaves_with_verdicts_edges_and_evidence_and_tags_stay() {
     let changes = vec![
         Change::Edge { repository: nginx(), edge: edge(EdgeKind::Referrer, &old.digest, &evidence.digest) },
         Change::Verdict { repository: nginx(), digest: old.digest.clone(), fingerprint: [7; 32], bytes: vec![1] },
-        Change::Evidence { repository: nginx(), digest: old.digest.clone(), bytes: vec![2] },
+        Change::Evidence { repository: nginx(), digest: old.digest.clone(), bytes: vec![2], names: Vec::new() },
         Change::Tag { repository: nginx(), tag: tag.clone(), digest: old.digest.clone(), at: at(1) },
     ];
     store.facts().apply(changes).await.unwrap();
@@ -218,6 +218,40 @@ async fn metadata_leaves_with_verdicts_edges_and_evidence_and_tags_stay() {
     assert_eq!(snapshot.usage(&nginx(), &old.digest).unwrap(), None);
     assert_eq!(snapshot.tag(&nginx(), &tag).unwrap().unwrap().digest, old.digest);
     assert_eq!(snapshot.tag_history(&nginx(), &tag).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_a_note_names_stays_with_its_subject_and_leaves_with_it() {
+    let place = super::place();
+    let store = place.open();
+    let subject = image(&store, &nginx(), 1, &[], 1).await;
+    let [piece, config, former] = [501, 502, 503].map(|number| addressed(noise(number, 40)));
+    let noted = async |pieces: &[&Addressed]| {
+        for piece in pieces {
+            store.blobs().put(piece).await.unwrap();
+        }
+        let names = pieces.iter().map(|piece| (piece.digest().clone(), 40)).collect();
+        let (repository, digest) = (nginx(), subject.digest.clone());
+        store.facts().apply(vec![Change::Evidence { repository, digest, bytes: vec![1], names }]).await.unwrap();
+    };
+    noted(&[&former, &piece]).await;
+    noted(&[&piece, &config]).await;
+    let unreached = Keeper::new(store.clone()).reconcile().await.unwrap().unreached;
+    assert_eq!(unreached.into_iter().collect::<Vec<_>>(), [former.digest().clone()], "the note names it no more");
+    let (notes, again) = {
+        let snapshot = store.facts().read().unwrap();
+        let notes = snapshot.evidence_notes(None, 9).unwrap();
+        let again = snapshot.evidence_notes(Some(&notes[0].0), 9).unwrap();
+        (notes, again)
+    };
+    assert_eq!((notes, again), (vec![((nginx(), subject.digest.clone()), vec![1])], Vec::new()));
+    budget(&store, None, Some(100));
+    assert_eq!(sweep(&store).await.metadata, amount(4, 430));
+    for gone in [&subject.digest, piece.digest(), config.digest()] {
+        assert!(!has(&store, gone).await);
+    }
+    let snapshot = store.facts().read().unwrap();
+    assert!(snapshot.reached_by(piece.digest(), None, 9).unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ async fn manifests_verdicts_and_evidence_belong_to_one_repository() {
         verdict(1, b"first"),
         verdict(2, b""),
         verdict(1, b"second"),
-        Change::Evidence { repository: here.clone(), digest: digest(1), bytes: b"note".to_vec() },
+        Change::Evidence { repository: here.clone(), digest: digest(1), bytes: b"note".to_vec(), names: Vec::new() },
     ];
     store.facts().apply(changes).await.unwrap();
     let store = place.reopen(store);

@@ -21,6 +21,7 @@ mod hardening;
 mod memory;
 mod messages;
 mod offline;
+mod order;
 mod quota;
 mod reload;
 mod repositories;

@@ -59,7 +59,7 @@ pub(super) fn show(app: &App, typed: &str) -> Result<KeptShown, Failure> {
     edges(&snapshot, repository, digest, |edge| {
         let kept = match edge.kind {
             EdgeKind::Child | EdgeKind::Referrer => snapshot.usage(repository, &edge.child).map_err(failed)?.is_some(),
-            EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob => {
+            EdgeKind::Config | EdgeKind::Layer | EdgeKind::EvidenceBlob | EdgeKind::Noted => {
                 snapshot.content(&edge.child).map_err(failed)?.is_some()
             }
         };
@@ -75,7 +75,7 @@ fn kind(kind: EdgeKind) -> &'static str {
         EdgeKind::Child => "child",
         EdgeKind::Config => "config",
         EdgeKind::Layer => "layer",
-        EdgeKind::Referrer | EdgeKind::EvidenceBlob => "evidence",
+        EdgeKind::Referrer | EdgeKind::EvidenceBlob | EdgeKind::Noted => "evidence",
     }
 }
 
