@@ -143,9 +143,12 @@ impl App {
         let limits = Arc::new(settings.limits.clone());
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
         store.ledger().set_budget(keeping::budget(&settings.storage));
+        if *store.facts_state() == FactsState::Lost {
+            notes.push("the facts file is gone: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again".to_owned());
+        }
         if let FactsState::SetAside { moved_to, reason } = store.facts_state() {
             notes.push(format!(
-                "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again",
+                "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again",
                 moved_to.display()
             ));
         }

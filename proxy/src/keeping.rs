@@ -11,7 +11,7 @@ use config::Storage;
 use metrics::counter;
 use oci::{Digest, Repository, UnixTime};
 use policy::Record;
-use storage::{Budget, Change, Freed, Keeper, Left, Marks, StoreError, Sweep};
+use storage::{Budget, Change, Freed, Keeper, Left, Loss, Marks, StoreError, Sweep};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{app::App, error::chain, evidence};
@@ -23,6 +23,8 @@ const COMPARE_EVERY: Duration = Duration::from_secs(3600);
 /// Longest way of a blob or manifest from its arrival to its facts: as much evidence as one image may have, on a slow disk. What nobody
 /// reaches after that, nobody will.
 const ARRIVAL_MAX: Duration = Duration::from_secs(10 * 60);
+/// What was lost with the facts is kept so long: whoever pulls a manifest again has its layers here.
+pub const LOST_KEPT: Duration = Duration::from_secs(14 * 86_400);
 /// A pull may take so long: the manifest of an image used since then stays.
 const PULL_MAX: Duration = Duration::from_secs(15 * 60);
 /// A verdict under a policy that is not in force any more is kept so long: for the operator who takes the change back.
@@ -88,11 +90,15 @@ pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Resu
         );
     }
     if first.unreached.is_empty() {
-        return Ok(());
+        return nothing_lost(app).await;
     }
     evidence::tie(&app.store, &first.unreached).await?;
     sleep(arrival).await;
     let still = keeper.unreached(&first.unreached)?;
+    if keeps_lost(app).await? {
+        tracing::info!("the facts were lost: {} blobs that no manifest reaches are kept for its return", still.len());
+        return Ok(());
+    }
     for digest in &still {
         app.store.blobs().remove(digest).await?;
     }
@@ -100,6 +106,28 @@ pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Resu
         tracing::info!("{} blobs that no manifest reaches were removed", still.len());
     }
     Ok(())
+}
+
+/// All that is there is reached: whatever was lost has come back.
+async fn nothing_lost(app: &App) -> Result<(), StoreError> {
+    if app.store.facts().read()?.loss()?.is_some() {
+        app.store.facts().apply(vec![Change::Loss(None)]).await?;
+    }
+    Ok(())
+}
+
+/// Whether what nothing reaches is kept, as the facts were lost not long ago.
+async fn keeps_lost(app: &App) -> Result<bool, StoreError> {
+    let now = app.clock.now();
+    let Some(Loss { noticed_at }) = app.store.facts().read()?.loss()? else { return Ok(false) };
+    let (keeps, loss) = match noticed_at {
+        None => (true, Some(Loss { noticed_at: Some(now) })),
+        // By a clock that stepped back nobody knows how long.
+        Some(at) if now.since(at).is_none_or(|age| age < LOST_KEPT) => return Ok(true),
+        Some(_) => (false, None),
+    };
+    app.store.facts().apply(vec![Change::Loss(loss)]).await?;
+    Ok(keeps)
 }
 
 /// Tells what has left, and makes memory forget it.
@@ -112,7 +140,7 @@ pub(crate) fn swept(app: &App, freed: Result<Freed, StoreError>) {
 
 /// The same for what has left on somebody's word.
 pub(crate) fn left(app: &App, freed: &Freed) {
-    if freed.what.is_empty() {
+    if freed.what.is_empty() && freed.layers.blobs == 0 {
         return;
     }
     for (class, amount) in [("layers", freed.layers), ("metadata", freed.metadata)] {

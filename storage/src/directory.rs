@@ -53,6 +53,7 @@ impl Directory {
         let lock = lock(&path)?;
         let this = Self { path, _lock: lock, ingests: AtomicU64::new(0) };
         this.check_format()?;
+        this.refuse_without_blobs()?;
         this.make_directories()?;
         this.remove_leftovers()?;
         Ok(this)
@@ -127,6 +128,32 @@ impl Directory {
         ["blobs", "ingest", "quarantine", "facts.redb", "facts.sled"]
             .iter()
             .any(|name| self.path.join(name).symlink_metadata().is_ok())
+    }
+
+    /// Facts are made after the directories of blobs, so facts alone are a volume that is not mounted, or a loss that a person has to
+    /// know of: an empty store in its place would forget what it holds, and fill another disk.
+    fn refuse_without_blobs(&self) -> Result<(), StoreError> {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        // Everything there is lies under sha256, but for the few that upstream named otherwise.
+        let blobs = self.blobs(Algorithm::Sha256);
+        if is_there(&blobs) || !["facts.redb", "facts.sled"].iter().any(|name| is_there(&self.path.join(name))) {
+            return Ok(());
+        }
+        // What lies in its place is told by whoever makes the directory.
+        if blobs.parent().is_some_and(|parent| is_there(parent) && !parent.is_dir()) {
+            return Ok(());
+        }
+        Err(StoreError::NoBlobs { path: self.path.clone(), blobs })
+    }
+
+    /// Whether any blob is there.
+    pub(crate) fn has_blobs(&self) -> Result<bool, StoreError> {
+        for algorithm in ALGORITHMS {
+            if list(&self.blobs(algorithm))?.next().transpose()?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn make_directories(&self) -> Result<(), StoreError> {
@@ -220,6 +247,17 @@ pub(crate) fn open_file(path: &Path) -> Result<Option<(File, u64)>, StoreError> 
     };
     let size = regular_size(&file, path)?;
     Ok(Some((file, size)))
+}
+
+/// As [`open_file`], but where the directory is gone too, that is an error: a disk that went away has not lost just this file.
+pub(crate) fn open_file_in_place(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
+    let found = open_file(path)?;
+    if found.is_none()
+        && let Some(parent) = path.parent()
+    {
+        parent.symlink_metadata().map_err(StoreError::io("look at", parent))?;
+    }
+    Ok(found)
 }
 
 fn regular_size(file: &File, path: &Path) -> Result<u64, StoreError> {

@@ -44,6 +44,17 @@ pub enum StoreError {
         /// What was found.
         got: String,
     },
+    /// There are facts, and nowhere the blobs they speak of.
+    #[error(
+        "store {} has facts, but no directory {}: mount what it lies on, or make it to go on without its blobs",
+        path.display(), blobs.display()
+    )]
+    NoBlobs {
+        /// The store's directory.
+        path: PathBuf,
+        /// Where they should lie.
+        blobs: PathBuf,
+    },
     /// Its facts lie in another kind of file than the configuration says: they would be forgotten.
     #[error("store {} keeps its facts in {got}, the configuration wants {want}", path.display())]
     OtherFacts {

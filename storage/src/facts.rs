@@ -10,6 +10,7 @@ pub use self::{
     contents::{Amount, Content, ContentClass, Totals},
     engine::FactsError,
     links::{Edge, EdgeKind, Edges},
+    loss::Loss,
     open::FactsIn,
     tags::{TagEvent, TagFact},
     uses::Usage,
@@ -28,6 +29,7 @@ mod codec;
 mod contents;
 mod engine;
 mod links;
+mod loss;
 mod memory;
 mod migrate;
 mod open;
@@ -54,6 +56,8 @@ pub enum FactsState {
     Intact,
     /// There was no file of facts; the store begins with none.
     New,
+    /// There was no file of facts, but blobs. The store begins with none as where it was damaged, and blobs are kept for their return.
+    Lost,
     /// The file was damaged. The store begins with none: tags are asked for anew, verdicts are made anew, tag history is lost.
     SetAside {
         /// Where the damaged file lies now, for a person to look at.

@@ -17,14 +17,17 @@ pub use self::{
     account::{Account, Freed, Left},
     budget::{Budget, Marks},
 };
-use crate::{Change, Content, ContentClass, EdgeKind, Ledger, Snapshot, Store, StoreError, Usage};
+use crate::{Change, Content, ContentClass, EdgeKind, Ledger, Snapshot, Store, StoreError, Usage, blobs::blocking};
 
 mod account;
 mod budget;
 mod forget;
 mod needed;
 
-use self::forget::{Gone, Leaving};
+use self::{
+    forget::{Gone, Leaving},
+    needed::Lost,
+};
 
 /// Facts read at a time.
 const PAGE: usize = 64;
@@ -124,6 +127,9 @@ impl Keeper {
 
     /// Lets go of `wanted` bytes of layers.
     async fn layers(&self, wanted: u64, pass: &mut Pass, told: &(impl Fn(&Freed) + Sync)) -> Result<(), StoreError> {
+        if wanted > 0 && self.store.facts().read()?.loss()?.is_some() {
+            self.lost(wanted, pass, told).await?;
+        }
         let mut after = None;
         while pass.freed.layers.bytes < wanted {
             let page = self.store.facts().read()?.least_recently_used(after.as_ref(), PAGE)?;
@@ -143,6 +149,33 @@ impl Keeper {
                 told(&pass.freed);
             }
             after = Some(last.clone());
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was lost with earlier facts: nobody has asked for it since, or it would be reached.
+    async fn lost(&self, wanted: u64, pass: &mut Pass, told: &(impl Fn(&Freed) + Sync)) -> Result<(), StoreError> {
+        let mut after: Option<Digest> = None;
+        while pass.freed.layers.bytes < wanted {
+            let (facts, from) = (self.store.facts().clone(), after.take());
+            let looked =
+                blocking("look for blobs that nothing reaches", move || needed::lost(&facts.read()?, from.as_ref()));
+            let Lost { blobs, until } = looked.await?;
+            for (digest, size) in blobs {
+                if pass.freed.layers.bytes >= wanted {
+                    return Ok(());
+                }
+                if !pass.dry_run {
+                    self.store.blobs().remove(&digest).await?;
+                }
+                pass.freed.layers.add(size);
+                pass.gone.blob(digest);
+            }
+            told(&pass.freed);
+            after = until;
+            if after.is_none() {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ pub use blobs::{Blob, Blobs, Interrupted};
 pub use error::{IngestError, StoreError};
 pub use facts::{
     Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, EvidenceNote, Facts, FactsError, FactsIn, FactsState,
-    ManifestFact, Snapshot, StoredVerdict, TagEvent, TagFact, Totals, Usage,
+    Loss, ManifestFact, Snapshot, StoredVerdict, TagEvent, TagFact, Totals, Usage,
 };
 pub use gc::{Account, Budget, Freed, Keeper, Left, Marks, Sweep};
 pub use ingest::{Growing, Ingest, Progress};

@@ -80,7 +80,20 @@ async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool, reporter: &Reporter)
     let is_bounded = budget.layers.is_some() || budget.metadata.is_some();
     let note = (!is_bounded)
         .then(|| "no budget is set: nothing has to leave (storage.max_bytes, storage.metadata_max_bytes)".to_owned());
-    Ok(told(freed, dry_run, note))
+    let lost = end_of_loss(app, dry_run).await.map_err(failed)?;
+    Ok(told(freed, dry_run, lost.or(note)))
+}
+
+/// Ends the time for which blobs are kept that nothing reaches since the facts were lost.
+async fn end_of_loss(app: &App, dry_run: bool) -> Result<Option<String>, StoreError> {
+    if app.store.facts().read()?.loss()?.is_none() {
+        return Ok(None);
+    }
+    if !dry_run {
+        app.store.facts().apply(vec![Change::Loss(None)]).await?;
+    }
+    let note = "the facts were lost: blobs that no manifest reaches by now are removed when the server next looks, within about an hour";
+    Ok(Some(note.to_owned()))
 }
 
 /// All of them or none: what one of them leaves behind depends on whether the others go.

@@ -40,7 +40,7 @@ impl Files {
 
 impl BlobStore for Files {
     fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {
-        let found = directory::open_file(&self.directory.blob(digest))?;
+        let found = directory::open_file_in_place(&self.directory.blob(digest))?;
         Ok(found.map(|(file, size)| (Arc::new(Open(Arc::new(file))) as _, size)))
     }
 

@@ -2,7 +2,7 @@
 
 use oci::{Digest, Repository, Tag, UnixTime};
 
-use super::{ContentClass, Edge, ManifestFact, contents, engine::Batch, links, tags, uses, verdicts};
+use super::{ContentClass, Edge, Loss, ManifestFact, contents, engine::Batch, links, loss, tags, uses, verdicts};
 use crate::StoreError;
 
 /// One thing to remember. All changes of one [`apply`](crate::Facts::apply) are made together.
@@ -108,6 +108,8 @@ pub enum Change {
         /// The blob.
         digest: Digest,
     },
+    /// What was lost with earlier facts is kept for its return, or no longer.
+    Loss(Option<Loss>),
     /// A manifest was used, and with it the indexes that list it. Without effect on one that is not known, or was used later.
     Used {
         /// The repository.
@@ -137,8 +139,9 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
         Change::TagGone { repository, tag, at } => tags::gone(batch, repository, tag, *at),
         Change::Manifest { repository, digest, fact } => verdicts::set_manifest(batch, repository, digest, fact),
         Change::Edge { repository, edge } => {
+            let was_reached = links::is_reached(batch, &edge.child)?;
             links::set(batch, repository, edge);
-            Ok(())
+            if was_reached { Ok(()) } else { contents::reached(batch, repository, &edge.child) }
         }
         Change::Verdict { repository, digest, fingerprint, bytes } => {
             verdicts::set_verdict(batch, repository, digest, fingerprint, bytes);
@@ -155,6 +158,10 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
         Change::Forgotten { repository, digest } => verdicts::forget(batch, repository, digest),
         Change::Stored { digest, size, class } => contents::stored(batch, digest, *size, *class),
         Change::Removed { digest } => contents::gone(batch, digest),
+        Change::Loss(loss) => {
+            loss::set(batch, *loss);
+            Ok(())
+        }
         Change::Used { repository, digest, at } => uses::used(batch, repository, digest, *at),
         Change::Pinned { repository, digest, pinned, at } => uses::pin(batch, repository, digest, *pinned, *at),
     }

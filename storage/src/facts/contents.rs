@@ -1,6 +1,6 @@
 //! What is in the store: each blob's kind and size, and the sums, so that nobody need walk the directory to know them.
 
-use oci::Digest;
+use oci::{Digest, Repository};
 
 use super::{
     Snapshot,
@@ -8,6 +8,7 @@ use super::{
     engine::{Batch, Order},
     links,
     table::Table,
+    verdicts,
 };
 use crate::StoreError;
 
@@ -104,11 +105,20 @@ impl Snapshot {
 pub(super) fn stored(batch: &Batch, digest: &Digest, size: u64, class: Option<ContentClass>) -> Result<(), StoreError> {
     let class = match class {
         Some(class) => class,
-        None if links::is_layer(batch, digest)? => ContentClass::Layer,
-        // What nobody points at is small or an error; it is let go with the manifests.
-        None => ContentClass::Metadata,
+        // What nobody points at was found in the directory; if it counts for anything, it is large.
+        None => links::class(batch, digest)?.unwrap_or(ContentClass::Layer),
     };
     replace(batch, digest, Some(Content { class, size }))
+}
+
+/// The first edge leads to a blob. One that lay here and nobody knew was counted as a layer; what was stored as anything else is that.
+pub(super) fn reached(batch: &Batch, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+    let known = batch.get(Table::Contents, &key(digest));
+    let known = known.and_then(|found| found.map(|bytes| decode(&bytes)).transpose());
+    let Some(Content { class: ContentClass::Layer, size }) = verdicts::unless_damaged(repository, known)? else {
+        return Ok(());
+    };
+    stored(batch, digest, size, None)
 }
 
 /// A blob is no more in the store.

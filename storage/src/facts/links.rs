@@ -3,7 +3,7 @@
 use oci::{Digest, Repository};
 
 use super::{
-    Snapshot,
+    ContentClass, Snapshot,
     codec::{Decoder, Encoder},
     engine::{Batch, Order},
     table::Table,
@@ -135,17 +135,22 @@ impl Snapshot {
 /// How many edges are looked at to tell what a blob is; whose first edges call it a layer is one.
 const KINDS_LOOKED_AT: usize = 64;
 
-/// Whether a blob is an image's layer, by what points at it. What is a config, a manifest or part of the evidence anywhere is none.
-pub(super) fn is_layer(batch: &Batch, child: &Digest) -> Result<bool, StoreError> {
+/// What a blob is by what points at it, if anything does. What is a config, a manifest or part of the evidence anywhere is no layer.
+pub(super) fn class(batch: &Batch, child: &Digest) -> Result<Option<ContentClass>, StoreError> {
     let keys = batch.keys(Table::Parents, &Encoder::default().digest(child).prefix(), KINDS_LOOKED_AT)?;
     for key in &keys {
         let (repository, kind, parent, _) = decode_key(Table::Parents, key)?;
         // A layer of evidence is evidence.
         if kind != EdgeKind::Layer || parents_in(batch, &repository, &parent, EdgeKind::Referrer)?.next().is_some() {
-            return Ok(false);
+            return Ok(Some(ContentClass::Metadata));
         }
     }
-    Ok(!keys.is_empty())
+    Ok((!keys.is_empty()).then_some(ContentClass::Layer))
+}
+
+/// Whether anything points at `child`.
+pub(super) fn is_reached(batch: &Batch, child: &Digest) -> Result<bool, StoreError> {
+    Ok(batch.first_key(Table::Parents, Encoder::default().digest(child).prefix())?.is_some())
 }
 
 /// What points at `child` in this repository by such an edge, as far as is looked.

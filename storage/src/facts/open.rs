@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    FactsState,
+    FactsState, Loss,
     engine::{Durability, Engine, FactsStore},
-    migrate,
+    loss, migrate,
     redb::Redb,
     table::Table,
 };
@@ -88,8 +88,16 @@ pub(super) fn open(directory: &Directory, kind: FactsIn) -> Result<(Engine, Fact
     let place = Place { directory, kind, path: directory.path().join(kind.name()) };
     place.refuse_others()?;
     let path = &place.path;
+    let has_blobs = directory.has_blobs()?;
     let reason = match kind.found(path)? {
-        Found::Nothing => return Ok((place.create()?, FactsState::New)),
+        Found::Nothing if has_blobs => {
+            tracing::error!(
+                path = %path.display(),
+                "the facts file is gone, and blobs are there: the store starts with no facts; pins and tag history are lost, the rest is fetched and judged anew, and blobs are kept for that"
+            );
+            return Ok((place.create(has_blobs)?, FactsState::Lost));
+        }
+        Found::Nothing => return Ok((place.create(has_blobs)?, FactsState::New)),
         // Ours is never empty: it gets its name only when it is complete. The key-value store would take it for a new one.
         Found::Empty => "the file is empty".to_owned(),
         Found::Content => {
@@ -110,9 +118,9 @@ pub(super) fn open(directory: &Directory, kind: FactsIn) -> Result<(Engine, Fact
         path = %path.display(),
         moved_to = %moved_to.display(),
         reason,
-        "the facts file is damaged: it was set aside, and the store starts with no facts; tag history is lost, the rest is fetched and judged anew"
+        "the facts file is damaged: it was set aside, and the store starts with no facts; pins and tag history are lost, the rest is fetched and judged anew, and blobs are kept for that"
     );
-    let engine = place.create()?;
+    let engine = place.create(has_blobs)?;
     Ok((engine, FactsState::SetAside { moved_to, reason }))
 }
 
@@ -152,14 +160,15 @@ impl Place<'_> {
         }
     }
 
-    /// Made under another name first, so that what has the right name is always complete.
-    fn create(&self) -> Result<Engine, StoreError> {
+    /// Made under another name first, so that what has the right name is always complete. Where earlier facts are lost, that is one of
+    /// the new ones.
+    fn create(&self, is_loss: bool) -> Result<Engine, StoreError> {
         let new = self.path.with_extension("new");
         directory::remove_tree_if_present(&new)?;
         directory::remove_if_present(&suspect(self.directory))?;
         self.kind.create(&new)?;
         let engine = self.engine(&new, false)?;
-        prepare(&engine)?;
+        prepare(&engine, is_loss)?;
         drop(engine);
         directory::rename(&new, &self.path)?;
         self.open(false)
@@ -173,10 +182,11 @@ impl Place<'_> {
 }
 
 /// All tables first: a format is never written before what it promises.
-fn prepare(engine: &Engine) -> Result<(), StoreError> {
+fn prepare(engine: &Engine, is_loss: bool) -> Result<(), StoreError> {
     engine.make(&Table::ALL)?;
     engine.commit(Durability::Now, |batch| {
         batch.put(Table::Meta, FORMAT_KEY, FORMAT);
+        loss::set(batch, is_loss.then_some(Loss { noticed_at: None }));
         Ok(())
     })
 }

@@ -7,6 +7,8 @@ use crate::{ContentClass, EdgeKind, Snapshot, StoreError, Usage};
 
 /// How far up subjects and indexes are looked for.
 const DEPTH_MAX: usize = 4;
+/// Blobs looked at at once for what nothing reaches.
+const LOST_PAGE: usize = 1024;
 
 /// The layers in the store that leave with an image, and their sizes: those that no pinned image and none used since needs. Those in
 /// `gone` have left already.
@@ -82,6 +84,26 @@ pub(super) fn standing(
         }
     }
     Ok(Some(usage))
+}
+
+/// Large blobs that nothing reaches, and their sizes in bytes.
+pub(super) struct Lost {
+    pub(super) blobs: Vec<(Digest, u64)>,
+    /// The last that was looked at, where there are more.
+    pub(super) until: Option<Digest>,
+}
+
+/// Those behind `after`, of as many blobs as are looked at at once.
+pub(super) fn lost(snapshot: &Snapshot, after: Option<&Digest>) -> Result<Lost, StoreError> {
+    let page = snapshot.contents(after, LOST_PAGE)?;
+    let until = page.get(LOST_PAGE - 1).map(|(digest, _)| digest.clone());
+    let mut blobs = Vec::new();
+    for (digest, content) in page {
+        if content.class == ContentClass::Layer && is_unreached(snapshot, &digest)? {
+            blobs.push((digest, content.size));
+        }
+    }
+    Ok(Lost { blobs, until })
 }
 
 /// Whether no manifest is, or reaches, a blob.

@@ -342,6 +342,58 @@ async fn who_reads_an_evicted_layer_reads_it_to_its_end() {
     assert_eq!(whole(&open).await, noise(10, LAYER_BYTES));
 }
 
+/// The store without its facts, looked through once.
+async fn without_facts(place: &crate::Place, store: Store) -> Store {
+    drop(store);
+    std::fs::remove_file(place.path().join("facts.redb")).unwrap();
+    let store = place.open();
+    Keeper::new(store.clone()).reconcile().await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn what_was_lost_with_the_facts_counts_as_what_it_is_once_it_is_reached_again() {
+    let place = super::place();
+    let store = place.open();
+    image(&store, &nginx(), 1, &[10, 11], 1).await;
+    let want = totals(&store).await;
+    let store = without_facts(&place, store).await;
+    assert_eq!(totals(&store).await, Totals { layers: amount(4, 2350), metadata: amount(0, 0) });
+    // The manifest and its config are stored again, the layers are there.
+    image(&store, &nginx(), 1, &[10, 11], 2).await;
+    assert_eq!(totals(&store).await, want);
+}
+
+#[tokio::test]
+async fn a_config_that_was_lost_with_the_facts_is_one_again_by_the_edge_to_it() {
+    let place = super::place();
+    let store = place.open();
+    let image = image(&store, &nginx(), 1, &[10], 1).await;
+    let store = without_facts(&place, store).await;
+    let to = |kind, child| Change::Edge { repository: nginx(), edge: edge(kind, &image.digest, child) };
+    let edges = vec![to(EdgeKind::Config, &image.config), to(EdgeKind::Layer, &image.layers[0])];
+    store.facts().apply(edges).await.unwrap();
+    let class = |digest| store.facts().read().unwrap().content(digest).unwrap().unwrap().class;
+    assert_eq!(class(&image.config), ContentClass::Metadata);
+    assert_eq!(class(&image.layers[0]), ContentClass::Layer);
+    // What it is was decided: another manifest's word changes nothing.
+    let other = Change::Edge { repository: nginx(), edge: edge(EdgeKind::Config, &image.config, &image.layers[0]) };
+    store.facts().apply(vec![other]).await.unwrap();
+    assert_eq!(class(&image.layers[0]), ContentClass::Layer);
+}
+
+#[tokio::test]
+async fn what_was_lost_with_the_facts_leaves_before_any_image_loses_a_layer() {
+    let place = super::place();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    let store = without_facts(&place, store).await;
+    let new = image(&store, &nginx(), 2, &[20], 2).await;
+    budget(&store, Some(1000), None);
+    assert_eq!(sweep(&store).await.layers, amount(4, 2350));
+    assert!(has(&store, &new.layers[0]).await && !has(&store, &old.layers[0]).await);
+}
+
 #[tokio::test]
 async fn accounts_are_made_again_from_the_directory_where_the_facts_do_not_know() {
     let place = super::place();

@@ -5,7 +5,7 @@ use std::{
 };
 
 use oci::Digest;
-use storage::{Change, FactsState, Store, StoreError};
+use storage::{Change, FactsState, Loss, Store, StoreError};
 
 use crate::{HISTORY_MAX, Place, addressed, at, noise, repository, tag};
 
@@ -219,6 +219,7 @@ async fn a_damaged_facts_file_is_set_aside_and_told_and_blobs_stay() {
         assert!(!reason.is_empty());
         let snapshot = store.facts().read().unwrap();
         assert_eq!(snapshot.tag(&repository("cgr.dev/a/b"), &tag("latest")).unwrap(), None);
+        assert_eq!(snapshot.loss().unwrap(), Some(Loss { noticed_at: None }));
         assert!(store.blobs().verify(content.digest()).await.unwrap());
         drop(snapshot);
         drop(store);
@@ -226,6 +227,57 @@ async fn a_damaged_facts_file_is_set_aside_and_told_and_blobs_stay() {
     }
     let aside = place.names("").into_iter().filter(|name| name.contains("damaged"));
     assert_eq!(aside.count(), 4);
+}
+
+#[tokio::test]
+async fn facts_that_are_gone_beside_blobs_are_lost_and_not_new() {
+    let place = super::place();
+    let store = place.open();
+    assert_eq!(store.facts().read().unwrap().loss().unwrap(), None);
+    let content = addressed("a blob");
+    store.blobs().put(&content).await.unwrap();
+    drop(store);
+    fs::remove_file(place.path().join("facts.redb")).unwrap();
+    let store = place.open();
+    assert_eq!(*store.facts_state(), FactsState::Lost);
+    assert!(store.blobs().verify(content.digest()).await.unwrap());
+    let loss = |store: &Store| store.facts().read().unwrap().loss().unwrap();
+    assert_eq!(loss(&store), Some(Loss { noticed_at: None }));
+    let noticed = Some(Loss { noticed_at: Some(at(7)) });
+    store.facts().apply(vec![Change::Loss(noticed)]).await.unwrap();
+    drop(store);
+    let store = place.open();
+    assert_eq!((store.facts_state(), loss(&store)), (&FactsState::Intact, noticed), "known until it is over");
+    store.facts().apply(vec![Change::Loss(None)]).await.unwrap();
+    assert_eq!(loss(&store), None);
+}
+
+#[test]
+fn facts_without_the_blobs_they_speak_of_are_refused_and_no_empty_store_is_made() {
+    let place = super::place();
+    drop(place.open());
+    let blobs = place.path().join("blobs");
+    fs::remove_dir_all(&blobs).unwrap();
+    assert!(matches!(refused(&place), StoreError::NoBlobs { .. }));
+    assert!(!blobs.exists());
+    // A place to mount a volume on is there without it.
+    fs::create_dir(&blobs).unwrap();
+    let error = refused(&place);
+    assert!(error.to_string().contains("blobs/sha256"), "{error}");
+    fs::create_dir(blobs.join("sha256")).unwrap();
+    assert_eq!(*place.open().facts_state(), FactsState::Intact);
+}
+
+#[tokio::test]
+async fn a_directory_that_went_away_is_an_error_and_no_miss() {
+    let place = super::place();
+    let store = place.open();
+    let absent = Digest::sha256(b"absent");
+    assert!(store.blobs().open(&absent).await.unwrap().is_none());
+    fs::remove_dir_all(place.path().join("blobs/sha256")).unwrap();
+    let error = store.blobs().open(&absent).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Io { .. }), "{error}");
+    assert!(error.to_string().contains("blobs/sha256"), "{error}");
 }
 
 #[tokio::test]

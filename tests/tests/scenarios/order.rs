@@ -1,12 +1,24 @@
 //! Facts and directory are compared again and again, and nothing that is still needed goes with that.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use oci::Digest;
-use proxy::keeping;
+use oci::{Digest, UnixTime};
+use proxy::{
+    clock::Clock,
+    command::{self, CacheRequest, Reporter, Request},
+    keeping,
+};
 use storage::{Change, Keeper};
 use support::{
+    client::Client,
     image,
+    pull::pull,
     sigstore::{Options, Signer},
     world::{Pratique, Setup, World},
 };
@@ -97,4 +109,57 @@ async fn evidence_that_only_a_note_of_an_older_version_names_is_not_removed() {
     pratique.reload(&world, &renamed(&of_another_repository())).await.unwrap();
     let (status, text) = status(&pratique, &image.digest).await;
     assert_eq!(status, 200, "{text}");
+}
+
+fn is_stored(world: &World, digest: &Digest) -> bool {
+    world.directory.path().join("store/blobs/sha256").join(digest.hex()).exists()
+}
+
+/// A world with two pulled images, whose pratique was stopped and has lost its facts.
+async fn without_facts(clock: &Clock) -> (World, [image::Image; 2]) {
+    let world = World::new().await;
+    let images = [sized(5000, 1), sized(6000, 2)];
+    let pratique = world.try_pratique(&Setup::default(), clock.clone()).await.unwrap();
+    for (tag, image) in ["one", "two"].iter().zip(&images) {
+        world.push_signed(REPOSITORY, tag, image);
+        pull(&Client::plain(), &pratique.url(), REPOSITORY, tag).await.unwrap();
+    }
+    pratique.stop().await;
+    std::fs::remove_file(world.directory.path().join("store/facts.redb")).unwrap();
+    (world, images)
+}
+
+#[tokio::test]
+async fn layers_outlast_the_loss_of_the_facts_for_two_weeks_and_are_hits_when_their_manifest_comes_back() {
+    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
+    let hand = Arc::clone(&millis);
+    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (world, [one, two]) = without_facts(&clock).await;
+    let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
+    let kept = |image: &image::Image| is_stored(&world, &image.layers()[0].0);
+    compared_twice(&pratique).await;
+    assert!(kept(&one) && kept(&two));
+    world.registry.clear_calls();
+    pull(&Client::plain(), &pratique.url(), REPOSITORY, "one").await.unwrap();
+    let layer = one.layers()[0].0.to_string();
+    assert_eq!(world.registry.count(|call| call.path.ends_with(&layer)), 0, "its layer was there");
+    let past = u64::try_from(keeping::LOST_KEPT.as_millis()).unwrap();
+    millis.fetch_add(past - 1, Ordering::SeqCst);
+    compared_twice(&pratique).await;
+    assert!(kept(&one) && kept(&two));
+    millis.fetch_add(1, Ordering::SeqCst);
+    compared_twice(&pratique).await;
+    assert!(kept(&one) && !kept(&two), "nobody has asked for it");
+}
+
+#[tokio::test]
+async fn who_asks_for_room_ends_the_time_that_what_was_lost_is_kept() {
+    let (world, [one, _]) = without_facts(&Clock::system()).await;
+    let pratique = world.pratique(&Setup::default()).await;
+    compared_twice(&pratique).await;
+    for (dry_run, kept) in [(true, true), (false, false)] {
+        command::answer(&pratique.server.app, Request::Cache(CacheRequest::Gc { dry_run }), &Reporter::default()).await;
+        compared_twice(&pratique).await;
+        assert_eq!(is_stored(&world, &one.layers()[0].0), kept);
+    }
 }
