@@ -23,6 +23,8 @@ const SHARDS: usize = 16;
 const CONTENTS_MAX: usize = 64 * 1024;
 /// Blobs that readers found rotten and nobody has asked for; more are fetched again by whoever needs them.
 const ROTTEN_MAX: usize = 4096;
+/// Where the metadata stays above its mark, as all of it is pinned or in use, room is asked for again after it was found so this often.
+const METADATA_CALLED_EVERY: u64 = 12;
 /// Uses that wait to be written down in one shard, repositories and images each.
 const USES_MAX: usize = 16 * 1024;
 
@@ -40,6 +42,8 @@ pub struct Ledger {
     held: AtomicU64,
     /// Bytes of layers on their way in.
     in_flight: AtomicU64,
+    /// How often in a row the metadata was found to be above its high mark.
+    metadata_over: AtomicU64,
     /// Calls for room so far.
     calls: AtomicU64,
     pub(crate) called: Notify,
@@ -142,6 +146,12 @@ impl Ledger {
     /// What the store was found to hold.
     pub(crate) fn found(&self, totals: &Totals) {
         self.held.store(totals.layers.bytes, Ordering::Relaxed);
+        // Metadata waits for no room, so nobody else calls for it.
+        if self.budget().metadata.is_none_or(|marks| totals.metadata.bytes <= marks.high) {
+            self.metadata_over.store(0, Ordering::Relaxed);
+        } else if self.metadata_over.fetch_add(1, Ordering::Relaxed).is_multiple_of(METADATA_CALLED_EVERY) {
+            self.call();
+        }
     }
 
     /// Bytes of blobs that are on their way into the store and will be kept.

@@ -1,6 +1,19 @@
 //! What has left the store is missed and nothing else: fetched again where it may be, refused where it may not.
 
-use proxy::command::{self, Answer, CacheRequest, Reporter, Request};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use oci::UnixTime;
+use proxy::{
+    clock::Clock,
+    command::{self, Answer, CacheRequest, Reporter, Request},
+};
+use storage::Keeper;
 use support::{
     client::Client,
     pull::pull,
@@ -80,4 +93,43 @@ async fn what_was_removed_is_answered_from_nowhere() {
         assert!(!answer.status.is_success(), "{path}: {}", answer.status);
     }
     assert!(!is_stored(&world, &image.digest) && !is_stored(&world, &layer));
+}
+
+fn metadata_bytes(pratique: &Pratique) -> u64 {
+    pratique.server.app.store.facts().read().unwrap().totals().unwrap().metadata.bytes
+}
+
+fn metadata_max(bytes: u64) -> Setup {
+    Setup { storage: format!("metadata_max_bytes = {bytes}"), ..Setup::default() }
+}
+
+#[tokio::test]
+async fn metadata_leaves_a_running_server_for_its_own_budget_alone() {
+    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
+    let hand = Arc::clone(&millis);
+    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let world = World::new().await;
+    let images: Vec<_> = (0..4).map(|seed| sized(1000, seed)).collect();
+    let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
+    let keeper = Keeper::new(pratique.server.app.store.clone());
+    for (number, image) in images.iter().enumerate() {
+        let tag = format!("v{number}");
+        world.push_signed("chainguard/nginx", &tag, image);
+        pull(&Client::plain(), &pratique.url(), "chainguard/nginx", &tag).await.unwrap();
+        // What the server does every few seconds.
+        keeper.settle().await.unwrap();
+        if number == 0 {
+            pratique.reload(&world, &metadata_max(metadata_bytes(&pratique) * 5 / 2)).await.unwrap();
+        }
+        millis.fetch_add(16 * 60_000, Ordering::SeqCst);
+    }
+    let oldest = &images[0].digest;
+    let left = async {
+        while is_stored(&world, oldest) {
+            keeper.settle().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), left).await.expect("the oldest image leaves");
+    assert!(is_stored(&world, &images[3].digest));
 }
