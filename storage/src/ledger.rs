@@ -169,7 +169,7 @@ impl Ledger {
                 self.call();
             }
         }
-        Announced { ledger: Arc::clone(self), size, keeps }
+        Announced { ledger: Arc::clone(self), size, keeps, is_held: false }
     }
 
     /// Bytes of layers, when all that is on its way has come.
@@ -221,6 +221,9 @@ pub(crate) struct Announced {
     ledger: Arc<Ledger>,
     size: u64,
     keeps: bool,
+    /// It is counted as held before it is stored, so that nobody else takes the room that was found for it. Where it is not stored after all,
+    /// the next look at the sums corrects that.
+    is_held: bool,
 }
 
 impl Announced {
@@ -230,12 +233,30 @@ impl Announced {
         self.keeps
     }
 
-    /// Waits until there is room, or as much of it as could be made.
-    pub(crate) async fn room(&self) {
+    /// Waits until there is room, or as much of it as could be made. Where that is not enough, as what is there is pinned or somebody
+    /// else's, it is not kept after all.
+    pub(crate) async fn room(&mut self) {
         let max = self.ledger.budget().layers.map_or(u64::MAX, |marks| marks.max);
         if !self.keeps || self.ledger.expected() <= max {
             return;
         }
+        self.called().await;
+        // By what is held, and not by all that is on its way: of several that do not fit together, the first ones fit.
+        let fits = |held: u64| held.checked_add(self.size).filter(|sum| *sum <= max);
+        let ordering = Ordering::Relaxed;
+        if self.ledger.held.fetch_update(ordering, ordering, fits).is_ok() {
+            self.is_held = true;
+            return;
+        }
+        self.give_up();
+        tracing::info!(
+            size = self.size,
+            "a download is not kept: no room can be made for it (storage.max_bytes, pins)"
+        );
+    }
+
+    /// Asks for room, and waits until it was made as far as it can be.
+    async fn called(&self) {
         let mut answered = self.ledger.answered.subscribe();
         let call = self.ledger.call();
         // Looked at last: who stops to make room afterwards answers everybody.
@@ -246,15 +267,25 @@ impl Announced {
     }
 
     pub(crate) fn stored(&self, digest: &Digest) {
-        self.ledger.stored(digest, self.size, None);
+        if self.is_held {
+            let digest = digest.clone();
+            self.ledger.note(&digest.clone(), Change::Stored { digest, size: self.size, class: None });
+        } else {
+            self.ledger.stored(digest, self.size, None);
+        }
+    }
+
+    /// It will not be kept.
+    fn give_up(&mut self) {
+        if std::mem::take(&mut self.keeps) {
+            self.ledger.in_flight.fetch_sub(self.size, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        if self.keeps {
-            self.ledger.in_flight.fetch_sub(self.size, Ordering::Relaxed);
-        }
+        self.give_up();
     }
 }
 

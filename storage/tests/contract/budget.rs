@@ -331,6 +331,38 @@ async fn a_commit_waits_until_there_is_room_for_it() {
 }
 
 #[tokio::test]
+async fn a_blob_for_which_no_room_can_be_made_is_read_to_its_end_and_not_kept() {
+    let place = super::place();
+    let store = place.open();
+    let pinned = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    let pin = Change::Pinned { repository: nginx(), digest: pinned.digest.clone(), pinned: true, at: at(2) };
+    store.facts().apply(vec![pin]).await.unwrap();
+    budget(&store, Some(2500), None);
+    let keeper = Keeper::new(store.clone());
+    keeper.settle().await.unwrap();
+    let running = tokio::spawn(async move {
+        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, |freed| drop(freed.unwrap())).await;
+    });
+    tokio::task::yield_now().await;
+    let one = async |seed| {
+        let bytes = noise(seed, 400);
+        let digest = Digest::sha256(&bytes);
+        let ingest = written(&store, &digest, &bytes, 100).await;
+        (bytes, digest, ingest)
+    };
+    // Together they do not fit, and one of them does.
+    let ((first_bytes, first, first_ingest), (bytes, second, second_ingest)) = (one(98).await, one(99).await);
+    let growing = second_ingest.growing();
+    assert_eq!(whole(&first_ingest.commit().await.unwrap()).await, first_bytes);
+    assert_eq!(whole(&second_ingest.commit().await.unwrap()).await, bytes);
+    assert_eq!(growing.advance(u64::MAX).await, storage::Progress::Committed);
+    assert!(has(&store, &first).await && !has(&store, &second).await && place.names("ingest").is_empty());
+    assert_eq!(store.ledger().in_flight(), 0);
+    running.abort();
+    assert_eq!(totals(&store).await.layers.bytes, 2400);
+}
+
+#[tokio::test]
 async fn who_reads_an_evicted_layer_reads_it_to_its_end() {
     let place = super::place();
     let store = place.open();

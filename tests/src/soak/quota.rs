@@ -1,7 +1,7 @@
 //! A working set twice the byte budget, pulled in random order.
 //!
 //! After each pull: every byte of it was right, whatever had left the store. All the while: the layers in the store are never more than
-//! the budget and what is on its way in.
+//! the budget and what is on its way in, and what is on its way in is never more than the clients ask for.
 
 use std::{
     collections::HashSet,
@@ -49,8 +49,13 @@ pub async fn run(bounds: Bounds, say: Say) -> Tally {
     };
     say(&format!("{IMAGES} images, {working_set} bytes of layers, a budget of {budget}"));
     let known = layers.iter().map(|layer| Digest::sha256(layer).hex().to_owned()).collect();
-    let watch =
-        Watch { directory: store.join("blobs/sha256"), known, peak: AtomicU64::new(0), ended: AtomicBool::new(false) };
+    let watch = Watch {
+        store: store.clone(),
+        known,
+        peak: AtomicU64::new(0),
+        arriving: AtomicU64::new(0),
+        ended: AtomicBool::new(false),
+    };
     let watch = Arc::new(watch);
     let watching = tokio::task::spawn_blocking({
         let watch = Arc::clone(&watch);
@@ -60,9 +65,14 @@ pub async fn run(bounds: Bounds, say: Say) -> Tally {
     watch.ended.store(true, Ordering::Relaxed);
     let looks = watching.await.unwrap_or_default();
     let (peak, in_flight) = (watch.peak.load(Ordering::Relaxed), CLIENTS * LAYER_BYTES_MAX);
+    let arriving = watch.arriving.load(Ordering::Relaxed);
     say(&format!("at most {peak} bytes of layers in {looks} looks; budget {budget}, and {in_flight} on their way in"));
     tally.check(looks > 0 && peak > budget / 2 && peak <= budget + in_flight, || {
         format!("{peak} bytes of layers were in the store, budget {budget}, at most {in_flight} on their way in ({looks} looks)")
+    });
+    say(&format!("at most {arriving} bytes of them on their way in"));
+    tally.check(arriving > 0 && arriving <= in_flight, || {
+        format!("{arriving} bytes of layers were on their way in, {CLIENTS} clients ask for at most {in_flight}")
     });
     let refetched = stage.world.registry.calls().len();
     say(&format!("{refetched} calls to upstream"));
@@ -133,10 +143,12 @@ async fn pull(client: &Client, base: &str, truth: &Truth) -> Result<(), String> 
 
 /// Looks into the store from outside, again and again.
 struct Watch {
-    directory: PathBuf,
+    store: PathBuf,
     /// Names of layers.
     known: HashSet<String>,
     peak: AtomicU64,
+    /// The same of those on their way in, interrupted ones among them.
+    arriving: AtomicU64,
     ended: AtomicBool,
 }
 
@@ -145,7 +157,8 @@ impl Watch {
     fn run(&self) -> u64 {
         let mut looks = 0;
         while !self.ended.load(Ordering::Relaxed) {
-            self.peak.fetch_max(self.bytes(&self.directory), Ordering::Relaxed);
+            self.peak.fetch_max(self.bytes(&self.store.join("blobs/sha256")), Ordering::Relaxed);
+            self.arriving.fetch_max(self.bytes(&self.store.join("ingest")), Ordering::Relaxed);
             looks += 1;
             std::thread::yield_now();
         }
@@ -154,10 +167,13 @@ impl Watch {
 
     fn bytes(&self, directory: &Path) -> u64 {
         let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-        let layers = entries
-            .filter_map(Result::ok)
-            .filter(|entry| self.known.contains(entry.file_name().to_string_lossy().as_ref()));
+        let layers = entries.filter_map(Result::ok).filter(|entry| self.is_layer(&entry.file_name().to_string_lossy()));
         // What has left since its name was read has no size.
         layers.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+    }
+    /// By its name in the store, or that of its beginning: `sha256-<hex>.<size>.part`.
+    fn is_layer(&self, name: &str) -> bool {
+        let name = name.strip_prefix("sha256-").unwrap_or(name);
+        self.known.contains(name.split('.').next().unwrap_or(name))
     }
 }
