@@ -9,6 +9,9 @@ use crate::{Content, EdgeKind, Snapshot, StoreError, Usage};
 
 /// Repositories that are asked whether they have a manifest.
 const REPOSITORIES_MAX: usize = 1024;
+/// How far evidence about evidence is followed to an image, and how much of it.
+const SUBJECTS_DEEP: usize = 4;
+const SUBJECTS_MAX: usize = 256;
 
 /// What has left in this pass, or would have in a dry run. It may still stand in the facts, and speaks for nothing there any more: only so
 /// does a dry run tell what the real one does.
@@ -116,15 +119,50 @@ impl Leaving {
     }
 }
 
-/// Whether a manifest speaks about one that is known and stays.
+/// Whether a manifest speaks, if through other evidence, about an image that is known and stays. Evidence about each other holds nothing,
+/// and no more is looked at than an honest upstream has.
 fn has_subject(
     snapshot: &Snapshot,
     repository: &Repository,
     digest: &Digest,
     leaves: impl Fn(&Digest) -> bool,
 ) -> Result<bool, StoreError> {
+    let mut seen = BTreeSet::from([digest.clone()]);
+    let mut level = vec![digest.clone()];
+    for _ in 0..SUBJECTS_DEEP {
+        let mut above = Vec::new();
+        for evidence in level {
+            let subjects = subjects(snapshot, repository, &evidence, &leaves)?;
+            if subjects.is_empty() && evidence != *digest {
+                return Ok(true);
+            }
+            above.extend(subjects.into_iter().filter(|subject| seen.insert(subject.clone())));
+        }
+        if above.is_empty() || seen.len() > SUBJECTS_MAX {
+            return Ok(false);
+        }
+        level = above;
+    }
+    Ok(false)
+}
+
+/// What a manifest speaks about, of what is known and stays.
+fn subjects(
+    snapshot: &Snapshot,
+    repository: &Repository,
+    digest: &Digest,
+    leaves: impl Fn(&Digest) -> bool,
+) -> Result<Vec<Digest>, StoreError> {
+    let mut subjects = Vec::new();
     needed::reached(snapshot, digest, |in_repository, edge| {
-        let other = in_repository == repository && edge.kind == EdgeKind::Referrer && !leaves(&edge.parent);
-        Ok(other && snapshot.usage(repository, &edge.parent)?.is_some())
-    })
+        if in_repository == repository
+            && edge.kind == EdgeKind::Referrer
+            && !leaves(&edge.parent)
+            && snapshot.usage(repository, &edge.parent)?.is_some()
+        {
+            subjects.push(edge.parent.clone());
+        }
+        Ok(subjects.len() > SUBJECTS_MAX)
+    })?;
+    Ok(subjects)
 }

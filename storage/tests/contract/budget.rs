@@ -255,6 +255,39 @@ async fn what_a_note_names_stays_with_its_subject_and_leaves_with_it() {
 }
 
 #[tokio::test]
+async fn evidence_about_each_other_leaves_and_evidence_about_evidence_of_an_image_stays_with_it() {
+    let place = super::place();
+    let store = place.open();
+    let mut images = Vec::new();
+    for number in 1..=6 {
+        images.push(image(&store, &nginx(), number, &[], number).await.digest);
+    }
+    let [one, other, itself, second, first, subject] = <[Digest; 6]>::try_from(images).unwrap();
+    let about = |subject: &Digest, evidence: &Digest| Change::Edge {
+        repository: nginx(),
+        edge: edge(EdgeKind::Referrer, subject, evidence),
+    };
+    let pin = Change::Pinned { repository: nginx(), digest: subject.clone(), pinned: true, at: at(9) };
+    let edges = vec![
+        about(&one, &other),
+        about(&other, &one),
+        about(&itself, &itself),
+        about(&subject, &first),
+        about(&first, &second),
+        pin,
+    ];
+    store.facts().apply(edges).await.unwrap();
+    budget(&store, None, Some(0));
+    sweep(&store).await;
+    for gone in [&one, &other, &itself] {
+        assert!(!has(&store, gone).await);
+    }
+    for kept in [&second, &first, &subject] {
+        assert!(has(&store, kept).await);
+    }
+}
+
+#[tokio::test]
 async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_has() {
     let place = super::place();
     let store = place.open();
