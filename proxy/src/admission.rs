@@ -243,7 +243,11 @@ impl Admission {
             fingerprint: *record.fingerprint().as_bytes(),
             bytes: record.to_bytes(),
         };
-        self.store.facts().apply(vec![change]).await?;
+        // What nobody gets must not push out what somebody does.
+        let unserved = record
+            .refusal()
+            .map(|_| Change::Unserved { repository: record.repository().clone(), digest: record.digest().clone() });
+        self.store.facts().apply(std::iter::once(change).chain(unserved).collect()).await?;
         // Who looked before found another verdict, or none.
         self.forget(record.digest());
         Ok(())

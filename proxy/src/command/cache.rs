@@ -171,7 +171,7 @@ async fn stats(app: &Arc<App>) -> Result<Stats, Failure> {
     let mut after: Option<Usage> = None;
     loop {
         let page = snapshot()?.least_recently_used(after.as_ref(), PAGE).map_err(failed)?;
-        oldest_use = oldest_use.or(page.first().map(|usage| usage.used_at));
+        oldest_use = oldest_use.or(page.iter().map(|usage| usage.used_at).find(|at| at.as_millis() > 0));
         manifests += page.len() as u64;
         pinned += page.iter().filter(|usage| usage.pinned).count() as u64;
         let is_last = page.len() < PAGE;

@@ -119,6 +119,14 @@ pub enum Change {
         /// When.
         at: UnixTime,
     },
+    /// A manifest was decided on and not served: until it is, it counts as used before all that was. Without effect on one that is not
+    /// known, or was used since it was met.
+    Unserved {
+        /// The repository.
+        repository: Repository,
+        /// The manifest.
+        digest: Digest,
+    },
     /// A manifest stays whatever the budgets say, or no longer does: then it counts as used. Without effect on one that is not known.
     Pinned {
         /// The repository.
@@ -163,6 +171,7 @@ pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Re
             Ok(())
         }
         Change::Used { repository, digest, at } => uses::used(batch, repository, digest, *at),
+        Change::Unserved { repository, digest } => verdicts::unserved(batch, repository, digest),
         Change::Pinned { repository, digest, pinned, at } => uses::pin(batch, repository, digest, *pinned, *at),
     }
 }

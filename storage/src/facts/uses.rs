@@ -12,6 +12,8 @@ use super::{
 };
 use crate::StoreError;
 
+/// Before all uses.
+const NEVER: UnixTime = UnixTime::from_millis(0);
 /// Indexes within indexes that a use is counted for.
 const INDEXES_MAX: usize = 4;
 
@@ -22,7 +24,7 @@ pub struct Usage {
     pub repository: Repository,
     /// Of the manifest.
     pub digest: Digest,
-    /// When it was last asked for, or first met.
+    /// When it was last served, or first met; the beginning of time where it was decided on and never served.
     pub used_at: UnixTime,
     /// It stays whatever the budgets say.
     pub pinned: bool,
@@ -72,6 +74,17 @@ impl Snapshot {
 pub(super) fn met(batch: &Batch, repository: &Repository, digest: &Digest, at: UnixTime) -> Result<(), StoreError> {
     if known(batch, repository, digest)?.is_none() {
         put(batch, repository, digest, at, false);
+    }
+    Ok(())
+}
+
+/// A manifest that was met then counts as never used, unless it was used since.
+pub(super) fn never(batch: &Batch, repository: &Repository, digest: &Digest, met: UnixTime) -> Result<(), StoreError> {
+    if let Some((used_at, pinned)) = known(batch, repository, digest)?
+        && used_at == met
+    {
+        batch.remove(Table::Oldest, &order_key(used_at, repository, digest));
+        put(batch, repository, digest, NEVER, pinned);
     }
     Ok(())
 }

@@ -118,6 +118,16 @@ pub(super) fn set_manifest(
     uses::met(batch, repository, digest, first_seen)
 }
 
+/// Counts a manifest that was met and not served as never used.
+pub(super) fn unserved(batch: &Batch, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
+    let known = batch.get(Table::Manifests, &key(repository, digest).finish());
+    let known = known.and_then(|found| found.map(|bytes| decode_manifest(&bytes)).transpose());
+    match unless_damaged(repository, known)? {
+        Some(fact) => uses::never(batch, repository, digest, fact.first_seen),
+        None => Ok(()),
+    }
+}
+
 /// Counts a manifest that is written down as used when it was first seen.
 pub(super) fn meet(batch: &Batch, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
     let (repository, digest) = decode_key(key)?;

@@ -288,6 +288,34 @@ async fn evidence_about_each_other_leaves_and_evidence_about_evidence_of_an_imag
 }
 
 #[tokio::test]
+async fn what_was_never_served_leaves_before_what_was_served_long_ago() {
+    let place = super::place();
+    let store = place.open();
+    let served = image(&store, &nginx(), 1, &[], 1).await;
+    let [refused, both] = [(2, 50), (3, 60)].map(|(number, seen)| (addressed(noise(number, 300)), seen));
+    for (manifest, seen) in [&refused, &both] {
+        store.blobs().put(manifest).await.unwrap();
+        store.facts().apply(vec![met(&nginx(), manifest.digest(), *seen)]).await.unwrap();
+    }
+    let unserved = |digest: &Digest| Change::Unserved { repository: nginx(), digest: digest.clone() };
+    let keeper = Keeper::new(store.clone());
+    store.ledger().used(&nginx(), &served.digest, at(2));
+    store.ledger().used(&nginx(), both.0.digest(), at(61));
+    keeper.settle().await.unwrap();
+    let all = [&served.digest, refused.0.digest(), both.0.digest(), &Digest::sha256(b"unknown")];
+    store.facts().apply(all.into_iter().map(unserved).collect()).await.unwrap();
+    let order = || {
+        let oldest = store.facts().read().unwrap().least_recently_used(None, 9).unwrap();
+        oldest.into_iter().map(|usage| usage.digest).collect::<Vec<_>>()
+    };
+    assert_eq!(order(), [refused.0.digest().clone(), served.digest.clone(), both.0.digest().clone()]);
+    // Served after all.
+    store.ledger().used(&nginx(), refused.0.digest(), at(70));
+    keeper.settle().await.unwrap();
+    assert_eq!(order().last().unwrap(), refused.0.digest());
+}
+
+#[tokio::test]
 async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_has() {
     let place = super::place();
     let store = place.open();

@@ -133,3 +133,31 @@ async fn metadata_leaves_a_running_server_for_its_own_budget_alone() {
     tokio::time::timeout(Duration::from_secs(20), left).await.expect("the oldest image leaves");
     assert!(is_stored(&world, &images[3].digest));
 }
+
+#[tokio::test]
+async fn images_that_are_refused_do_not_push_out_those_that_are_served() {
+    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
+    let hand = Arc::clone(&millis);
+    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let world = World::new().await;
+    let good = sized(1000, 1);
+    world.push_signed("chainguard/nginx", "latest", &good);
+    let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
+    let (client, url) = (Client::plain(), pratique.url());
+    pull(&client, &url, "chainguard/nginx", "latest").await.unwrap();
+    Keeper::new(pratique.server.app.store.clone()).settle().await.unwrap();
+    pratique.reload(&world, &metadata_max(metadata_bytes(&pratique) * 3 / 2)).await.unwrap();
+    millis.fetch_add(16 * 60_000, Ordering::SeqCst);
+    let unsigned: Vec<_> = (0..40).map(|seed| sized(1000, 100 + seed)).collect();
+    for (number, image) in unsigned.iter().enumerate() {
+        image.push(&world.registry, "chainguard/nginx", Some(&format!("unsigned-{number}")));
+        let answer = client.get(&format!("{url}/v2/chainguard/nginx/manifests/{}", image.digest), &[]).await.unwrap();
+        assert_eq!(answer.status, 403);
+    }
+    millis.fetch_add(16 * 60_000, Ordering::SeqCst);
+    command::answer(&pratique.server.app, Request::Cache(CacheRequest::Gc { dry_run: false }), &Reporter::default())
+        .await;
+    let kept = unsigned.iter().filter(|image| is_stored(&world, &image.digest)).count();
+    assert!(kept < unsigned.len(), "something had to leave");
+    assert!(is_stored(&world, &good.digest));
+}

@@ -1,5 +1,7 @@
 //! What `cache` prints for people.
 
+use oci::UnixTime;
+
 use super::{Exit, Shown, counted};
 use crate::command::answer::{
     AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, Listed, MarksTold, Pinned, Scrubbed, Stats,
@@ -55,14 +57,12 @@ fn row(image: &KeptImage) -> [String; 6] {
         (false, true) => "evidence",
         (false, false) => "",
     };
-    [
-        image.repository.to_string(),
-        tags,
-        layers(image),
-        image.used_at.to_string(),
-        mark.to_owned(),
-        image.digest.to_string(),
-    ]
+    [image.repository.to_string(), tags, layers(image), used(image.used_at), mark.to_owned(), image.digest.to_string()]
+}
+
+/// What was decided on and never served was never used.
+fn used(at: UnixTime) -> String {
+    if at.as_millis() == 0 { "never".to_owned() } else { at.to_string() }
 }
 
 fn layers(image: &KeptImage) -> String {
@@ -81,7 +81,7 @@ fn kept(kept: &KeptShown, shown: &mut Shown) {
     }
     // Upstream's own words must not steer the terminal.
     shown.out(&format!("  {}, {}", image.media_type.escape_debug(), size(kept.manifest_bytes)));
-    shown.out(&format!("  first seen {}, last used {}", kept.first_seen, image.used_at));
+    shown.out(&format!("  first seen {}, last used {}", kept.first_seen, used(image.used_at)));
     let pinned = if image.pinned { ", pinned" } else { "" };
     let verdicts = usize::try_from(kept.verdicts).unwrap_or(usize::MAX);
     shown.out(&format!("  {} stored{pinned}", counted(verdicts, "verdict", "verdicts")));
@@ -98,7 +98,10 @@ fn freed(freed: &FreedTold, shown: &mut Shown) {
     for layer in &freed.left_layers {
         shown.out(&format!(
             "layer     {}  of {}@{}, used {}",
-            layer.digest, layer.repository, layer.image, layer.used_at
+            layer.digest,
+            layer.repository,
+            layer.image,
+            used(layer.used_at)
         ));
     }
     for image in &freed.left_images {
