@@ -23,6 +23,7 @@ mod work;
 
 use std::{
     collections::HashMap,
+    hash::{Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -32,7 +33,7 @@ use config::Limits;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::{counter, gauge};
 use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
-use storage::{Blob, Blobs, Growing, Ingest, Progress};
+use storage::{Blob, Blobs, ContentClass, Growing, Ingest, Progress};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout},
@@ -52,7 +53,7 @@ use crate::{
 };
 
 /// What is filled: the same digest under another size or from another upstream is another fill.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct FillKey {
     /// From where.
     pub upstream: UpstreamName,
@@ -60,6 +61,29 @@ pub struct FillKey {
     pub digest: Digest,
     /// Its length in bytes, as the manifest says.
     pub size: u64,
+    /// Against which budget it is counted, as the admitted manifest says. No part of what is filled: who calls it something else follows
+    /// the same download.
+    pub class: ContentClass,
+}
+
+impl FillKey {
+    fn what(&self) -> (&UpstreamName, &Digest, u64) {
+        (&self.upstream, &self.digest, self.size)
+    }
+}
+
+impl PartialEq for FillKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.what() == other.what()
+    }
+}
+
+impl Eq for FillKey {}
+
+impl Hash for FillKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.what().hash(state);
+    }
 }
 
 /// Who knows where else a blob is permitted.

@@ -12,7 +12,7 @@ use oci::{Addressed, Digest, DigestMismatch, Hasher};
 pub use self::growing::{Growing, Progress};
 use self::lane::Lane;
 use crate::{
-    Blob, IngestError, StoreError,
+    Blob, ContentClass, IngestError, StoreError,
     blobs::{self, BlobStore, blocking},
     ledger::Announced,
 };
@@ -99,6 +99,11 @@ impl Ingest {
     #[must_use]
     pub fn growing(&self) -> Growing {
         Growing::new(self.draft.digest.clone(), self.draft.size, Arc::clone(&self.draft.lane))
+    }
+
+    /// Says against which budget it is counted once it is stored. What the edges to it say is a word of any manifest, admitted or not.
+    pub fn count_as(&mut self, class: ContentClass) {
+        self.draft.announced.count_as(class);
     }
 
     /// Takes the next bytes; waits while too many are under way to the disk. An error of the disk may show in a later call.

@@ -169,7 +169,7 @@ impl Ledger {
                 self.call();
             }
         }
-        Announced { ledger: Arc::clone(self), size, keeps, is_held: false }
+        Announced { ledger: Arc::clone(self), size, keeps, class: None, is_held: false }
     }
 
     /// Bytes of layers, when all that is on its way has come.
@@ -221,6 +221,8 @@ pub(crate) struct Announced {
     ledger: Arc<Ledger>,
     size: u64,
     keeps: bool,
+    /// As what it is counted; what the edges to it say where nobody knows.
+    class: Option<ContentClass>,
     /// It is counted as held before it is stored, so that nobody else takes the room that was found for it. Where it is not stored after all,
     /// the next look at the sums corrects that.
     is_held: bool,
@@ -269,10 +271,14 @@ impl Announced {
     pub(crate) fn stored(&self, digest: &Digest) {
         if self.is_held {
             let digest = digest.clone();
-            self.ledger.note(&digest.clone(), Change::Stored { digest, size: self.size, class: None });
+            self.ledger.note(&digest.clone(), Change::Stored { digest, size: self.size, class: self.class });
         } else {
-            self.ledger.stored(digest, self.size, None);
+            self.ledger.stored(digest, self.size, self.class);
         }
+    }
+
+    pub(crate) fn count_as(&mut self, class: ContentClass) {
+        self.class = Some(class);
     }
 
     /// It will not be kept.

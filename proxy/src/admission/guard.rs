@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use oci::{Digest, Repository};
 use policy::Permit;
+use storage::ContentClass;
 use tokio::sync::watch;
 
 use super::Admission;
@@ -56,6 +57,12 @@ impl PermitGuard {
     #[must_use]
     pub fn is_layer(&self) -> bool {
         self.permit.is_layer()
+    }
+
+    /// Against which budget the blob is counted.
+    #[must_use]
+    pub fn class(&self) -> ContentClass {
+        if self.is_layer() { ContentClass::Layer } else { ContentClass::Metadata }
     }
 
     /// Whether nothing has changed since the permit was last seen to hold. `false` is not a no: [`check`](Self::check) decides.

@@ -75,7 +75,8 @@ impl Scene {
 const NOT_FOUND: &str = "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
 fn key(blob: &str) -> FillKey {
-    FillKey { upstream: "cgr.dev".parse().unwrap(), digest: Digest::sha256(blob.as_bytes()), size: blob.len() as u64 }
+    let (digest, size) = (Digest::sha256(blob.as_bytes()), blob.len() as u64);
+    FillKey { upstream: "cgr.dev".parse().unwrap(), digest, size, class: ContentClass::Layer }
 }
 
 fn filling(content: Result<Content, ApiError>) -> Arc<Fill> {

@@ -64,6 +64,7 @@ impl Work {
         match fetched.unwrap_or_else(|_| Err(self.too_slow())) {
             Ok(()) => {
                 let is_old = ingest.taken_up() > 0;
+                ingest.count_as(self.key.class);
                 ingest.commit().await.map(drop).map_err(|error| {
                     let failure = not_stored(&error);
                     // Nobody knows what has happened to a file that lay there through a restart or a power cut.

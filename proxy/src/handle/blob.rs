@@ -22,7 +22,8 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     }
     let ranges_max = asked.in_force.settings.limits.ranges_max;
     let wanted = range::wanted(asked.headers, size, &respond::etag(digest), ranges_max)?;
-    let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size };
+    let class = guard.class();
+    let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size, class };
     let upstream = asked.in_force.upstream(&key.upstream)?;
     let content = asked.app.fills.readable(key, &upstream, named.repository.path()).await?;
     // What clients parse is small, and is hashed at every read.

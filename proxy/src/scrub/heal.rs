@@ -67,8 +67,8 @@ async fn manifest(app: &Arc<App>, repository: &Repository, digest: &Digest) -> R
 }
 
 async fn blob(app: &Arc<App>, repository: &Repository, digest: &Digest) -> Result<(), ApiError> {
-    let (_guard, size) = app.admission.permit(repository, digest).await?;
-    let key = FillKey { upstream: repository.upstream().clone(), digest: digest.clone(), size };
+    let (guard, size) = app.admission.permit(repository, digest).await?;
+    let key = FillKey { upstream: repository.upstream().clone(), digest: digest.clone(), size, class: guard.class() };
     let upstream = app.in_force().upstream(&key.upstream)?;
     match app.fills.content(key, &upstream, repository.path()).await? {
         Content::Stored(_) => Ok(()),

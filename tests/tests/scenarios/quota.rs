@@ -13,9 +13,10 @@ use proxy::{
     clock::Clock,
     command::{self, Answer, CacheRequest, Reporter, Request},
 };
-use storage::Keeper;
+use storage::{ContentClass, EdgeKind, Keeper};
 use support::{
     client::Client,
+    image,
     pull::pull,
     upstream::Call,
     world::{Pratique, Setup, World},
@@ -160,4 +161,25 @@ async fn images_that_are_refused_do_not_push_out_those_that_are_served() {
     let kept = unsigned.iter().filter(|image| is_stored(&world, &image.digest)).count();
     assert!(kept < unsigned.len(), "something had to leave");
     assert!(is_stored(&world, &good.digest));
+}
+
+#[tokio::test]
+async fn what_a_refused_manifest_calls_a_layer_does_not_change_its_budget() {
+    let world = World::new().await;
+    let good = sized(LAYER_BYTES, 1);
+    world.push_signed("chainguard/nginx", "latest", &good);
+    let (layer, bytes) = good.layers()[0].clone();
+    // Its config is the other image's layer, it says.
+    let evil = image::Builder::new("linux/amd64").config_as("application/vnd.oci.image.config.v1+json", bytes).build();
+    evil.push(&world.registry, "chainguard/evil", Some("latest"));
+    let pratique = world.pratique(&Setup::default()).await;
+    let (client, url) = (Client::plain(), pratique.url());
+    let answer = client.get(&format!("{url}/v2/chainguard/evil/manifests/latest"), &[]).await.unwrap();
+    assert_eq!(answer.status, 403);
+    pull(&client, &url, "chainguard/nginx", "latest").await.unwrap();
+    let store = &pratique.server.app.store;
+    Keeper::new(store.clone()).settle().await.unwrap();
+    let snapshot = store.facts().read().unwrap();
+    assert!(snapshot.reached_by(&layer, None, 9).unwrap().iter().any(|(_, edge)| edge.kind == EdgeKind::Config));
+    assert_eq!(snapshot.content(&layer).unwrap().unwrap().class, ContentClass::Layer);
 }
