@@ -31,6 +31,9 @@ const PULL_MAX: Duration = Duration::from_secs(15 * 60);
 const FORMER_KEPT: Duration = Duration::from_secs(7 * 86_400);
 /// Manifests looked at in one page, and verdicts on one manifest.
 const PAGE: usize = 64;
+/// After each group of blobs, or page of manifests, that is looked at: a million blobs take a minute or two, and the pulls that come
+/// with a start hardly notice.
+const REST: Duration = Duration::from_millis(10);
 
 /// What the operator lets the store hold.
 pub(crate) fn budget(storage: &Storage) -> Budget {
@@ -51,7 +54,7 @@ fn before(now: UnixTime, age: Duration) -> UnixTime {
 pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     let keeper = Keeper::new(app.store.clone());
     tokio::select! {
-        () = keeper.run(|| sweep(&app, false), |freed| swept(&app, freed)) => {}
+        () = keeper.run(|| sweep(&app, false), |left| forget(&app, &left), swept) => {}
         () = settle(&keeper) => {}
         () = compare(&app, &keeper) => {}
         _ = draining.wait_for(|draining| *draining) => {}
@@ -66,7 +69,7 @@ async fn settle(keeper: &Keeper) {
     }
 }
 
-async fn compare(app: &App, keeper: &Keeper) {
+async fn compare(app: &Arc<App>, keeper: &Keeper) {
     loop {
         complain("comparing facts and directory", put_in_order(app, keeper, ARRIVAL_MAX).await);
         complain("looking for former verdicts", drop_former(app).await);
@@ -80,32 +83,41 @@ async fn compare(app: &App, keeper: &Keeper) {
 /// # Errors
 /// When the store fails. What was put in order by then is.
 pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Result<(), StoreError> {
-    let first = keeper.reconcile().await?;
-    if first.added + first.struck_off > 0 {
-        tracing::info!(
-            added = first.added,
-            struck_off = first.struck_off,
-            "accounts corrected: {} blobs are there",
-            first.blobs
-        );
+    loop {
+        let first = keeper.reconcile(REST).await?;
+        tracing::debug!(blobs = first.blobs, "facts and directory were compared");
+        if first.added + first.struck_off > 0 {
+            tracing::info!(
+                added = first.added,
+                struck_off = first.struck_off,
+                "accounts corrected: {} blobs are there",
+                first.blobs
+            );
+        }
+        if first.unreached.is_empty() {
+            return nothing_lost(app).await;
+        }
+        evidence::tie(&app.store, &first.unreached).await?;
+        sleep(arrival).await;
+        let still = keeper.unreached(first.unreached).await?;
+        if keeps_lost(app).await? {
+            tracing::info!(
+                "the facts were lost: {} blobs that no manifest reaches are kept for its return",
+                still.len()
+            );
+            return Ok(());
+        }
+        for digest in &still {
+            app.store.blobs().remove(digest).await?;
+        }
+        if !still.is_empty() {
+            tracing::info!("{} blobs that no manifest reaches were removed", still.len());
+        }
+        // As many as are noted at a time.
+        if !first.has_more {
+            return Ok(());
+        }
     }
-    if first.unreached.is_empty() {
-        return nothing_lost(app).await;
-    }
-    evidence::tie(&app.store, &first.unreached).await?;
-    sleep(arrival).await;
-    let still = keeper.unreached(&first.unreached)?;
-    if keeps_lost(app).await? {
-        tracing::info!("the facts were lost: {} blobs that no manifest reaches are kept for its return", still.len());
-        return Ok(());
-    }
-    for digest in &still {
-        app.store.blobs().remove(digest).await?;
-    }
-    if !still.is_empty() {
-        tracing::info!("{} blobs that no manifest reaches were removed", still.len());
-    }
-    Ok(())
 }
 
 /// All that is there is reached: whatever was lost has come back.
@@ -130,27 +142,28 @@ async fn keeps_lost(app: &App) -> Result<bool, StoreError> {
     Ok(keeps)
 }
 
-/// Tells what has left, and makes memory forget it.
-pub(crate) fn swept(app: &App, freed: Result<Freed, StoreError>) {
+/// Makes memory forget what has left.
+pub(crate) fn forget(app: &App, left: &Left) {
+    if let Left::Image { digest, .. } = left {
+        app.admission.forget(digest);
+    }
+}
+
+fn swept(freed: Result<Freed, StoreError>) {
     match freed {
-        Ok(freed) => left(app, &freed),
+        Ok(freed) => told(&freed),
         Err(error) => tracing::warn!("cannot make room in the store: {}", chain(&error)),
     }
 }
 
-/// The same for what has left on somebody's word.
-pub(crate) fn left(app: &App, freed: &Freed) {
-    if freed.what.is_empty() && freed.layers.blobs == 0 {
+/// Counts and tells how much has left.
+pub(crate) fn told(freed: &Freed) {
+    if *freed == Freed::default() {
         return;
     }
     for (class, amount) in [("layers", freed.layers), ("metadata", freed.metadata)] {
         counter!("pratique_evicted_bytes_total", "class" => class).increment(amount.bytes);
         counter!("pratique_evicted_blobs_total", "class" => class).increment(amount.blobs);
-    }
-    for what in &freed.what {
-        if let Left::Image { digest, .. } = what {
-            app.admission.forget(digest);
-        }
     }
     tracing::info!(
         layers = freed.layers.blobs,
@@ -163,35 +176,43 @@ pub(crate) fn left(app: &App, freed: &Freed) {
 
 /// Lets go of verdicts that do not count any more: those that have ended or cannot be read, and old ones under another policy. One
 /// that is dropped too early is made again from stored evidence.
-async fn drop_former(app: &App) -> Result<(), StoreError> {
+async fn drop_former(app: &Arc<App>) -> Result<(), StoreError> {
     let mut after: Option<(Repository, Digest)> = None;
     loop {
-        let (page, gone) = {
-            let snapshot = app.store.facts().read()?;
-            let page = snapshot.manifests(after.as_ref(), PAGE)?;
-            let (judge, now) = (Arc::clone(&app.in_force().judge), app.clock.now());
-            let mut gone = Vec::new();
-            for (repository, digest) in &page {
-                let current = *judge.fingerprint(repository, digest).as_bytes();
-                for (fingerprint, bytes) in snapshot.verdicts(repository, digest, PAGE)? {
-                    if fingerprint != current && is_former(&bytes, now) {
-                        let (repository, digest) = (repository.clone(), digest.clone());
-                        gone.push(Change::VerdictGone { repository, digest, fingerprint });
-                    }
-                }
-            }
-            (page, gone)
-        };
+        let (of, from) = (Arc::clone(app), after.take());
+        let looked = tokio::task::spawn_blocking(move || former(&of, from.as_ref()));
+        let (page, gone) =
+            looked.await.map_err(|_| StoreError::Stopped { operation: "look for former verdicts" })??;
         if !gone.is_empty() {
             app.store.facts().apply(gone).await?;
         }
-        tokio::task::yield_now().await;
         let is_last = page.len() < PAGE;
         after = page.into_iter().next_back();
         if is_last {
             return Ok(());
         }
+        sleep(REST).await;
     }
+}
+
+type Manifests = Vec<(Repository, Digest)>;
+
+/// The next page of manifests, and which verdicts on them do not count any more.
+fn former(app: &App, after: Option<&(Repository, Digest)>) -> Result<(Manifests, Vec<Change>), StoreError> {
+    let snapshot = app.store.facts().read()?;
+    let page = snapshot.manifests(after, PAGE)?;
+    let (judge, now) = (Arc::clone(&app.in_force().judge), app.clock.now());
+    let mut gone = Vec::new();
+    for (repository, digest) in &page {
+        let current = *judge.fingerprint(repository, digest).as_bytes();
+        for (fingerprint, bytes) in snapshot.verdicts(repository, digest, PAGE)? {
+            if fingerprint != current && is_former(&bytes, now) {
+                let (repository, digest) = (repository.clone(), digest.clone());
+                gone.push(Change::VerdictGone { repository, digest, fingerprint });
+            }
+        }
+    }
+    Ok((page, gone))
 }
 
 fn is_former(bytes: &[u8], now: UnixTime) -> bool {

@@ -3,13 +3,14 @@
 //! What every store of blobs has in common is here, once: hashing on read, quarantine, pages of a listing, and that nothing blocks
 //! the network. What differs is a [`BlobStore`].
 
-use std::{fmt, fs::File, io, io::IoSlice, sync::Arc};
+use std::{fmt, fs::File, io, io::IoSlice, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest, DigestMismatch, UnixTime};
 
 pub use self::blob::Blob;
 use self::page::Page;
+pub(crate) use self::walk::Walk;
 pub(crate) use self::{files::Files, memory::Memory};
 use crate::{ContentClass, Ingest, Ledger, StoreError, ingest};
 
@@ -18,6 +19,7 @@ mod files;
 pub(crate) mod interrupted;
 mod memory;
 mod page;
+mod walk;
 
 /// Where blobs lie. Every call may block.
 pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
@@ -42,8 +44,8 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     fn quarantine(&self, digest: &Digest) -> Result<(), StoreError>;
     /// Drops a blob; after a power cut it may be there again, whole. Fine where there is none.
     fn remove(&self, digest: &Digest) -> Result<(), StoreError>;
-    /// Names every visible blob of an algorithm, in any order, and holds none of the names.
-    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest)) -> Result<(), StoreError>;
+    /// Names every visible blob of an algorithm, in any order, until told to stop, and holds none of the names.
+    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest) -> ControlFlow<()>) -> Result<(), StoreError>;
 }
 
 /// A visible blob, and its size in bytes.
@@ -223,6 +225,21 @@ impl Blobs {
     pub async fn list_page(&self, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>, StoreError> {
         let (store, page) = (Arc::clone(&self.store), Page::new(after, limit));
         blocking("list blobs", move || page.fill(&*store)).await
+    }
+
+    /// All digests of stored blobs, in any order: one look at every name, however many there are.
+    pub(crate) fn walk(&self) -> Walk {
+        Walk::begin(Arc::clone(&self.store))
+    }
+
+    /// The sizes of these blobs, bytes; `None` for those that are not there.
+    pub(crate) async fn sizes(&self, digests: Vec<Digest>) -> Result<Vec<(Digest, Option<u64>)>, StoreError> {
+        let store = Arc::clone(&self.store);
+        let size = move |digest: Digest| {
+            let found = store.open(&digest)?;
+            Ok((digest, found.map(|(_, size)| size)))
+        };
+        blocking("look at blobs", move || digests.into_iter().map(size).collect()).await
     }
 
     async fn run<T: Send + 'static>(

@@ -9,7 +9,7 @@
 //! image without a layer is a miss. Metadata leaves image by image. Pinned images, and what they are made of, stay; so does what
 //! others have open, until they close it. Whatever a crash interrupts is found by [`Keeper::reconcile`].
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use oci::{Digest, Repository, UnixTime};
 
@@ -23,6 +23,7 @@ mod account;
 mod budget;
 mod forget;
 mod needed;
+mod reconcile;
 
 use self::{
     forget::{Gone, Leaving},
@@ -31,8 +32,6 @@ use self::{
 
 /// Facts read at a time.
 const PAGE: usize = 64;
-/// Blobs looked at in one page of a walk over all of them.
-const WALK_PAGE: usize = 8 * 1024;
 
 /// Keeps a store within its budgets.
 #[derive(Debug)]
@@ -50,11 +49,24 @@ pub struct Sweep {
     pub spare_since: UnixTime,
 }
 
-/// What a pass has come to.
-struct Pass {
+/// What a pass has come to, and who hears of what leaves in it.
+struct Pass<F> {
     dry_run: bool,
     freed: Freed,
     gone: Gone,
+    left: F,
+}
+
+impl<F: FnMut(Left)> Pass<F> {
+    fn new(dry_run: bool, left: F) -> Self {
+        Self { dry_run, freed: Freed::default(), gone: Gone::default(), left }
+    }
+
+    /// A layer of `bytes` bytes.
+    fn layer(&mut self, image: Usage, digest: Digest, bytes: u64) {
+        self.freed.layers.add(bytes);
+        (self.left)(Left::Layer { image, digest });
+    }
 }
 
 impl Keeper {
@@ -65,13 +77,19 @@ impl Keeper {
         Self { store, ledger }
     }
 
-    /// Makes room whenever somebody calls for it, until dropped. `sweep` says how, each time; `told` hears what has left.
-    pub async fn run(&self, sweep: impl Fn() -> Sweep, mut told: impl FnMut(Result<Freed, StoreError>)) {
+    /// Makes room whenever somebody calls for it, until dropped. `sweep` says how, each time; `left` hears of everything that leaves,
+    /// and `told` how much that was in the end.
+    pub async fn run(
+        &self,
+        sweep: impl Fn() -> Sweep,
+        mut left: impl FnMut(Left),
+        mut told: impl FnMut(Result<Freed, StoreError>),
+    ) {
         let keeping = self.ledger.keep();
         loop {
             self.ledger.called.notified().await;
             let calls = keeping.calls();
-            told(self.sweep(sweep()).await);
+            told(self.sweep(sweep(), &mut left).await);
             keeping.answered(calls);
         }
     }
@@ -89,15 +107,17 @@ impl Keeper {
         Ok(())
     }
 
-    /// Brings both classes under their low marks where they are above their high ones.
-    pub async fn sweep(&self, sweep: Sweep) -> Result<Freed, StoreError> {
-        self.sweep_telling(sweep, |_, _| {}).await
+    /// Brings both classes under their low marks where they are above their high ones. `left` hears of everything that leaves, when it
+    /// does: there may be more of it than anybody should hold.
+    pub async fn sweep(&self, sweep: Sweep, left: impl FnMut(Left)) -> Result<Freed, StoreError> {
+        self.sweep_telling(sweep, left, |_, _| {}).await
     }
 
     /// The same; `told` hears again and again how many bytes have left, of how many.
     pub async fn sweep_telling(
         &self,
         sweep: Sweep,
+        left: impl FnMut(Left),
         told: impl Fn(u64, u64) + Send + Sync,
     ) -> Result<Freed, StoreError> {
         self.settle().await?;
@@ -112,7 +132,7 @@ impl Keeper {
         };
         let layers = too_much(budget.layers, totals.layers.bytes, in_flight);
         let metadata = too_much(budget.metadata, totals.metadata.bytes, 0);
-        let mut pass = Pass { dry_run: sweep.dry_run, freed: Freed::default(), gone: Gone::default() };
+        let mut pass = Pass::new(sweep.dry_run, left);
         let told = |freed: &Freed| {
             told(freed.layers.bytes.min(layers) + freed.metadata.bytes.min(metadata), layers + metadata);
         };
@@ -126,7 +146,12 @@ impl Keeper {
     }
 
     /// Lets go of `wanted` bytes of layers.
-    async fn layers(&self, wanted: u64, pass: &mut Pass, told: &(impl Fn(&Freed) + Sync)) -> Result<(), StoreError> {
+    async fn layers(
+        &self,
+        wanted: u64,
+        pass: &mut Pass<impl FnMut(Left)>,
+        told: &(impl Fn(&Freed) + Sync),
+    ) -> Result<(), StoreError> {
         if wanted > 0 && self.store.facts().read()?.loss()?.is_some() {
             self.lost(wanted, pass, told).await?;
         }
@@ -143,18 +168,24 @@ impl Keeper {
                     if !pass.dry_run {
                         self.store.blobs().remove(&digest).await?;
                     }
-                    pass.freed.layer(image.clone(), digest.clone(), size);
-                    pass.gone.blob(digest);
+                    pass.gone.blob(&digest);
+                    pass.layer(image.clone(), digest, size);
                 }
                 told(&pass.freed);
             }
             after = Some(last.clone());
+            self.struck_off(pass).await?;
         }
         Ok(())
     }
 
     /// Lets go of what was lost with earlier facts: nobody has asked for it since, or it would be reached.
-    async fn lost(&self, wanted: u64, pass: &mut Pass, told: &(impl Fn(&Freed) + Sync)) -> Result<(), StoreError> {
+    async fn lost(
+        &self,
+        wanted: u64,
+        pass: &mut Pass<impl FnMut(Left)>,
+        told: &(impl Fn(&Freed) + Sync),
+    ) -> Result<(), StoreError> {
         let mut after: Option<Digest> = None;
         while pass.freed.layers.bytes < wanted {
             let (facts, from) = (self.store.facts().clone(), after.take());
@@ -169,9 +200,10 @@ impl Keeper {
                     self.store.blobs().remove(&digest).await?;
                 }
                 pass.freed.layers.add(size);
-                pass.gone.blob(digest);
+                pass.gone.blob(&digest);
             }
             told(&pass.freed);
+            self.struck_off(pass).await?;
             after = until;
             if after.is_none() {
                 return Ok(());
@@ -185,7 +217,7 @@ impl Keeper {
         &self,
         wanted: u64,
         spare_since: UnixTime,
-        pass: &mut Pass,
+        pass: &mut Pass<impl FnMut(Left)>,
         told: &(impl Fn(&Freed) + Sync),
     ) -> Result<(), StoreError> {
         let mut after = None;
@@ -200,17 +232,34 @@ impl Keeper {
                 let leaving = forget::alone(&self.store.facts().read()?, image, &pass.gone)?;
                 if let Some(leaving) = leaving {
                     pass.gone.all_of(&leaving);
-                    self.let_go(leaving, pass.dry_run, &mut pass.freed).await?;
+                    self.let_go(leaving, pass).await?;
                     told(&pass.freed);
                 }
             }
             after = Some(last.clone());
+            self.struck_off(pass).await?;
         }
         Ok(())
     }
 
+    /// What has left is struck off before the next page, and need not be remembered besides: the store may hold a million blobs. A dry
+    /// run, in which nothing changes, has to remember all of it.
+    async fn struck_off<F>(&self, pass: &mut Pass<F>) -> Result<(), StoreError> {
+        if pass.dry_run || pass.gone.is_empty() {
+            return Ok(());
+        }
+        self.settle().await?;
+        pass.gone = Gone::default();
+        Ok(())
+    }
+
     /// Lets go of images, pinned or not, with all that nobody else needs, in one step. What a repository does not have is passed over.
-    pub async fn remove(&self, images: &[(Repository, Digest)], dry_run: bool) -> Result<Freed, StoreError> {
+    pub async fn remove(
+        &self,
+        images: &[(Repository, Digest)],
+        dry_run: bool,
+        left: impl FnMut(Left),
+    ) -> Result<Freed, StoreError> {
         self.settle().await?;
         let leaving = {
             let snapshot = self.store.facts().read()?;
@@ -218,17 +267,17 @@ impl Keeper {
             let known = usages.filter_map(Result::transpose).collect::<Result<Vec<_>, _>>()?;
             forget::whole(&snapshot, &known, &Gone::default())?
         };
-        let mut freed = Freed::default();
-        self.let_go(leaving, dry_run, &mut freed).await?;
+        let mut pass = Pass::new(dry_run, left);
+        self.let_go(leaving, &mut pass).await?;
         if !dry_run {
             self.settle().await?;
         }
-        Ok(freed)
+        Ok(pass.freed)
     }
 
     /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason.
-    async fn let_go(&self, leaving: Leaving, dry_run: bool, freed: &mut Freed) -> Result<(), StoreError> {
-        if !dry_run {
+    async fn let_go(&self, leaving: Leaving, pass: &mut Pass<impl FnMut(Left)>) -> Result<(), StoreError> {
+        if !pass.dry_run {
             let forgotten = leaving.manifests.iter().map(|(repository, digest)| Change::Forgotten {
                 repository: repository.clone(),
                 digest: digest.clone(),
@@ -236,101 +285,16 @@ impl Keeper {
             self.store.facts().apply(forgotten.collect()).await?;
         }
         for (digest, (Content { class, size }, image)) in leaving.blobs {
-            if !dry_run {
+            if !pass.dry_run {
                 self.store.blobs().remove(&digest).await?;
             }
             match class {
-                ContentClass::Layer => freed.layer(image, digest, size),
-                ContentClass::Metadata => freed.metadata.add(size),
+                ContentClass::Layer => pass.layer(image, digest, size),
+                ContentClass::Metadata => pass.freed.metadata.add(size),
             }
         }
-        freed.what.extend(leaving.manifests.into_iter().map(|(repository, digest)| Left::Image { repository, digest }));
+        leaving.manifests.into_iter().for_each(|(repository, digest)| (pass.left)(Left::Image { repository, digest }));
         Ok(())
-    }
-
-    /// Compares what is written down with what is there, both ways. Looks at names and sizes, not at bytes. What is there and reached
-    /// by nothing is told by name: it may be on its way in, so whoever asks twice and gets it twice may remove it.
-    pub async fn reconcile(&self) -> Result<Account, StoreError> {
-        let mut account = Account::default();
-        let mut after: Option<Digest> = None;
-        loop {
-            let names = self.store.blobs().list_page(after.as_ref(), WALK_PAGE).await?;
-            let ended = names.len() < WALK_PAGE;
-            self.struck_off(after.as_ref(), &names, ended, &mut account).await?;
-            for digest in &names {
-                self.written_down(digest, &mut account).await?;
-            }
-            after = names.into_iter().next_back();
-            if ended {
-                self.settle().await?;
-                return Ok(account);
-            }
-        }
-    }
-
-    /// Those of these blobs that still no manifest reaches.
-    pub fn unreached(&self, blobs: &HashSet<Digest>) -> Result<Vec<Digest>, StoreError> {
-        let mut still = Vec::new();
-        for page in blobs.iter().collect::<Vec<_>>().chunks(PAGE) {
-            let snapshot = self.store.facts().read()?;
-            for digest in page {
-                if needed::is_unreached(&snapshot, digest)? {
-                    still.push((*digest).clone());
-                }
-            }
-        }
-        Ok(still)
-    }
-
-    async fn written_down(&self, digest: &Digest, account: &mut Account) -> Result<(), StoreError> {
-        account.blobs += 1;
-        let known = {
-            let snapshot = self.store.facts().read()?;
-            if needed::is_unreached(&snapshot, digest)? {
-                account.unreached.insert(digest.clone());
-            }
-            snapshot.content(digest)?
-        };
-        if known.is_none()
-            && let Some(blob) = self.store.blobs().open(digest).await?
-        {
-            account.added += 1;
-            let known_as = self.store.facts().read()?.usages(digest, 1)?;
-            let class = if known_as.is_empty() { None } else { Some(ContentClass::Metadata) };
-            self.ledger.stored(digest, blob.size(), class);
-        }
-        Ok(())
-    }
-
-    /// Strikes off what is written down between `after` and the last of `names` and is not there.
-    async fn struck_off(
-        &self,
-        after: Option<&Digest>,
-        names: &[Digest],
-        ended: bool,
-        account: &mut Account,
-    ) -> Result<(), StoreError> {
-        let there: HashSet<&Digest> = names.iter().collect();
-        let last = names.last().filter(|_| !ended);
-        let mut after = after.cloned();
-        loop {
-            let page = self.store.facts().read()?.contents(after.as_ref(), PAGE)?;
-            let more = page.len() == PAGE;
-            after = page.last().map(|(digest, _)| digest.clone());
-            for (digest, _) in page {
-                if last.is_some_and(|last| digest > *last) {
-                    return Ok(());
-                }
-                // It may have come since the names were read.
-                if !there.contains(&digest) && self.store.blobs().open(&digest).await?.is_none() {
-                    account.struck_off += 1;
-                    self.ledger.removed(&digest);
-                }
-            }
-            if !more {
-                return Ok(());
-            }
-        }
     }
 }
 

@@ -6,8 +6,8 @@ use oci::{Digest, Hasher};
 
 use crate::{Blob, Blobs, StoreError};
 
-/// How many names are held at a time.
-const PAGE: usize = 1024;
+/// How many names are held at a time. Each page is a look at all names: of a million blobs some hundred such looks in a pass of hours.
+const PAGE: usize = 8 * 1024;
 
 /// Walks all blobs in order, again and again, and hashes each.
 #[derive(Debug)]

@@ -20,12 +20,14 @@ use crate::{app::App, error::ApiError, keeping};
 const PAGE: usize = 64;
 /// Indexes within indexes that leave together.
 const DEPTH_MAX: usize = 4;
+/// What has left is told one by one up to here; the sums tell of all.
+const LEFT_MAX: usize = 10_000;
 
 pub(super) async fn answer(app: &Arc<App>, request: CacheRequest, reporter: &Reporter) -> Result<CacheAnswer, Failure> {
     let keeper = Keeper::new(app.store.clone());
     keeper.settle().await.map_err(failed)?;
     match request {
-        CacheRequest::Ls { all } => listing::ls(app, all).await.map(CacheAnswer::Listed),
+        CacheRequest::Ls { all, after } => listing::ls(app, all, after).await.map(CacheAnswer::Listed),
         CacheRequest::Show { image } => listing::show(app, &image).map(CacheAnswer::Shown),
         CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run, reporter).await.map(CacheAnswer::Freed),
         CacheRequest::Pin { image, pinned } => pin(app, &image, pinned).await.map(CacheAnswer::Pinned),
@@ -72,16 +74,15 @@ async fn gc(app: &Arc<App>, keeper: &Keeper, dry_run: bool, reporter: &Reporter)
     let told_so_far = |bytes, bytes_total| {
         reporter.report(Progress { doing: Doing::Freeing, bytes, bytes_total, blobs: 0, rotten: 0 });
     };
-    let freed = keeper.sweep_telling(keeping::sweep(app, dry_run), told_so_far).await.map_err(failed)?;
-    if !dry_run {
-        keeping::left(app, &freed);
-    }
+    let mut gone = Gone::new(app, dry_run);
+    let swept = keeper.sweep_telling(keeping::sweep(app, dry_run), |left| gone.one(left), told_so_far).await;
+    let freed = swept.map_err(failed)?;
     let budget = app.store.ledger().budget();
     let is_bounded = budget.layers.is_some() || budget.metadata.is_some();
     let note = (!is_bounded)
         .then(|| "no budget is set: nothing has to leave (storage.max_bytes, storage.metadata_max_bytes)".to_owned());
     let lost = end_of_loss(app, dry_run).await.map_err(failed)?;
-    Ok(told(freed, dry_run, lost.or(note)))
+    Ok(gone.told(freed, lost.or(note)))
 }
 
 /// Ends the time for which blobs are kept that nothing reaches since the facts were lost.
@@ -100,11 +101,9 @@ async fn end_of_loss(app: &App, dry_run: bool) -> Result<Option<String>, StoreEr
 async fn rm(app: &Arc<App>, keeper: &Keeper, typed: &[String], dry_run: bool) -> Result<FreedTold, Failure> {
     let images = typed.iter().map(|typed| unpinned(app, typed)).collect::<Result<Vec<_>, _>>()?;
     let leaving = with_children(app, images)?;
-    let freed = keeper.remove(&leaving, dry_run).await.map_err(failed)?;
-    if !dry_run {
-        keeping::left(app, &freed);
-    }
-    Ok(told(freed, dry_run, None))
+    let mut gone = Gone::new(app, dry_run);
+    let freed = keeper.remove(&leaving, dry_run, |left| gone.one(left)).await.map_err(failed)?;
+    Ok(gone.told(freed, None))
 }
 
 fn unpinned(app: &App, typed: &str) -> Result<(Repository, Digest), Failure> {
@@ -193,26 +192,53 @@ async fn stats(app: &Arc<App>) -> Result<Stats, Failure> {
     })
 }
 
-fn told(freed: Freed, dry_run: bool, note: Option<String>) -> FreedTold {
-    let (mut layers, mut images) = (Vec::new(), Vec::new());
-    for what in freed.what {
-        match what {
-            Left::Layer { image, digest } => layers.push(LeftLayer {
+/// What leaves at somebody's word.
+struct Gone<'a> {
+    app: &'a App,
+    dry_run: bool,
+    layers: Vec<LeftLayer>,
+    images: Vec<LeftImage>,
+    /// Not told one by one.
+    further: u64,
+}
+
+impl<'a> Gone<'a> {
+    fn new(app: &'a App, dry_run: bool) -> Self {
+        Self { app, dry_run, layers: Vec::new(), images: Vec::new(), further: 0 }
+    }
+
+    fn one(&mut self, left: Left) {
+        if !self.dry_run {
+            keeping::forget(self.app, &left);
+        }
+        if self.layers.len() + self.images.len() >= LEFT_MAX {
+            self.further += 1;
+            return;
+        }
+        match left {
+            Left::Layer { image, digest } => self.layers.push(LeftLayer {
                 repository: image.repository,
                 image: image.digest,
                 used_at: image.used_at,
                 digest,
             }),
-            Left::Image { repository, digest } => images.push(LeftImage { repository, digest }),
+            Left::Image { repository, digest } => self.images.push(LeftImage { repository, digest }),
         }
     }
-    FreedTold {
-        dry_run,
-        layers: amount(freed.layers),
-        metadata: amount(freed.metadata),
-        left_layers: layers,
-        left_images: images,
-        note,
+
+    fn told(self, freed: Freed, note: Option<String>) -> FreedTold {
+        if !self.dry_run {
+            keeping::told(&freed);
+        }
+        let further = (self.further > 0).then(|| format!("and {} more that are not told one by one", self.further));
+        FreedTold {
+            dry_run: self.dry_run,
+            layers: amount(freed.layers),
+            metadata: amount(freed.metadata),
+            left_layers: self.layers,
+            left_images: self.images,
+            note: note.or(further),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked. Files are read by whoever asks: a server never opens a path that a request names.
 
+use oci::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
 /// One command.
@@ -53,6 +54,8 @@ pub enum CacheRequest {
     Ls {
         /// Evidence too, which is kept for the image it speaks about.
         all: bool,
+        /// Only what comes after this one: an answer has an end, and a store may have more.
+        after: Option<(Repository, Digest)>,
     },
     /// What is kept of this image?
     Show {

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IoSlice},
+    ops::ControlFlow,
     path::PathBuf,
     sync::{
         Arc,
@@ -75,11 +76,13 @@ impl BlobStore for Files {
         directory::remove_if_present(&self.directory.blob(digest))
     }
 
-    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest)) -> Result<(), StoreError> {
+    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest) -> ControlFlow<()>) -> Result<(), StoreError> {
         for name in directory::list(&self.directory.blobs(algorithm))? {
             // Whatever is named otherwise, no lookup by digest can reach it.
-            if let Some(digest) = name?.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok()) {
-                tell(digest);
+            if let Some(digest) = name?.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok())
+                && tell(digest).is_break()
+            {
+                return Ok(());
             }
         }
         Ok(())

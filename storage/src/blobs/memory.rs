@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, IoSlice},
+    ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -52,9 +53,10 @@ impl BlobStore for Memory {
         Ok(())
     }
 
-    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest)) -> Result<(), StoreError> {
+    fn each(&self, algorithm: Algorithm, tell: &mut dyn FnMut(Digest) -> ControlFlow<()>) -> Result<(), StoreError> {
         let digests: Vec<Digest> = lock(&self.shelves).blobs.keys().cloned().collect();
-        digests.into_iter().filter(|digest| digest.algorithm() == algorithm).for_each(tell);
+        // Told to stop: there is nothing to tell of that.
+        let _ = digests.into_iter().filter(|digest| digest.algorithm() == algorithm).try_for_each(tell);
         Ok(())
     }
 }

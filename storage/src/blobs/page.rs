@@ -1,6 +1,6 @@
 //! A listing of a million names, in order, without holding a million names.
 
-use std::collections::BinaryHeap;
+use std::{collections::BinaryHeap, ops::ControlFlow};
 
 use oci::{Algorithm, Digest};
 
@@ -24,7 +24,10 @@ impl Page {
     pub(crate) fn fill(&self, store: &dyn BlobStore) -> Result<Vec<Digest>, StoreError> {
         let mut smallest = BinaryHeap::new();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            store.each(algorithm, &mut |digest| self.add(&mut smallest, &digest))?;
+            store.each(algorithm, &mut |digest| {
+                self.add(&mut smallest, &digest);
+                ControlFlow::Continue(())
+            })?;
         }
         Ok(smallest.into_sorted_vec().into_iter().filter_map(|(rank, hex)| digest(rank, &hex)).collect())
     }

@@ -6,15 +6,13 @@ use oci::{Digest, Repository};
 
 use crate::{Amount, Usage};
 
-/// What has left, or would.
-#[derive(Debug, Default)]
+/// How much has left, or would.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Freed {
     /// Layers.
     pub layers: Amount,
     /// Manifests, configs and evidence.
     pub metadata: Amount,
-    /// Piece by piece.
-    pub what: Vec<Left>,
 }
 
 /// One thing that has left.
@@ -36,14 +34,6 @@ pub enum Left {
     },
 }
 
-impl Freed {
-    /// A layer of `bytes` bytes.
-    pub(super) fn layer(&mut self, image: Usage, digest: Digest, bytes: u64) {
-        self.layers.add(bytes);
-        self.what.push(Left::Layer { image, digest });
-    }
-}
-
 /// What a comparison of facts and directory has found.
 #[derive(Debug, Default)]
 pub struct Account {
@@ -53,6 +43,8 @@ pub struct Account {
     pub added: u64,
     /// How many were written down and are not there.
     pub struck_off: u64,
-    /// Blobs that no manifest reaches.
+    /// Blobs that no manifest reaches, as far as they were noted: after the facts were lost that is every blob there is.
     pub unreached: HashSet<Digest>,
+    /// There are more of these than were noted.
+    pub has_more: bool,
 }

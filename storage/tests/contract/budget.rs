@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use oci::{Addressed, Digest, Repository};
 use storage::{
     Amount, Budget, Change, ContentClass, EdgeKind, Freed, Keeper, Left, ManifestFact, Marks, Store, Sweep, Totals,
@@ -59,7 +61,14 @@ fn budget(store: &Store, layers: Option<u64>, metadata: Option<u64>) {
 }
 
 async fn sweep(store: &Store) -> Freed {
-    Keeper::new(store.clone()).sweep(Sweep { dry_run: false, spare_since: at(u64::MAX) }).await.unwrap()
+    swept(store, Sweep { dry_run: false, spare_since: at(u64::MAX) }).await.0
+}
+
+/// How much has left, and what.
+async fn swept(store: &Store, sweep: Sweep) -> (Freed, Vec<Left>) {
+    let mut what = Vec::new();
+    let freed = Keeper::new(store.clone()).sweep(sweep, |left| what.push(left)).await.unwrap();
+    (freed, what)
 }
 
 async fn has(store: &Store, digest: &Digest) -> bool {
@@ -119,7 +128,7 @@ async fn below_the_high_mark_nothing_leaves_and_above_it_no_more_than_down_to_th
         image(&store, &nginx(), number, &[100 + number], number).await;
     }
     store.ledger().set_budget(Budget { layers: Some(Marks { max: 20_000, high: 10_000, low: 6500 }), metadata: None });
-    assert!(sweep(&store).await.what.is_empty());
+    assert_eq!(sweep(&store).await, Freed::default());
     image(&store, &nginx(), 10, &[110], 10).await;
     assert_eq!(sweep(&store).await.layers, amount(5, 5000));
     assert_eq!(totals(&store).await.layers, amount(6, 6000));
@@ -236,7 +245,7 @@ async fn what_a_note_names_stays_with_its_subject_and_leaves_with_it() {
     };
     noted(&[&former, &piece]).await;
     noted(&[&piece, &config]).await;
-    let unreached = Keeper::new(store.clone()).reconcile().await.unwrap().unreached;
+    let unreached = Keeper::new(store.clone()).reconcile(Duration::ZERO).await.unwrap().unreached;
     assert_eq!(unreached.into_iter().collect::<Vec<_>>(), [former.digest().clone()], "the note names it no more");
     let (notes, again) = {
         let snapshot = store.facts().read().unwrap();
@@ -323,10 +332,9 @@ async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_
     let here = image(&store, &nginx(), 1, &[10], 1).await;
     image(&store, &curl, 1, &[10], 5).await;
     budget(&store, Some(0), Some(0));
-    let keeper = Keeper::new(store.clone());
-    let freed = keeper.sweep(Sweep { dry_run: false, spare_since: at(5) }).await.unwrap();
+    let (freed, what) = swept(&store, Sweep { dry_run: false, spare_since: at(5) }).await;
     assert_eq!(freed.metadata, amount(0, 0), "the bytes are the other repository's too");
-    assert!(freed.what.contains(&Left::Image { repository: nginx(), digest: here.digest.clone() }));
+    assert!(what.contains(&Left::Image { repository: nginx(), digest: here.digest.clone() }));
     assert!(has(&store, &here.digest).await);
     assert!(store.facts().read().unwrap().manifest(&curl, &here.digest).unwrap().is_some());
 }
@@ -337,13 +345,13 @@ async fn a_dry_run_tells_the_same_and_touches_nothing() {
     let store = place.open();
     let images = [image(&store, &nginx(), 1, &[10, 11], 1).await, image(&store, &nginx(), 2, &[11, 20], 2).await];
     budget(&store, Some(1000), Some(400));
-    let keeper = Keeper::new(store.clone());
-    let told = keeper.sweep(Sweep { dry_run: true, spare_since: at(100) }).await.unwrap();
+    let told = swept(&store, Sweep { dry_run: true, spare_since: at(100) }).await;
     for image in &images {
         assert!(has(&store, &image.digest).await && has(&store, &image.layers[0]).await);
     }
-    let done = sweep(&store).await;
-    assert_eq!((told.layers, told.metadata, told.what), (done.layers, done.metadata, done.what));
+    let done = swept(&store, Sweep { dry_run: false, spare_since: at(u64::MAX) }).await;
+    assert_eq!(told, done);
+    assert_eq!(done.0.layers, amount(3, 3000), "what left with its image had left before, and is counted once");
 }
 
 #[tokio::test]
@@ -362,7 +370,7 @@ async fn a_blob_larger_than_the_whole_budget_is_read_to_its_end_and_not_kept() {
     assert_eq!(growing.read_at(1000, 501).await.unwrap(), bytes[1000..]);
     assert_eq!(whole(&blob).await, bytes);
     assert!(!has(&store, &digest).await && place.names("ingest").is_empty());
-    assert!(sweep(&store).await.what.is_empty());
+    assert_eq!(sweep(&store).await, Freed::default());
     assert!(has(&store, &small.layers[0]).await, "nothing left for its sake");
 }
 
@@ -374,7 +382,7 @@ async fn a_commit_waits_until_there_is_room_for_it() {
     budget(&store, Some(2000), None);
     let keeper = Keeper::new(store.clone());
     let running = tokio::spawn(async move {
-        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, |freed| drop(freed.unwrap())).await;
+        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, drop, |freed| assert!(freed.is_ok())).await;
     });
     tokio::task::yield_now().await;
     let bytes = noise(99, 1200);
@@ -440,7 +448,7 @@ async fn without_facts(place: &crate::Place, store: Store) -> Store {
     drop(store);
     std::fs::remove_file(place.path().join("facts.redb")).unwrap();
     let store = place.open();
-    Keeper::new(store.clone()).reconcile().await.unwrap();
+    Keeper::new(store.clone()).reconcile(Duration::ZERO).await.unwrap();
     store
 }
 
@@ -500,7 +508,7 @@ async fn accounts_are_made_again_from_the_directory_where_the_facts_do_not_know(
     let keeper = Keeper::new(store.clone());
     keeper.settle().await.unwrap();
     std::fs::remove_file(place.blob(&image.layers[1])).unwrap();
-    let account = keeper.reconcile().await.unwrap();
+    let account = keeper.reconcile(Duration::ZERO).await.unwrap();
     assert_eq!((account.blobs, account.added, account.struck_off), (4, 2, 1));
     assert_eq!(account.unreached.into_iter().collect::<Vec<_>>(), [stray.digest().clone()]);
     let now = totals(&store).await;

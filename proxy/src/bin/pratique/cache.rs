@@ -82,7 +82,7 @@ pub(crate) struct Common {
 impl Cache {
     pub(crate) fn run(self) -> Result<ExitCode, Unasked> {
         match self {
-            Self::Ls { all, common } => common.ask(vec![CacheRequest::Ls { all }]),
+            Self::Ls { all, common } => common.place.list(all, common.output.into()),
             Self::Show(images) => images.ask(|image| CacheRequest::Show { image }),
             Self::Gc { dry_run, common } => common.ask(vec![CacheRequest::Gc { dry_run }]),
             Self::Pin(images) => images.ask(|image| CacheRequest::Pin { image, pinned: true }),

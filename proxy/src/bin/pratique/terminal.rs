@@ -4,10 +4,11 @@ use std::{io::Write as _, process::ExitCode};
 
 use config::{ConfigError, Loaded, Overrides};
 use proxy::{
-    command::{Answer, Exit, Output, Request, Shown, show},
+    command::{Answer, CacheAnswer, CacheRequest, Exit, Output, Request, Shown, show},
     control,
     error::chain,
 };
+use tokio::runtime::{Builder, Runtime};
 
 use crate::progress::Display;
 
@@ -56,11 +57,33 @@ impl Place {
         Ok(config::load(&overrides)?)
     }
 
+    /// Lists what is kept, answer after answer: nobody holds a list of a hundred thousand images.
+    pub(crate) fn list(&self, all: bool, output: Output) -> Result<ExitCode, Unasked> {
+        let settings = self.load()?.settings;
+        let runtime = runtime()?;
+        let mut after = None;
+        loop {
+            let is_first = after.is_none();
+            let request = Request::Cache(CacheRequest::Ls { all, after: after.take() });
+            let answer = runtime.block_on(control::answer(&settings, request, |_| {}));
+            let mut is_empty = false;
+            if let Answer::Cache(CacheAnswer::Listed(listed)) = &answer {
+                after.clone_from(&listed.next);
+                is_empty = listed.images.is_empty();
+            }
+            // A person is told that there is nothing, and not that nothing further came.
+            let is_silent = is_empty && !is_first && output == Output::Text;
+            let exit = if is_silent { Exit::Yes } else { print(&show(&answer, output)) };
+            if after.is_none() {
+                return Ok(ExitCode::from(exit.code()));
+            }
+        }
+    }
+
     /// Asks each of these, one after the other, and prints the answers.
     pub(crate) fn ask(&self, requests: Vec<Request>, output: Output) -> Result<ExitCode, Unasked> {
         let settings = self.load()?.settings;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Unasked::unusable(chain(&error)))?;
+        let runtime = runtime()?;
         let mut exit = Exit::Yes;
         for request in requests {
             let answer = runtime.block_on(async {
@@ -73,6 +96,10 @@ impl Place {
         }
         Ok(ExitCode::from(exit.code()))
     }
+}
+
+fn runtime() -> Result<Runtime, Unasked> {
+    Builder::new_multi_thread().enable_all().build().map_err(|error| Unasked::unusable(chain(&error)))
 }
 
 /// The end of a command that asked somebody, or did not come to it.

@@ -26,6 +26,8 @@ pub enum CacheAnswer {
 pub struct Listed {
     /// In the order of repository and digest.
     pub images: Vec<KeptImage>,
+    /// After which one to ask for the others, where there may be others.
+    pub next: Option<(Repository, Digest)>,
 }
 
 /// One image or index that is kept.

@@ -11,6 +11,8 @@ use crate::{
     command::answer::{Failure, KeptImage, KeptShown, Listed, Part},
 };
 
+/// Images in one answer: some megabytes of it.
+const LISTED_MAX: usize = 5000;
 /// Tags of one repository that are looked through.
 const TAGS_MAX: usize = 10_000;
 /// Verdicts on one image that are counted.
@@ -18,10 +20,9 @@ const VERDICTS_MAX: usize = 1000;
 
 type Tags = HashMap<Digest, Vec<String>>;
 
-pub(super) async fn ls(app: &App, all: bool) -> Result<Listed, Failure> {
+pub(super) async fn ls(app: &App, all: bool, mut after: Option<(Repository, Digest)>) -> Result<Listed, Failure> {
     let mut images = Vec::new();
     let mut tags: Option<(Repository, Tags)> = None;
-    let mut after: Option<(Repository, Digest)> = None;
     loop {
         let page = {
             // A snapshot for each page: one that is kept long keeps old pages of the file alive.
@@ -41,8 +42,8 @@ pub(super) async fn ls(app: &App, all: bool) -> Result<Listed, Failure> {
         tokio::task::yield_now().await;
         let is_last = page.len() < PAGE;
         after = page.into_iter().next_back();
-        if is_last {
-            return Ok(Listed { images });
+        if is_last || images.len() >= LISTED_MAX {
+            return Ok(Listed { images, next: after.filter(|_| !is_last) });
         }
     }
 }
