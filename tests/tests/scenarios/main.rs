@@ -20,6 +20,7 @@ mod fills;
 mod hardening;
 mod memory;
 mod messages;
+mod migrated;
 mod offline;
 mod order;
 mod quota;
