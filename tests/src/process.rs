@@ -76,8 +76,23 @@ impl Process {
     /// # Errors
     /// When the binary cannot be built, or ends instead of serving.
     pub async fn serve_with(config: &Path, flags: &[&str]) -> Result<Self, NotServing> {
+        Self::serve_under(&[], config, flags).await
+    }
+
+    /// The same, started by another program, which takes the command line as its last arguments and whose process becomes pratique's.
+    ///
+    /// # Errors
+    /// When the binary cannot be built, or ends instead of serving.
+    pub async fn serve_under(starter: &[&str], config: &Path, flags: &[&str]) -> Result<Self, NotServing> {
         let binary = binary().await.map_err(NotServing::Binary)?;
-        let mut command = Command::new(binary);
+        let mut command = match starter.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary);
+                command
+            }
+            None => Command::new(binary),
+        };
         command.arg("serve").arg("--config").arg(config).args(flags);
         alone(&mut command);
         command.env("PRATIQUE_LOG__FORMAT", "json");
@@ -244,7 +259,7 @@ async fn build(command: &str, arguments: &[&str]) -> io::Result<PathBuf> {
 
 /// Takes every variable that would configure pratique out of the command's environment: a test says all there is to say, and an
 /// unknown `PRATIQUE_*` name is an error.
-fn alone(command: &mut Command) {
+pub(crate) fn alone(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("PRATIQUE_") {
             command.env_remove(name);

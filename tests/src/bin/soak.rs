@@ -7,7 +7,11 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use support::soak::{Bounds, Tally, breaks, corrupt, durability, evidence, fuzz, kills, load, memory, quota, scale};
+use support::soak::{
+    Bounds, Tally, breaks, corrupt, durability, evidence, fuzz,
+    kills::{self, struck},
+    load, memory, quota, scale,
+};
 
 /// Long campaigns against the real pratique.
 #[derive(Parser)]
@@ -26,6 +30,9 @@ enum Campaign {
         /// Instead: every step of a commit of blobs and facts, under strace, and every error of the disk at each.
         #[arg(long)]
         steps: bool,
+        /// Instead: the server, under strace, at the n-th call of a kind while clients pull more than the budget holds.
+        #[arg(long, conflicts_with = "steps")]
+        server: bool,
     },
     /// Power losses while blobs and facts are stored, on a loop-mounted ext4; needs root. Without bounds: 20.
     Power(Limits),
@@ -149,6 +156,7 @@ async fn run(campaign: Campaign) -> Tally {
     match campaign {
         Campaign::Writer => Tally::default(),
         Campaign::Kills { steps: true, .. } => durability::every_step(say).await,
+        Campaign::Kills { limits, server: true, .. } => Box::pin(struck::run(limits.or(Bounds::rounds(20)), say)).await,
         Campaign::Kills { limits, .. } => kills::run(limits.or(Bounds::rounds(20)), say).await,
         Campaign::Power(limits) => durability::losses(limits.or(Bounds::rounds(20)), say).await,
         Campaign::Load { limits, clients, images } => {

@@ -42,6 +42,11 @@ pub async fn losses(bounds: Bounds, say: Say) -> Tally {
     .await
 }
 
+/// Why nothing can be killed at a step here, where it cannot.
+pub(super) fn no_steps() -> Option<String> {
+    steps::refused()
+}
+
 /// Kills the writer at every step of its commits, in stores that are being made and in one that goes on, and lets the disk fail at
 /// every step.
 pub async fn every_step(say: Say) -> Tally {

@@ -9,6 +9,8 @@
 //! After each: the store holds only what is what its name says; what a client got to its end is still served with upstream gone;
 //! nothing wrong is; the next pull brings everything.
 
+pub mod struck;
+
 use std::{
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -41,8 +41,17 @@ impl Stage {
     /// # Errors
     /// When it does not serve.
     pub async fn serve(&self, store: &Path) -> Result<Process, String> {
+        self.serve_under(&[], store).await
+    }
+
+    /// The same, started by another program.
+    ///
+    /// # Errors
+    /// When it does not serve.
+    pub async fn serve_under(&self, starter: &[&str], store: &Path) -> Result<Process, String> {
         let store = store.to_string_lossy();
-        Process::serve_with(&self.config, &["--storage", &store]).await.map_err(|error: NotServing| error.to_string())
+        let served = Process::serve_under(starter, &self.config, &["--storage", &store]).await;
+        served.map_err(|error: NotServing| error.to_string())
     }
 
     /// Gives a store's space back.

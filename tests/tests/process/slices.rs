@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use support::soak::{Bounds, Tally, breaks, corrupt, evidence, kills, load, memory, quota};
+use support::soak::{
+    Bounds, Tally, breaks, corrupt, evidence,
+    kills::{self, struck},
+    load, memory, quota,
+};
 
 /// Shown by `--nocapture`.
 fn say(line: &str) {
@@ -19,6 +23,11 @@ async fn killed_at_twenty_points_of_a_pull_it_serves_nothing_half_written_and_th
     let tally = kills::run(Bounds::rounds(20), say).await;
     is_good(&tally);
     assert_eq!(tally.passed(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_calls_that_change_the_store_while_layers_leave_it_serves_every_image_whole() {
+    is_good(&struck::run(Bounds::rounds(6), say).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
