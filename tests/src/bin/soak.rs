@@ -63,11 +63,14 @@ enum Campaign {
     },
     /// A working set twice the byte budget in random order. Without bounds: 10000 pulls.
     Quota(Limits),
-    /// Facts of many images: how fast a store opens, how fast a hit is, how much memory that takes.
+    /// A store of many images: how fast it opens, after a kill too, how fast a hit is, when a server answers, how much memory it takes.
     Scale {
         /// How many images; each has ten blobs.
         #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000, 100_000])]
         images: Vec<u64>,
+        /// Only the facts: no blobs, no server.
+        #[arg(long)]
+        only_facts: bool,
         /// Where chance begins.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -168,7 +171,7 @@ async fn run(campaign: Campaign) -> Tally {
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
         }
         Campaign::Quota(limits) => quota::run(limits.or(Bounds::rounds(10_000)), say).await,
-        Campaign::Scale { images, seed } => scale::run(&images, seed, say).await,
+        Campaign::Scale { images, only_facts, seed } => Box::pin(scale::run(&images, only_facts, seed, say)).await,
         Campaign::Evidence { limits, mib: size, crowd } => {
             let size = evidence::Size { attestation_bytes: mib(size), crowd, ..evidence::Size::FULL };
             evidence::run(limits.or(Bounds::rounds(1)), size, say).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 use support::soak::{
     Bounds, Tally, breaks, corrupt, evidence,
     kills::{self, struck},
-    load, memory, quota,
+    load, memory, quota, scale,
 };
 
 /// Shown by `--nocapture`.
@@ -28,6 +28,12 @@ async fn killed_at_twenty_points_of_a_pull_it_serves_nothing_half_written_and_th
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_calls_that_change_the_store_while_layers_leave_it_serves_every_image_whole() {
     is_good(&struck::run(Bounds::rounds(6), say).await);
+}
+
+/// Two sizes a tenfold apart: what grows with the store shows. Times and memory at full size are those of `soak scale`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_of_many_images_opens_starts_and_is_listed_like_one_of_few() {
+    is_good(&Box::pin(scale::run(&[100, 1000], false, 1, say)).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
