@@ -515,3 +515,24 @@ async fn accounts_are_made_again_from_the_directory_where_the_facts_do_not_know(
     assert_eq!(now.layers, amount(1, 1000));
     assert_eq!(now.metadata, amount(want.metadata.blobs + 1, want.metadata.bytes + 10));
 }
+
+#[tokio::test]
+async fn accounts_of_more_blobs_than_are_compared_at_a_time_are_made_again_too() {
+    let place = super::place();
+    let store = place.open();
+    let mut all = Vec::new();
+    for number in 0..600 {
+        let blob = addressed(noise(1000 + number, 10));
+        store.blobs().put(&blob).await.unwrap();
+        all.push(blob.digest().clone());
+    }
+    assert_eq!(totals(&store).await.metadata, amount(600, 6000));
+    let changes = all[..300].iter().map(|digest| Change::Removed { digest: digest.clone() });
+    store.facts().apply(changes.collect()).await.unwrap();
+    all[400..].iter().for_each(|digest| std::fs::remove_file(place.blob(digest)).unwrap());
+    let account = Keeper::new(store.clone()).reconcile(Duration::ZERO).await.unwrap();
+    assert_eq!((account.blobs, account.added, account.struck_off), (400, 300, 200));
+    assert_eq!(account.unreached, all[..400].iter().cloned().collect());
+    assert!(!account.has_more);
+    assert_eq!(totals(&store).await.metadata, amount(400, 4000));
+}
