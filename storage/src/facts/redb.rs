@@ -12,8 +12,9 @@ use super::{
 };
 use crate::{StoreError, directory, error::is_full};
 
-/// Memory for cached pages. Lookups of a hit touch a few dozen pages; a store of 10^5 images is half a gigabyte on disk.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Memory for cached pages. Lookups of a hit touch a few dozen pages; a store of 10^5 images is a gigabyte on disk, which the system caches
+/// as well. A process that passes through it was seen to take two or three times as much.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 type OpenDatabase = dyn Fn(File) -> Result<Database, DatabaseError> + Send + Sync;
 

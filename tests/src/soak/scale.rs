@@ -30,8 +30,9 @@ const GROUP: u64 = 200;
 const VERDICT_BYTES: usize = 1024;
 /// What chance may add to a time of milliseconds.
 const SLACK: Duration = Duration::from_millis(100);
-/// The cache of the facts' file is 64 MiB when it is full, which it is not where there are few; what else there is stays.
-const ABOVE_MIB_MAX: u64 = 64 + 32;
+/// The cache of the facts' pages, which is full only where there are many images, and the multiple that a process takes for it; and what a
+/// dry run remembers of a million blobs.
+const ABOVE_MIB_MAX: u64 = 4 * 16 + 32;
 
 /// What was measured at one size.
 #[derive(Debug, Clone)]
