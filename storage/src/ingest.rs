@@ -10,7 +10,7 @@ use bytes::Bytes;
 use oci::{Addressed, Digest, DigestMismatch, Hasher};
 
 pub use self::growing::{Growing, Progress};
-use self::lane::Lane;
+use self::lane::{Fate, Lane};
 use crate::{
     Blob, ContentClass, IngestError, StoreError,
     blobs::{self, BlobStore, blocking},
@@ -19,6 +19,8 @@ use crate::{
 
 mod growing;
 mod lane;
+#[cfg(test)]
+mod tests;
 
 /// The one writer of a blob. Dropping it without [`commit`](Self::commit) fails the followers and discards what was written, or keeps
 /// it where it was begun by [`Blobs::resume`](crate::Blobs::resume).
@@ -157,6 +159,10 @@ impl Draft {
         if got != self.digest {
             return Err(DigestMismatch { want: self.digest.clone(), got, bytes: self.size }.into());
         }
+        // Before the sync at the end: it would not hear of an error that an earlier one was told.
+        if !self.lane.settled() {
+            return Err(self.failure());
+        }
         // What is not kept is right all the same: who follows it gets the whole of it, and who comes later another download.
         let content: Arc<dyn blobs::Content> = if self.announced.keeps() {
             let published = self.lane.content().publish()?;
@@ -185,11 +191,8 @@ impl Drop for Draft {
     fn drop(&mut self) {
         // Does nothing after a commit: what has ended stays ended.
         self.lane.end(false);
-        if self.keep && self.lane.state().written > 0 {
-            self.lane.content().keep();
-        } else {
-            self.lane.content().discard();
-        }
+        let is_kept = self.keep && self.lane.state().written > 0;
+        self.lane.give_up(if is_kept { Fate::Kept } else { Fate::Discarded });
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
     io::IoSlice,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,11 +40,15 @@ pub(super) struct Lane {
     write: Mutex<Queue>,
     hash: Mutex<Queue>,
     error: Mutex<Option<StoreError>>,
+    /// The disk has refused something: what it holds of the file is not what was written.
+    has_failed: AtomicBool,
     room: Arc<Semaphore>,
     state: watch::Sender<State>,
     /// How much of the file is hashed, bytes.
     hashed: watch::Sender<u64>,
     synced: Mutex<Synced>,
+    /// Told when a sync has come to its end.
+    quiet: Condvar,
     /// What lay in the file before this lane was and is not hashed yet, bytes.
     backlog: AtomicU64,
 }
@@ -74,7 +78,21 @@ struct Chunk {
 #[derive(Debug, Default)]
 struct Synced {
     begun: u64,
+    /// A job was asked for; it may still be waiting for its thread.
+    asked: bool,
+    /// The disk is at it.
     running: bool,
+    /// Nothing is brought to disk ahead any more.
+    closed: bool,
+    /// What becomes of the content as soon as the disk is not at it any more.
+    then: Option<Fate>,
+}
+
+/// What becomes of content that is not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Kept,
+    Discarded,
 }
 
 /// What is done with every chunk.
@@ -93,10 +111,12 @@ impl Lane {
             write: Mutex::default(),
             hash: Mutex::default(),
             error: Mutex::default(),
+            has_failed: AtomicBool::new(false),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
             state: watch::Sender::new(State { written, committed: None }),
             hashed: watch::Sender::new(0),
             synced: Mutex::default(),
+            quiet: Condvar::new(),
             backlog: AtomicU64::new(written),
         });
         if written > 0 {
@@ -243,24 +263,81 @@ impl Lane {
     /// Has what was written brought to disk while the rest comes, where much has gathered and that is not being done already.
     fn sync_ahead(self: &Arc<Self>, written: u64) {
         let mut synced = lock(&self.synced);
-        if synced.running || written - synced.begun < SYNC_AHEAD_BYTES {
+        if synced.asked || synced.closed || written - synced.begun < SYNC_AHEAD_BYTES {
             return;
         }
-        *synced = Synced { begun: written, running: true };
+        (synced.begun, synced.asked) = (written, true);
         drop(synced);
         let lane = Arc::clone(self);
-        drop(tokio::task::spawn_blocking(move || {
-            // An error is told once only: the sync at the end would not hear of it.
-            if let Err(error) = lane.content.sync() {
-                lane.failed(error);
-            }
-            lock(&lane.synced).running = false;
-        }));
+        drop(tokio::task::spawn_blocking(move || lane.sync()));
+    }
+
+    fn sync(&self) {
+        let mut synced = lock(&self.synced);
+        (synced.asked, synced.running) = (false, !synced.closed);
+        if synced.closed {
+            return;
+        }
+        drop(synced);
+        let syncing = Syncing { lane: self };
+        // An error is told once only: the sync at the end would not hear of it.
+        if let Err(error) = self.content.sync() {
+            self.failed(error);
+        }
+        drop(syncing);
+    }
+
+    /// Waits for a sync that is under way; none begins any more. Whether the disk has taken all that it was given. Blocks.
+    pub(super) fn settled(&self) -> bool {
+        let mut synced = lock(&self.synced);
+        synced.closed = true;
+        drop(self.quiet.wait_while(synced, |synced| synced.running).unwrap_or_else(PoisonError::into_inner));
+        !self.has_failed.load(Ordering::Acquire)
+    }
+
+    /// Gives the content up: at once, or as soon as a sync that is under way has told whether it is worth keeping.
+    pub(super) fn give_up(&self, fate: Fate) {
+        let mut synced = lock(&self.synced);
+        synced.closed = true;
+        if synced.running {
+            synced.then = Some(fate);
+            return;
+        }
+        drop(synced);
+        self.meet(fate);
+    }
+
+    /// What the disk has refused once is right in memory for as long as it stays there: nobody may go on from it.
+    fn meet(&self, fate: Fate) {
+        if fate == Fate::Kept && !self.has_failed.load(Ordering::Acquire) {
+            self.content.keep();
+        } else {
+            self.content.discard();
+        }
     }
 
     fn failed(&self, error: StoreError) {
+        self.has_failed.store(true, Ordering::Release);
         lock(&self.error).get_or_insert(error);
         self.end(false);
+    }
+}
+
+/// The disk is at it until this is dropped, whichever way.
+struct Syncing<'a> {
+    lane: &'a Lane,
+}
+
+impl Drop for Syncing<'_> {
+    fn drop(&mut self) {
+        let mut synced = lock(&self.lane.synced);
+        synced.running = false;
+        let then = synced.then.take();
+        drop(synced);
+        self.lane.quiet.notify_all();
+        if let Some(fate) = then {
+            self.lane.meet(fate);
+        }
     }
 }
 
