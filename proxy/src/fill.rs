@@ -388,7 +388,7 @@ impl Shared {
         key: &FillKey,
         paths: Vec<RepositoryPath>,
     ) -> Result<Option<(Arc<Fill>, Ingest)>, ApiError> {
-        let ingest = match self.blobs.resume(key.digest.clone(), key.size).await {
+        let ingest = match self.blobs.resume(key.digest.clone(), key.size, key.upstream.clone()).await {
             Ok(ingest) => ingest,
             Err(error) if error.is_full() => {
                 tracing::warn!(digest = %key.digest, "the store is full, so that the blob is not kept: {}", chain(&error));

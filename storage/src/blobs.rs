@@ -6,7 +6,7 @@
 use std::{fmt, fs::File, io, io::IoSlice, ops::ControlFlow, sync::Arc};
 
 use bytes::Bytes;
-use oci::{Addressed, Algorithm, Digest, DigestMismatch, UnixTime};
+use oci::{Addressed, Algorithm, Digest, DigestMismatch, UnixTime, UpstreamName};
 
 pub use self::blob::Blob;
 use self::page::Page;
@@ -28,8 +28,9 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     /// A place for new content of `size` bytes, which nobody sees under its digest before [`Draft::publish`]; room for it is taken at
     /// once, where that can be done.
     fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError>;
-    /// The same for content that is to survive an interruption, and how much of it has. `None` where somebody else is at it.
-    fn resume(&self, digest: &Digest, size: u64) -> Result<Option<Kept>, StoreError> {
+    /// The same for content that is to survive an interruption, and how much of it has, as `upstream` sent it. `None` where somebody
+    /// else is at it.
+    fn resume(&self, digest: &Digest, size: u64, _upstream: &UpstreamName) -> Result<Option<Kept>, StoreError> {
         self.create(digest, size).map(|draft| Some((draft, 0)))
     }
     /// Names all content that was kept and that nobody is at. By default nothing survives.
@@ -37,7 +38,7 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
     /// Drops kept content. Fine where there is none, or somebody is at it.
-    fn drop_kept(&self, _digest: &Digest, _size: u64) -> Result<(), StoreError> {
+    fn drop_kept(&self, _kept: &Interrupted) -> Result<(), StoreError> {
         Ok(())
     }
     /// Moves a blob out of sight, durably and for a person to look at. Fine where there is none.
@@ -56,15 +57,15 @@ pub(crate) type Kept = (Arc<dyn Draft>, u64);
 
 /// Content that was interrupted on its way and kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interrupted {
+pub(crate) struct Interrupted {
     /// Of which blob it was to be the beginning.
-    pub digest: Digest,
-    /// The size of that blob, bytes.
-    pub size: u64,
+    pub(crate) digest: Digest,
+    /// What the store calls it.
+    pub(crate) name: String,
     /// What it takes of the disk, bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// When it was last written to.
-    pub since: UnixTime,
+    pub(crate) since: UnixTime,
 }
 
 /// Bytes that can be read, for as long as this is held: whatever happens to their name.
@@ -177,9 +178,9 @@ impl Blobs {
     ///
     /// # Errors
     /// When the disk refuses, or has no room for all of it: [`StoreError::is_full`].
-    pub async fn resume(&self, digest: Digest, size: u64) -> Result<Ingest, StoreError> {
+    pub async fn resume(&self, digest: Digest, size: u64, upstream: UpstreamName) -> Result<Ingest, StoreError> {
         let (store, announced) = (Arc::clone(&self.store), self.ledger.announce(size));
-        blocking("resume an ingest", move || Ingest::resume(&*store, digest, size, announced)).await
+        blocking("resume an ingest", move || Ingest::resume(&*store, digest, size, &upstream, announced)).await
     }
 
     /// Drops what was interrupted and is not worth keeping: what was last written to before `oldest`, what has become a blob since,
@@ -267,7 +268,7 @@ fn sweep(store: &dyn BlobStore, oldest: UnixTime, bytes_max: u64) -> Result<usiz
         if fits && kept.since >= oldest && store.open(&kept.digest)?.is_none() {
             bytes += kept.bytes;
         } else {
-            store.drop_kept(&kept.digest, kept.size)?;
+            store.drop_kept(&kept)?;
             dropped += 1;
         }
     }

@@ -7,7 +7,7 @@
 use std::{io::IoSlice, sync::Arc};
 
 use bytes::Bytes;
-use oci::{Addressed, Digest, DigestMismatch, Hasher};
+use oci::{Addressed, Digest, DigestMismatch, Hasher, UpstreamName};
 
 pub use self::growing::{Growing, Progress};
 use self::lane::{Fate, Lane};
@@ -47,9 +47,10 @@ impl Ingest {
         store: &dyn BlobStore,
         digest: Digest,
         size: u64,
+        upstream: &UpstreamName,
         announced: Announced,
     ) -> Result<Self, StoreError> {
-        let kept = if announced.keeps() { store.resume(&digest, size)? } else { None };
+        let kept = if announced.keeps() { store.resume(&digest, size, upstream)? } else { None };
         match kept {
             Some((content, there)) => Ok(Self::with(content, there, digest, size, announced, true)),
             None => Self::begin(store, digest, size, announced),

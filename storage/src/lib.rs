@@ -9,7 +9,7 @@
 //! │   ├── sha256/<hex>          complete, hashed, synced; replaced or unlinked, never written to
 //! │   └── sha512/<hex>
 //! ├── ingest/<digest>.<n>       being written; removed at start
-//! ├── ingest/<digest>.<m>.part  as much as there is of a blob of m bytes; taken up again when it is wanted
+//! ├── ingest/<digest>.<m>.<u>.part  what upstream u has sent of a blob of m bytes; taken up again when it is wanted from there
 //! ├── quarantine/<digest>       once a blob, then rotten; kept for a person to look at
 //! ├── facts.redb                tags, tag history, manifests, verdicts, evidence notes, edges, contents, uses, pins
 //! ├── facts.suspect             facts gave wrong answers: the next start checks the whole file
@@ -37,7 +37,7 @@ pub mod pages;
 mod scrub;
 mod trust;
 
-pub use blobs::{Blob, Blobs, Interrupted};
+pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
 pub use facts::{
     Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, EvidenceNote, Facts, FactsError, FactsIn, FactsState,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use oci::{Algorithm, Digest};
+use oci::{Algorithm, Digest, UpstreamName};
 use rustix::io::pwritev;
 
 use super::{
@@ -51,8 +51,8 @@ impl BlobStore for Files {
         Ok(self.growing(file, path, digest, None))
     }
 
-    fn resume(&self, digest: &Digest, size: u64) -> Result<Option<Kept>, StoreError> {
-        let Some(taken) = self.names.take(digest, size) else { return Ok(None) };
+    fn resume(&self, digest: &Digest, size: u64, upstream: &UpstreamName) -> Result<Option<Kept>, StoreError> {
+        let Some(taken) = self.names.take(digest, size, upstream) else { return Ok(None) };
         let path = taken.path(&self.directory);
         let (file, there) = interrupted::open(&path, size)?;
         Ok(Some((self.growing(file, path, digest, Some(taken)), there)))
@@ -62,8 +62,8 @@ impl BlobStore for Files {
         self.names.list(&self.directory)
     }
 
-    fn drop_kept(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
-        let taken = self.names.take(digest, size);
+    fn drop_kept(&self, kept: &Interrupted) -> Result<(), StoreError> {
+        let taken = self.names.take_kept(kept);
         taken.map_or(Ok(()), |taken| directory::remove_if_present(&taken.path(&self.directory)))
     }
 

@@ -1,4 +1,7 @@
-//! Content that was interrupted on its way and kept: `ingest/<algorithm>-<hex>.<size>.part`, as far as it came.
+//! Content that was interrupted on its way and kept: `ingest/<algorithm>-<hex>.<size>.<origin>.part`, as far as it came.
+//!
+//! What nobody has found right yet is nobody else's: the origin is the upstream that sent it, and another one's download of the same
+//! blob has a file of its own.
 //!
 //! A name is one ingest's at a time, until the last who reads or writes the file has let go of it: a late write of the former ingest
 //! never meets the next one.
@@ -11,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use oci::{Digest, UnixTime};
+use oci::{Digest, UnixTime, UpstreamName};
 use rustix::{
     fs::{FallocateFlags, fallocate},
     io::Errno,
@@ -24,6 +27,8 @@ use crate::{
 };
 
 const SUFFIX: &str = ".part";
+/// How much of the hash of an upstream's name stands for it, hexadecimal digits.
+const ORIGIN_DIGITS: usize = 16;
 
 /// The names that somebody is at.
 #[derive(Debug, Clone, Default)]
@@ -38,14 +43,22 @@ pub(super) struct Taken {
 
 /// What a name under `ingest/` says: which blob, of which size. `None` for what was not meant to be kept.
 pub(crate) fn parse(name: &str) -> Option<(Digest, u64)> {
-    let (digest, size) = name.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    let (rest, origin) = name.strip_suffix(SUFFIX)?.rsplit_once('.')?;
+    let (digest, size) = rest.rsplit_once('.')?;
     let digest: Digest = digest.replacen('-', ":", 1).parse().ok()?;
     let size: u64 = size.parse().ok()?;
-    (name == name_of(&digest, size)).then_some((digest, size))
+    let is_origin = origin.len() == ORIGIN_DIGITS && origin.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+    (is_origin && name == named(&digest, size, origin)).then_some((digest, size))
 }
 
-fn name_of(digest: &Digest, size: u64) -> String {
-    format!("{}-{}.{size}{SUFFIX}", digest.algorithm(), digest.hex())
+fn name_of(digest: &Digest, size: u64, upstream: &UpstreamName) -> String {
+    // A name of an upstream may be longer than a file's, and have characters that a file's has not.
+    let hash = Digest::sha256(upstream.as_str().as_bytes());
+    named(digest, size, hash.hex().get(..ORIGIN_DIGITS).unwrap_or_default())
+}
+
+fn named(digest: &Digest, size: u64, origin: &str) -> String {
+    format!("{}-{}.{size}.{origin}{SUFFIX}", digest.algorithm(), digest.hex())
 }
 
 /// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes the room for the rest at once.
@@ -91,9 +104,17 @@ fn reserve(file: &File, there: u64, size: u64) -> std::io::Result<()> {
 }
 
 impl Names {
-    /// Takes the name, unless somebody is at it.
-    pub(super) fn take(&self, digest: &Digest, size: u64) -> Option<Taken> {
-        let name = name_of(digest, size);
+    /// Takes the name of such content from such an upstream, unless somebody is at it.
+    pub(super) fn take(&self, digest: &Digest, size: u64, upstream: &UpstreamName) -> Option<Taken> {
+        self.take_named(name_of(digest, size, upstream))
+    }
+
+    /// The same for content that lies there.
+    pub(super) fn take_kept(&self, kept: &Interrupted) -> Option<Taken> {
+        self.take_named(kept.name.clone())
+    }
+
+    fn take_named(&self, name: String) -> Option<Taken> {
         self.lock().insert(name.clone()).then(|| Taken { names: self.clone(), name })
     }
 
@@ -101,14 +122,14 @@ impl Names {
     pub(super) fn list(&self, directory: &Directory) -> Result<Vec<Interrupted>, StoreError> {
         let mut found = Vec::new();
         for name in directory::list(&directory.ingests())? {
-            let name = name?;
-            let Some((digest, size)) = name.to_str().and_then(parse) else { continue };
-            let is_taken = name.to_str().is_some_and(|name| self.lock().contains(name));
+            let Ok(name) = name?.into_string() else { continue };
+            let Some((digest, _)) = parse(&name) else { continue };
+            let is_taken = self.lock().contains(&name);
             let path = directory.ingests().join(&name);
             if let Some((file, _)) = directory::open_file(&path)?.filter(|_| !is_taken) {
                 let metadata = file.metadata().map_err(StoreError::io("look at", &path))?;
                 let since = written_at(&metadata);
-                found.push(Interrupted { digest, size, bytes: metadata.blocks().saturating_mul(512), since });
+                found.push(Interrupted { digest, name, bytes: metadata.blocks().saturating_mul(512), since });
             }
         }
         Ok(found)
@@ -144,20 +165,32 @@ mod tests {
 
     #[test]
     fn a_name_says_what_it_is_the_beginning_of() {
-        for digest in [Digest::sha256(b"x"), format!("sha512:{}", "ab".repeat(64)).parse().unwrap()] {
-            assert_eq!(parse(&name_of(&digest, 17)), Some((digest, 17)));
+        let long = "a".repeat(200);
+        for upstream in ["cgr.dev", "localhost:5000", &long] {
+            for digest in [Digest::sha256(b"x"), format!("sha512:{}", "ab".repeat(64)).parse().unwrap()] {
+                let name = name_of(&digest, 17, &upstream.parse().unwrap());
+                assert_eq!(parse(&name), Some((digest, 17)));
+                assert!(name.len() < 255, "{name}");
+            }
         }
-        let hex = "ab".repeat(32);
+        let (hex, origin) = ("ab".repeat(32), "0123456789abcdef");
+        assert!(parse(&format!("sha256-{hex}.1.{origin}.part")).is_some());
         for name in [
             format!("sha256-{hex}.0"),
+            // As they were named when any upstream's download went on from them.
+            format!("sha256-{hex}.1.part"),
             format!("sha256-{hex}.part"),
-            format!("sha256-{hex}..part"),
-            format!("sha256-{hex}.+1.part"),
-            format!("sha256-{hex}.01.part"),
-            format!("sha256:{hex}.1.part"),
-            format!("sha256-{}.1.part", &hex[1..]),
-            format!("md5-{hex}.1.part"),
-            format!("sha256-{hex}.99999999999999999999.part"),
+            format!("sha256-{hex}.{origin}.part"),
+            format!("sha256-{hex}..{origin}.part"),
+            format!("sha256-{hex}.+1.{origin}.part"),
+            format!("sha256-{hex}.01.{origin}.part"),
+            format!("sha256-{hex}.1..part"),
+            format!("sha256-{hex}.1.{}.part", &origin[1..]),
+            format!("sha256-{hex}.1.{}.part", origin.to_uppercase()),
+            format!("sha256:{hex}.1.{origin}.part"),
+            format!("sha256-{}.1.{origin}.part", &hex[1..]),
+            format!("md5-{hex}.1.{origin}.part"),
+            format!("sha256-{hex}.99999999999999999999.{origin}.part"),
         ] {
             assert_eq!(parse(&name), None, "{name}");
         }

@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::symlink};
 
 use bytes::Bytes;
-use oci::{Digest, UnixTime};
+use oci::{Digest, UnixTime, UpstreamName};
 use storage::{Ingest, IngestError, Progress, Store};
 
 use super::place;
@@ -12,10 +12,14 @@ use crate::{Place, noise};
 const SIZE: usize = 3_000_000;
 const THERE: usize = 1_234_567;
 
+fn upstream() -> UpstreamName {
+    "cgr.dev".parse().unwrap()
+}
+
 /// A store in which this much of `bytes` was written before it was closed, and nobody said that it was over.
 async fn interrupted(place: &Place, bytes: &Bytes, there: usize) {
     let store = place.open();
-    let mut ingest = store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64).await.unwrap();
+    let mut ingest = store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64, upstream()).await.unwrap();
     // Whoever was interrupted before may have left a part.
     let left = usize::try_from(ingest.taken_up()).unwrap().min(there);
     feed(&mut ingest, &bytes.slice(left..there)).await;
@@ -33,7 +37,7 @@ async fn feed(ingest: &mut Ingest, bytes: &Bytes) {
 }
 
 async fn resumed(store: &Store, bytes: &Bytes) -> Ingest {
-    store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64).await.unwrap()
+    store.blobs().resume(Digest::sha256(bytes), bytes.len() as u64, upstream()).await.unwrap()
 }
 
 #[tokio::test]
@@ -120,12 +124,40 @@ async fn two_at_a_time_do_not_write_into_one_file() {
 }
 
 #[tokio::test]
+async fn what_one_upstream_has_sent_is_not_the_beginning_of_what_another_sends() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    interrupted(&place, &bytes, THERE).await;
+    let store = place.open();
+    let other = || store.blobs().resume(Digest::sha256(&bytes), SIZE as u64, "other.example".parse().unwrap());
+    let mut from_other = other().await.unwrap();
+    assert_eq!(from_other.written(), 0);
+    feed(&mut from_other, &bytes.slice(..1000)).await;
+    // Nor does one keep the other from being taken up.
+    assert_eq!(resumed(&store, &bytes).await.written(), THERE as u64);
+    drop(from_other);
+    assert_eq!(other().await.unwrap().written(), 1000);
+}
+
+#[tokio::test]
+async fn what_was_kept_without_its_upstream_is_removed_at_start() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    drop(place.open());
+    let file = place.path().join("ingest").join(format!("sha256-{}.{SIZE}.part", Digest::sha256(&bytes).hex()));
+    fs::write(&file, bytes.slice(..THERE)).unwrap();
+    let store = place.open();
+    assert!(place.names("ingest").is_empty());
+    assert_eq!(resumed(&store, &bytes).await.written(), 0);
+}
+
+#[tokio::test]
 async fn what_cannot_be_the_beginning_of_the_blob_is_removed() {
     let (place, bytes) = (place(), noise(1, SIZE));
     let elsewhere = place.directory.path().join("elsewhere");
     fs::write(&elsewhere, "not ours").unwrap();
-    let digest = Digest::sha256(&bytes);
-    let file = place.path().join("ingest").join(format!("sha256-{}.{SIZE}.part", digest.hex()));
+    interrupted(&place, &bytes, THERE).await;
+    let [name] = place.names("ingest").try_into().unwrap();
+    let file = place.path().join("ingest").join(name);
+    fs::remove_file(&file).unwrap();
     let lay: [&dyn Fn(); 2] =
         [&|| fs::write(&file, noise(2, SIZE + 1)).unwrap(), &|| symlink(&elsewhere, &file).unwrap()];
     for lay in lay {
