@@ -231,15 +231,24 @@ pub(crate) fn create_file(path: &Path) -> Result<File, StoreError> {
     options().read(true).write(true).create_new(true).open(path).map_err(StoreError::io("create", path))
 }
 
+/// A file that has to be there, to be written to.
 pub(crate) fn open_file_writable(path: &Path) -> Result<File, StoreError> {
-    let file = options().read(true).write(true).open(path).map_err(StoreError::io("open", path))?;
-    regular_size(&file, path)?;
-    Ok(file)
+    let missing = || StoreError::io("open", path)(io::ErrorKind::NotFound.into());
+    writable_if_present(path)?.map(|(file, _)| file).ok_or_else(missing)
+}
+
+/// A file to be written to, and its size in bytes; `None` where there is none.
+pub(crate) fn writable_if_present(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
+    opened(path, options().read(true).write(true))
 }
 
 /// An existing file and its size in bytes; `None` where there is none.
 pub(crate) fn open_file(path: &Path) -> Result<Option<(File, u64)>, StoreError> {
-    let file = match options().read(true).open(path) {
+    opened(path, options().read(true))
+}
+
+fn opened(path: &Path, options: &OpenOptions) -> Result<Option<(File, u64)>, StoreError> {
+    let file = match options.open(path) {
         Ok(file) => file,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(_) if path.is_symlink() => return Err(unexpected(path, "regular file")),

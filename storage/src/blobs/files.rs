@@ -93,7 +93,7 @@ impl Files {
     fn growing(&self, file: File, path: PathBuf, digest: &Digest, taken: Option<Taken>) -> Arc<dyn Draft> {
         let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
         let content = Open(Arc::new(file));
-        Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, taken, ended: AtomicBool::new(false) })
+        Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, taken, ended: AtomicBool::new(false), kept: AtomicBool::new(false) })
     }
 }
 
@@ -133,6 +133,8 @@ struct Growing {
     taken: Option<Taken>,
     /// It has no name under `ingest/` any more, or one that stays.
     ended: AtomicBool,
+    /// Its name stays, and so does what has come of it.
+    kept: AtomicBool,
 }
 
 impl Content for Growing {
@@ -182,6 +184,7 @@ impl Draft for Growing {
             return self.discard();
         }
         self.ended.store(true, Ordering::Relaxed);
+        self.kept.store(true, Ordering::Relaxed);
     }
 
     /// Only the name goes here, at no cost; the space is freed when the last follower closes the file.
@@ -192,6 +195,15 @@ impl Draft for Growing {
         if let Err(error) = directory::remove_if_present(&self.path) {
             let path = self.path.display();
             tracing::warn!(path = %path, error = %error, "a discarded ingest stays on disk until the next start");
+        }
+    }
+}
+
+impl Drop for Growing {
+    /// The last who writes is gone, and the name is not yet given back.
+    fn drop(&mut self) {
+        if *self.kept.get_mut() {
+            interrupted::cut(&self.content.0);
         }
     }
 }

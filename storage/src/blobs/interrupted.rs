@@ -63,16 +63,21 @@ fn named(digest: &Digest, size: u64, origin: &str) -> String {
 
 /// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes the room for the rest at once.
 pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
-    match existing(path) {
-        Ok((file, there)) if 0 < there && there <= size => {
-            reserve(&file, there, size).map_err(StoreError::io("reserve", path))?;
+    match directory::writable_if_present(path) {
+        Ok(Some((file, there))) if 0 < there && there <= size => {
+            reserve(&file, there, size).map_err(|error| {
+                cut(&file);
+                StoreError::io("reserve", path)(error)
+            })?;
             Ok((file, there))
         }
         // Empty, longer than the blob, or no file at all: of no use to anybody.
-        Ok(_) | Err(_) => {
+        Ok(_) | Err(StoreError::Unexpected { .. }) => {
             directory::remove_if_present(path)?;
             Ok((create(path, size)?, 0))
         }
+        // It may be opened another time: what has come so far stays.
+        Err(error) => Err(error),
     }
 }
 
@@ -86,10 +91,12 @@ pub(super) fn create(path: &Path, size: u64) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn existing(path: &Path) -> Result<(File, u64), StoreError> {
-    let file = directory::open_file_writable(path)?;
-    let there = file.metadata().map_err(StoreError::io("look at", path))?.len();
-    Ok((file, there))
+/// Gives back the room that was taken for what has not come. Best effort: what cannot be cut is counted as large as it is.
+pub(super) fn cut(file: &File) {
+    let is_cut = file.metadata().and_then(|metadata| file.set_len(metadata.len()));
+    if let Err(error) = is_cut {
+        tracing::warn!("an interrupted download keeps the room for its rest: {error}");
+    }
 }
 
 /// So that a full disk is known before the first byte was read by anybody. File systems that cannot are believed to have room.
@@ -124,9 +131,11 @@ impl Names {
         for name in directory::list(&directory.ingests())? {
             let Ok(name) = name?.into_string() else { continue };
             let Some((digest, _)) = parse(&name) else { continue };
-            let is_taken = self.lock().contains(&name);
-            let path = directory.ingests().join(&name);
-            if let Some((file, _)) = directory::open_file(&path)?.filter(|_| !is_taken) {
+            // Nobody else is at it meanwhile: what is being written must not be cut.
+            let Some(taken) = self.take_named(name.clone()) else { continue };
+            let path = taken.path(directory);
+            if let Some((file, _)) = directory::writable_if_present(&path)? {
+                cut(&file);
                 let metadata = file.metadata().map_err(StoreError::io("look at", &path))?;
                 let since = written_at(&metadata);
                 found.push(Interrupted { digest, name, bytes: metadata.blocks().saturating_mul(512), since });

@@ -1,6 +1,11 @@
 //! Content that is interrupted on its way in and taken up again.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
+    path::PathBuf,
+    process::Command,
+};
 
 use bytes::Bytes;
 use oci::{Digest, UnixTime, UpstreamName};
@@ -14,6 +19,12 @@ const THERE: usize = 1_234_567;
 
 fn upstream() -> UpstreamName {
     "cgr.dev".parse().unwrap()
+}
+
+/// Where the one that was interrupted lies.
+fn part(place: &Place) -> PathBuf {
+    let [name] = place.names("ingest").try_into().unwrap();
+    place.path().join("ingest").join(name)
 }
 
 /// A store in which this much of `bytes` was written before it was closed, and nobody said that it was over.
@@ -76,8 +87,7 @@ async fn what_has_rotted_meanwhile_is_found_and_not_kept_a_second_time() {
     let (place, bytes) = (place(), noise(1, SIZE));
     let digest = Digest::sha256(&bytes);
     interrupted(&place, &bytes, THERE).await;
-    let [name] = place.names("ingest").try_into().unwrap();
-    let file = place.path().join("ingest").join(name);
+    let file = part(&place);
     let mut there = fs::read(&file).unwrap();
     // Zeros, as some file systems leave them behind after a power cut.
     there[500_000..600_000].fill(0);
@@ -155,8 +165,7 @@ async fn what_cannot_be_the_beginning_of_the_blob_is_removed() {
     let elsewhere = place.directory.path().join("elsewhere");
     fs::write(&elsewhere, "not ours").unwrap();
     interrupted(&place, &bytes, THERE).await;
-    let [name] = place.names("ingest").try_into().unwrap();
-    let file = place.path().join("ingest").join(name);
+    let file = part(&place);
     fs::remove_file(&file).unwrap();
     let lay: [&dyn Fn(); 2] =
         [&|| fs::write(&file, noise(2, SIZE + 1)).unwrap(), &|| symlink(&elsewhere, &file).unwrap()];
@@ -170,6 +179,40 @@ async fn what_cannot_be_the_beginning_of_the_blob_is_removed() {
         ingest.discard();
     }
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "not ours");
+}
+
+#[tokio::test]
+async fn what_is_kept_takes_no_room_for_what_has_not_come() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let taken = || fs::metadata(part(&place)).unwrap().blocks() * 512;
+    interrupted(&place, &bytes, THERE).await;
+    // Whoever wrote it has let go of it once the store can be opened again.
+    drop(place.open());
+    assert!(taken() < THERE as u64 + 100_000, "{}", taken());
+    // As a killed process leaves it.
+    let all = fs::OpenOptions::new().write(true).open(part(&place)).unwrap();
+    rustix::fs::fallocate(&all, rustix::fs::FallocateFlags::KEEP_SIZE, 0, SIZE as u64).unwrap();
+    assert!(taken() > SIZE as u64 - 100_000, "{}", taken());
+    let store = place.open();
+    let swept = store.blobs().sweep_interrupted(UnixTime::from_millis(0), THERE as u64 + 100_000).await.unwrap();
+    assert_eq!((swept, taken() < THERE as u64 + 100_000), (0, true));
+    assert_eq!(resumed(&store, &bytes).await.written(), THERE as u64);
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_now_stays_for_another_time() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    interrupted(&place, &bytes, THERE).await;
+    // The system opens no file for writing that is being run.
+    assert!(Command::new("cp").arg("/bin/sleep").arg(part(&place)).status().unwrap().success());
+    fs::set_permissions(part(&place), fs::Permissions::from_mode(0o700)).unwrap();
+    let mut running = Command::new(part(&place)).arg("60").spawn().unwrap();
+    let store = place.open();
+    let refused = store.blobs().resume(Digest::sha256(&bytes), SIZE as u64, upstream()).await;
+    assert!(matches!(refused, Err(storage::StoreError::Io { .. })), "{refused:?}");
+    assert_eq!(place.names("ingest").len(), 1);
+    running.kill().unwrap();
+    running.wait().unwrap();
 }
 
 #[tokio::test]
@@ -190,8 +233,8 @@ async fn what_is_kept_is_bounded_in_bytes_and_age_and_goes_once_the_blob_is_ther
     assert_eq!(store.blobs().sweep_interrupted(later, ever).await.unwrap(), 2, "one of them is being written");
     drop((at_it, store));
     let store = laid().await;
-    // Each takes its whole size, as room was taken for the rest.
-    assert_eq!(store.blobs().sweep_interrupted(long_ago, 2 * SIZE as u64 + 100_000).await.unwrap(), 1);
+    // Each takes what has come of it, and no room for the rest.
+    assert_eq!(store.blobs().sweep_interrupted(long_ago, 2 * THERE as u64 + 100_000).await.unwrap(), 1);
     drop(store);
     let store = laid().await;
     let mut other = store.blobs().ingest(Digest::sha256(&all[1]), SIZE as u64).await.unwrap();
