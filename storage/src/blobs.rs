@@ -41,8 +41,9 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     fn drop_kept(&self, _kept: &Interrupted) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Moves a blob out of sight, durably and for a person to look at. Fine where there is none.
-    fn quarantine(&self, digest: &Digest) -> Result<(), StoreError>;
+    /// Moves a blob out of sight, durably and for a person to look at. With `only`, where it is that very file, and not one that has
+    /// taken its place meanwhile: whether it was. Fine where there is none.
+    fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<bool, StoreError>;
     /// Drops a blob; after a power cut it may be there again, whole. Fine where there is none.
     fn remove(&self, digest: &Digest) -> Result<(), StoreError>;
     /// Names every visible blob of an algorithm, in any order, until told to stop, and holds none of the names.
@@ -123,14 +124,18 @@ impl Blobs {
     /// a miss.
     pub async fn open_verified(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
         let found = self.run("verify a blob", digest, |store, digest| {
-            let Some(blob) = open(store, digest)? else {
-                return Ok(None);
-            };
-            let (got, bytes) = blob.hash()?;
-            if got == *digest {
-                return Ok(Some(blob));
+            loop {
+                let Some(blob) = open(store, digest)? else {
+                    return Ok(None);
+                };
+                let (got, bytes) = blob.hash()?;
+                if got == *digest {
+                    return Ok(Some(blob));
+                }
+                if set_aside(store, &blob)? {
+                    return Err(StoreError::Corrupt { want: digest.clone(), got, bytes });
+                }
             }
-            Err(set_aside(store, digest, got, bytes)?)
         });
         self.noticed(digest, found.await)
     }
@@ -138,16 +143,21 @@ impl Blobs {
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.
     pub async fn read(&self, digest: &Digest, bytes_max: u64) -> Result<Option<Addressed>, StoreError> {
         let found = self.run("read a blob", digest, move |store, digest| {
-            let Some(blob) = open(store, digest)? else {
-                return Ok(None);
-            };
-            if blob.size() > bytes_max {
-                return Err(StoreError::TooLarge { digest: digest.clone(), want_max: bytes_max, got: blob.size() });
-            }
-            let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
-            match Addressed::check(digest, blob.read_now(0, length)?) {
-                Ok(addressed) => Ok(Some(addressed)),
-                Err(DigestMismatch { got, bytes, .. }) => Err(set_aside(store, digest, got, bytes)?),
+            loop {
+                let Some(blob) = open(store, digest)? else {
+                    return Ok(None);
+                };
+                if blob.size() > bytes_max {
+                    return Err(StoreError::TooLarge { digest: digest.clone(), want_max: bytes_max, got: blob.size() });
+                }
+                let length = usize::try_from(blob.size()).unwrap_or(usize::MAX);
+                match Addressed::check(digest, blob.read_now(0, length)?) {
+                    Ok(addressed) => return Ok(Some(addressed)),
+                    Err(DigestMismatch { got, bytes, .. }) if set_aside(store, &blob)? => {
+                        return Err(StoreError::Corrupt { want: digest.clone(), got, bytes });
+                    }
+                    Err(_) => {}
+                }
             }
         });
         self.noticed(digest, found.await)
@@ -201,9 +211,19 @@ impl Blobs {
 
     /// Moves a blob out of sight, for a person to look at; those who have it open go on reading. Fine where there is none.
     pub async fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
-        self.run("quarantine a blob", digest, |store, digest| store.quarantine(digest)).await?;
+        self.run("quarantine a blob", digest, |store, digest| store.quarantine(digest, None)).await?;
         self.ledger.removed(digest);
         Ok(())
+    }
+
+    /// The same for a blob that was found rotten, unless another has taken its place meanwhile: whether that very one lay there.
+    pub(crate) async fn set_aside(&self, blob: &Blob) -> Result<bool, StoreError> {
+        let rotten = blob.clone();
+        let was_there = self.run("quarantine a blob", blob.digest(), move |store, _| set_aside(store, &rotten)).await?;
+        if was_there {
+            self.ledger.removed(blob.digest());
+        }
+        Ok(was_there)
     }
 
     /// Drops a blob; those who have it open go on reading. Fine where there is none.
@@ -275,9 +295,9 @@ fn sweep(store: &dyn BlobStore, oldest: UnixTime, bytes_max: u64) -> Result<usiz
     Ok(dropped)
 }
 
-fn set_aside(store: &dyn BlobStore, want: &Digest, got: Digest, bytes: u64) -> Result<StoreError, StoreError> {
-    store.quarantine(want)?;
-    Ok(StoreError::Corrupt { want: want.clone(), got, bytes })
+/// Moves a blob that was found rotten out of sight. `false`: another has taken its place since it was opened.
+fn set_aside(store: &dyn BlobStore, rotten: &Blob) -> Result<bool, StoreError> {
+    store.quarantine(rotten.digest(), rotten.file().map(Arc::as_ref))
 }
 
 /// Runs work on the disk where it cannot hold up the network.

@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -272,6 +272,16 @@ pub(crate) fn open_file_in_place(path: &Path) -> Result<Option<(File, u64)>, Sto
 fn regular_size(file: &File, path: &Path) -> Result<u64, StoreError> {
     let metadata = file.metadata().map_err(StoreError::io("look at", path))?;
     if metadata.is_file() { Ok(metadata.len()) } else { Err(unexpected(path, "regular file")) }
+}
+
+/// Whether that very file lies at `path`; a link is not followed.
+pub(crate) fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+    let open = file.metadata().map_err(StoreError::io("look at", path))?;
+    match path.symlink_metadata() {
+        Ok(there) => Ok((open.dev(), open.ino()) == (there.dev(), there.ino())),
+        Err(error) if is_missing(&error) => Ok(false),
+        Err(error) => Err(StoreError::io("look at", path)(error)),
+    }
 }
 
 pub(crate) fn unexpected(path: &Path, want: &'static str) -> StoreError {

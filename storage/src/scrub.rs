@@ -40,7 +40,7 @@ pub struct Pass {
 /// What a step of a scrub has done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes of a blob were read; it is not finished. `0`: a blob was opened, or had left meanwhile.
+    /// So many bytes of a blob were read; it is not finished. `0`: a blob was opened, or had left or been replaced meanwhile.
     Read(u64),
     /// The last of its bytes were read, and the blob is sound.
     Sound(Digest),
@@ -105,7 +105,10 @@ impl Scrub {
     }
 
     async fn quarantine(&mut self, blob: &Blob) -> Result<Step, StoreError> {
-        self.blobs.quarantine(blob.digest()).await?;
+        if !self.blobs.set_aside(blob).await? {
+            // What lies there now is not what was hashed, and has its turn in the next walk.
+            return Ok(Step::Read(0));
+        }
         self.pass.quarantined += 1;
         Ok(Step::Quarantined(blob.digest().clone()))
     }

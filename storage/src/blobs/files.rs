@@ -67,9 +67,16 @@ impl BlobStore for Files {
         taken.map_or(Ok(()), |taken| directory::remove_if_present(&taken.path(&self.directory)))
     }
 
-    fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
+    fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<bool, StoreError> {
+        let path = self.directory.blob(digest);
+        if let Some(file) = only
+            && !directory::is_at(file, &path)?
+        {
+            return Ok(false);
+        }
         let name = format!("{}-{}", digest.algorithm(), digest.hex());
-        directory::rename_if_present(&self.directory.blob(digest), &self.directory.quarantine().join(name))
+        directory::rename_if_present(&path, &self.directory.quarantine().join(name))?;
+        Ok(true)
     }
 
     fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
@@ -93,7 +100,16 @@ impl Files {
     fn growing(&self, file: File, path: PathBuf, digest: &Digest, taken: Option<Taken>) -> Arc<dyn Draft> {
         let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
         let content = Open(Arc::new(file));
-        Arc::new(Growing { content, path, directory, digest, fsync: self.fsync, taken, ended: AtomicBool::new(false), kept: AtomicBool::new(false) })
+        Arc::new(Growing {
+            content,
+            path,
+            directory,
+            digest,
+            fsync: self.fsync,
+            taken,
+            ended: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
+        })
     }
 }
 

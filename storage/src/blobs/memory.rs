@@ -40,12 +40,12 @@ impl BlobStore for Memory {
         Ok(Arc::new(Growing { shelves, digest, bytes: Mutex::default() }))
     }
 
-    fn quarantine(&self, digest: &Digest) -> Result<(), StoreError> {
+    fn quarantine(&self, digest: &Digest, _only: Option<&File>) -> Result<bool, StoreError> {
         let mut shelves = lock(&self.shelves);
         if let Some(bytes) = shelves.blobs.remove(digest) {
             shelves.quarantine.insert(digest.clone(), bytes);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn remove(&self, digest: &Digest) -> Result<(), StoreError> {

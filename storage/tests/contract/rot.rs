@@ -58,6 +58,28 @@ async fn storing_a_blob_again_replaces_rot_that_nobody_has_seen_yet() {
 }
 
 #[tokio::test]
+async fn several_who_find_the_same_rot_do_not_set_aside_what_has_healed_it() {
+    let place = super::place();
+    let store = place.open();
+    let content = addressed(noise(9, 200_000));
+    let (digest, rot) = (content.digest(), noise(10, 200_000));
+    let quarantined = place.path().join("quarantine").join(format!("sha256-{}", digest.hex()));
+    for _ in 0..50 {
+        store.blobs().put(&content).await.unwrap();
+        fs::write(place.blob(digest), &rot).unwrap();
+        let reader = || async {
+            match store.blobs().read(digest, 200_000).await {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(StoreError::Corrupt { .. }) => store.blobs().put(&content).await.unwrap(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        tokio::join!(reader(), reader(), reader(), reader());
+        assert_eq!(fs::read(&quarantined).unwrap(), rot);
+    }
+}
+
+#[tokio::test]
 async fn a_blob_cut_short_under_its_reader_is_an_error_and_never_a_short_answer() {
     let place = super::place();
     let store = place.open();

@@ -85,3 +85,28 @@ async fn a_scrub_that_was_interrupted_quarantines_a_blob_cut_short_meanwhile() {
     let step = scrub.step(4_000).await.unwrap();
     assert_eq!(step, Step::Quarantined(content.digest().clone()));
 }
+
+#[tokio::test]
+async fn what_was_healed_while_a_scrub_read_the_rotten_one_stays() {
+    let place = super::place();
+    let store = place.open();
+    let content = addressed(noise(1, 10_000));
+    store.blobs().put(&content).await.unwrap();
+    let mut rotten = content.bytes().to_vec();
+    rotten[5_000] ^= 1;
+    for cut in [false, true] {
+        let path = place.blob(content.digest());
+        fs::write(&path, &rotten).unwrap();
+        let mut scrub = Scrub::new(store.blobs().clone());
+        assert_eq!(scrub.step(4_000).await.unwrap(), Step::Read(0));
+        assert_eq!(scrub.step(4_000).await.unwrap(), Step::Read(4_000));
+        if cut {
+            fs::OpenOptions::new().write(true).open(path).unwrap().set_len(5_000).unwrap();
+        }
+        store.blobs().put(&content).await.unwrap();
+        let (steps, pass) = walk(&mut scrub, 10_000).await;
+        assert_eq!((steps, pass.quarantined), (vec![Step::Read(0)], 0));
+        assert!(store.blobs().verify(content.digest()).await.unwrap());
+        assert!(place.names("quarantine").is_empty());
+    }
+}
