@@ -3,10 +3,18 @@
 //! What every store of blobs has in common is here, once: hashing on read, quarantine, pages of a listing, and that nothing blocks
 //! the network. What differs is a [`BlobStore`].
 
-use std::{fmt, fs::File, io, io::IoSlice, ops::ControlFlow, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io,
+    io::IoSlice,
+    ops::{ControlFlow, Range},
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
-use oci::{Addressed, Algorithm, Digest, DigestMismatch, UnixTime, UpstreamName};
+use oci::{Addressed, Algorithm, Digest, DigestMismatch, Hasher, UnixTime, UpstreamName};
+use tokio::sync::Semaphore;
 
 pub use self::blob::Blob;
 use self::page::Page;
@@ -98,16 +106,30 @@ pub(crate) trait Draft: Content {
     }
 }
 
+/// Blobs that are hashed whole at one time because somebody asks for them; who would be one more waits. Each takes a core, and a thread of
+/// those that every look at the disk needs.
+const HASHES_MAX: usize = 4;
+
 /// The blobs of a store. A cheap handle; it keeps the store locked.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn BlobStore>,
     ledger: Arc<Ledger>,
+    hashing: Arc<Semaphore>,
+}
+
+/// Whether somebody still waits for what is being done.
+struct Wanted(Weak<()>);
+
+impl Wanted {
+    fn check(&self) -> Result<(), StoreError> {
+        if self.0.strong_count() > 0 { Ok(()) } else { Err(StoreError::Stopped { operation: "hash a blob" }) }
+    }
 }
 
 impl Blobs {
     pub(crate) fn new(store: impl BlobStore + 'static) -> Self {
-        Self { store: Arc::new(store), ledger: Arc::default() }
+        Self { store: Arc::new(store), ledger: Arc::default(), hashing: Arc::new(Semaphore::new(HASHES_MAX)) }
     }
 
     pub(crate) fn ledger(&self) -> &Arc<Ledger> {
@@ -121,23 +143,57 @@ impl Blobs {
     }
 
     /// Opens a blob after hashing the very file that is returned. Where it has rotted: [`StoreError::Corrupt`], once; then it is
-    /// a miss.
+    /// a miss. Where many are hashed already it waits; dropped, it stops.
     pub async fn open_verified(&self, digest: &Digest) -> Result<Option<Blob>, StoreError> {
-        let found = self.run("verify a blob", digest, |store, digest| {
+        let want = digest.clone();
+        let found = self.hashing("verify a blob", move |store, wanted| {
             loop {
-                let Some(blob) = open(store, digest)? else {
+                let Some(blob) = open(store, &want)? else {
                     return Ok(None);
                 };
-                let (got, bytes) = blob.hash()?;
-                if got == *digest {
+                let (got, bytes) = blob.hash(|_, _| wanted.check())?;
+                if got == want {
                     return Ok(Some(blob));
                 }
                 if set_aside(store, &blob)? {
-                    return Err(StoreError::Corrupt { want: digest.clone(), got, bytes });
+                    return Err(StoreError::Corrupt { want, got, bytes });
                 }
             }
         });
         self.noticed(digest, found.await)
+    }
+
+    /// Hashes an open blob whole, and apart from it what lies within `ranges`, which ascend and do not overlap: the digest of these bytes
+    /// together. `None`: the blob has rotted; it was set aside. Where many are hashed already it waits; dropped, it stops.
+    ///
+    /// # Errors
+    /// When the disk cannot be read.
+    pub async fn hash_ranges(&self, blob: &Blob, ranges: Vec<Range<u64>>) -> Result<Option<Digest>, StoreError> {
+        let blob = blob.clone();
+        let (sent, was_there) = self
+            .hashing("verify a blob", move |store, wanted| {
+                let mut sent = Hasher::new(blob.digest().algorithm());
+                let (got, _) = blob.hash(|at, chunk| {
+                    let end = at + chunk.len() as u64;
+                    let clip = |point: u64| usize::try_from(point.clamp(at, end) - at).unwrap_or(0);
+                    for range in ranges.iter().filter(|range| range.start < end && range.end > at) {
+                        sent.update(chunk.get(clip(range.start)..clip(range.end)).unwrap_or_default());
+                    }
+                    wanted.check()
+                })?;
+                if got == *blob.digest() {
+                    return Ok((Ok(sent.finish()), true));
+                }
+                let was_there = set_aside(store, &blob)?;
+                Ok((Err(blob.digest().clone()), was_there))
+            })
+            .await?;
+        if let Err(rotten) = &sent
+            && was_there
+        {
+            self.ledger.rotted(rotten);
+        }
+        Ok(sent.ok())
     }
 
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.
@@ -261,6 +317,25 @@ impl Blobs {
             Ok((digest, found.map(|(_, size)| size)))
         };
         blocking("look at blobs", move || digests.into_iter().map(size).collect()).await
+    }
+
+    /// Runs work that hashes much: a few at a time, and each only as long as somebody waits for it.
+    async fn hashing<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(&dyn BlobStore, &Wanted) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = Arc::clone(&self.hashing).acquire_owned().await;
+        let turn = turn.map_err(|_| StoreError::Stopped { operation })?;
+        let asker = Arc::new(());
+        let (store, wanted) = (Arc::clone(&self.store), Wanted(Arc::downgrade(&asker)));
+        let done = blocking(operation, move || {
+            let _turn = turn;
+            work(&*store, &wanted)
+        })
+        .await;
+        drop(asker);
+        done
     }
 
     async fn run<T: Send + 'static>(

@@ -273,24 +273,8 @@ async fn digest_of_ranges(blob: &Blob, blobs: &Blobs, parts: &Parts) -> Result<D
     if parts.ranges().eq([&(0..blob.size())]) {
         return Ok(blob.digest().clone());
     }
-    let algorithm = blob.digest().algorithm();
-    let (mut whole, mut sent) = (Hasher::new(algorithm), Hasher::new(algorithm));
-    let mut at = 0;
-    while at < blob.size() {
-        let length = usize::try_from((COPY_BYTES as u64).min(blob.size() - at)).unwrap_or(0);
-        let bytes = blob.read_at(at, length).await?;
-        whole.update(&bytes);
-        let end = at + length as u64;
-        let clip = |point: u64| usize::try_from(point.clamp(at, end) - at).unwrap_or(0);
-        // In the order in which they are sent, as they ascend and do not overlap.
-        for range in parts.ranges().filter(|range| range.start < end && range.end > at) {
-            sent.update(bytes.get(clip(range.start)..clip(range.end)).unwrap_or_default());
-        }
-        at = end;
-    }
-    if whole.finish() == *blob.digest() {
-        return Ok(sent.finish());
-    }
-    blobs.verify(blob.digest()).await?;
-    Err(ApiError::Fault { message: format!("stored blob {} is damaged and was set aside", blob.digest()) })
+    // In the order in which they are sent, as they ascend and do not overlap.
+    let sent = blobs.hash_ranges(blob, parts.ranges().cloned().collect()).await?;
+    let damaged = || ApiError::Fault { message: format!("stored blob {} is damaged and was set aside", blob.digest()) };
+    sent.ok_or_else(damaged)
 }

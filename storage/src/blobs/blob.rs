@@ -67,8 +67,12 @@ impl Blob {
         .await
     }
 
-    /// Hashes the whole of it: the digest of what is there, and how many bytes. Blocks.
-    pub(super) fn hash(&self) -> Result<(Digest, u64), StoreError> {
+    /// Hashes the whole of it: the digest of what is there, and how many bytes. `each` chunk is shown, with its offset; an error of it
+    /// ends the work. Blocks.
+    pub(super) fn hash(
+        &self,
+        mut each: impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(Digest, u64), StoreError> {
         let mut hasher = Hasher::new(self.digest.algorithm());
         let mut offset = 0;
         while offset < self.size {
@@ -79,6 +83,7 @@ impl Blob {
                 Err(error) => return Err(error),
             };
             hasher.update(&chunk);
+            each(offset, &chunk)?;
             offset += chunk.len() as u64;
         }
         Ok((hasher.finish(), offset))

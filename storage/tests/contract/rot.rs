@@ -80,6 +80,62 @@ async fn several_who_find_the_same_rot_do_not_set_aside_what_has_healed_it() {
 }
 
 #[tokio::test]
+async fn ranges_are_hashed_apart_from_the_whole_which_has_to_be_right() {
+    let place = super::place();
+    let store = place.open();
+    let content = addressed(noise(9, 1_000_000));
+    let digest = content.digest();
+    store.blobs().put(&content).await.unwrap();
+    let blob = store.blobs().open(digest).await.unwrap().unwrap();
+    // Over the edges of what is read at a time, and at both ends.
+    let ranges = vec![0..1, 262_143..262_145, 300_000..900_000, 999_999..1_000_000];
+    let within: Vec<u8> = ranges
+        .iter()
+        .flat_map(|range| {
+            content.bytes().slice(usize::try_from(range.start).unwrap()..usize::try_from(range.end).unwrap())
+        })
+        .collect();
+    assert_eq!(store.blobs().hash_ranges(&blob, ranges.clone()).await.unwrap(), Some(Digest::sha256(&within)));
+    // One byte outside of all of them.
+    let mut rotten = content.bytes().to_vec();
+    rotten[200_000] ^= 1;
+    fs::write(place.blob(digest), rotten).unwrap();
+    assert_eq!(store.blobs().hash_ranges(&blob, ranges).await.unwrap(), None);
+    assert!(store.blobs().open(digest).await.unwrap().is_none());
+    assert_eq!(store.ledger().take_rotten(), [digest.clone()]);
+}
+
+#[tokio::test]
+async fn a_hash_that_nobody_waits_for_any_more_makes_room_for_the_next() {
+    let place = super::place();
+    let store = place.open();
+    let (large, small) = (addressed("large"), addressed("small"));
+    for content in [&large, &small] {
+        store.blobs().put(content).await.unwrap();
+    }
+    // Nothing on disk, and minutes of hashing.
+    fs::OpenOptions::new().write(true).open(place.blob(large.digest())).unwrap().set_len(64 << 30).unwrap();
+    let blob = store.blobs().open(large.digest()).await.unwrap().unwrap();
+    for _ in 0..10 {
+        let hashes = async {
+            tokio::join!(
+                store.blobs().hash_ranges(&blob, vec![0..1]),
+                store.blobs().hash_ranges(&blob, vec![0..1]),
+                store.blobs().verify(large.digest()),
+                store.blobs().verify(large.digest()),
+            )
+        };
+        tokio::select! {
+            biased;
+            _ = hashes => panic!("that was quick"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    let verified = tokio::time::timeout(Duration::from_secs(20), store.blobs().verify(small.digest()));
+    assert!(verified.await.expect("those who left are done with").unwrap());
+}
+
+#[tokio::test]
 async fn a_blob_cut_short_under_its_reader_is_an_error_and_never_a_short_answer() {
     let place = super::place();
     let store = place.open();
