@@ -33,8 +33,8 @@ mod walk;
 pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     /// What is visible under a digest, and its size in bytes; `None` is a miss. Its bytes are not looked at.
     fn open(&self, digest: &Digest) -> Result<Option<Found>, StoreError>;
-    /// A place for new content of `size` bytes, which nobody sees under its digest before [`Draft::publish`]; room for it is taken at
-    /// once, where that can be done.
+    /// A place for new content of `size` bytes, which nobody sees under its digest before [`Draft::publish`]. An error where there is no
+    /// room for all of it now; room is taken only as it comes.
     fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError>;
     /// The same for content that is to survive an interruption, and how much of it has, as `upstream` sent it. `None` where somebody
     /// else is at it.

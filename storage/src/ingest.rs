@@ -62,9 +62,10 @@ impl Ingest {
         there: u64,
         digest: Digest,
         size: u64,
-        announced: Announced,
+        mut announced: Announced,
         keep: bool,
     ) -> Self {
+        announced.came(there);
         let lane = Lane::new(content, Hasher::new(digest.algorithm()), there);
         Self { draft: Draft { lane, digest, size, announced, keep }, accepted: there, taken_up: there }
     }
@@ -119,6 +120,7 @@ impl Ingest {
         if chunk.is_empty() {
             return Ok(());
         }
+        self.draft.announced.came(accepted);
         if self.draft.lane.push(chunk).await {
             self.accepted = accepted;
             return Ok(());

@@ -28,6 +28,9 @@ const METADATA_CALLED_EVERY: u64 = 12;
 /// Uses that wait to be written down in one shard, repositories and images each.
 const USES_MAX: usize = 16 * 1024;
 
+/// How far room is made, in the budget and on disk, ahead of what has come of a blob, bytes. What a manifest declares is only a word.
+pub(crate) const AHEAD_BYTES: u64 = 64 << 20;
+
 type Uses = HashMap<Repository, HashMap<Digest, UnixTime>>;
 
 /// See the module.
@@ -160,16 +163,10 @@ impl Ledger {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Announces a blob of `size` bytes, so that room is made while it is on its way.
+    /// Announces a blob of `size` bytes, so that room is made while it comes.
     pub(crate) fn announce(self: &Arc<Self>, size: u64) -> Announced {
         let keeps = self.budget().layers.is_none_or(|marks| size <= marks.max);
-        if keeps {
-            self.in_flight.fetch_add(size, Ordering::Relaxed);
-            if self.expected() > self.budget().layers.map_or(u64::MAX, |marks| marks.high) {
-                self.call();
-            }
-        }
-        Announced { ledger: Arc::clone(self), size, keeps, class: None, is_held: false }
+        Announced { ledger: Arc::clone(self), size, counted: 0, keeps, class: None, is_held: false }
     }
 
     /// Bytes of layers, when all that is on its way has come.
@@ -215,11 +212,12 @@ impl Drop for Keeping {
     }
 }
 
-/// A blob that was announced, and is counted as on its way until this is dropped.
+/// A blob that was announced. What has come of it, and a step ahead of that, is counted as on its way until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Announced {
     ledger: Arc<Ledger>,
     size: u64,
+    counted: u64,
     keeps: bool,
     /// As what it is counted; what the edges to it say where nobody knows.
     class: Option<ContentClass>,
@@ -233,6 +231,19 @@ impl Announced {
     /// next to go.
     pub(crate) fn keeps(&self) -> bool {
         self.keeps
+    }
+
+    /// So many bytes of it are there: they, and what may come soon, need room.
+    pub(crate) fn came(&mut self, bytes: u64) {
+        if !self.keeps || bytes <= self.counted {
+            return;
+        }
+        let counted = bytes.saturating_add(AHEAD_BYTES).min(self.size);
+        self.ledger.in_flight.fetch_add(counted.saturating_sub(self.counted), Ordering::Relaxed);
+        self.counted = self.counted.max(counted);
+        if self.ledger.expected() > self.ledger.budget().layers.map_or(u64::MAX, |marks| marks.high) {
+            self.ledger.call();
+        }
     }
 
     /// Waits until there is room, or as much of it as could be made. Where that is not enough, as what is there is pinned or somebody
@@ -284,7 +295,7 @@ impl Announced {
     /// It will not be kept.
     fn give_up(&mut self) {
         if std::mem::take(&mut self.keeps) {
-            self.ledger.in_flight.fetch_sub(self.size, Ordering::Relaxed);
+            self.ledger.in_flight.fetch_sub(self.counted, Ordering::Relaxed);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -48,14 +48,14 @@ impl BlobStore for Files {
     fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError> {
         let path = self.directory.ingest(digest);
         let file = interrupted::create(&path, size)?;
-        Ok(self.growing(file, path, digest, None))
+        Ok(self.growing(file, path, Extent { there: 0, size }, digest, None))
     }
 
     fn resume(&self, digest: &Digest, size: u64, upstream: &UpstreamName) -> Result<Option<Kept>, StoreError> {
         let Some(taken) = self.names.take(digest, size, upstream) else { return Ok(None) };
         let path = taken.path(&self.directory);
         let (file, there) = interrupted::open(&path, size)?;
-        Ok(Some((self.growing(file, path, digest, Some(taken)), there)))
+        Ok(Some((self.growing(file, path, Extent { there, size }, digest, Some(taken)), there)))
     }
 
     fn kept(&self) -> Result<Vec<Interrupted>, StoreError> {
@@ -97,12 +97,22 @@ impl BlobStore for Files {
 }
 
 impl Files {
-    fn growing(&self, file: File, path: PathBuf, digest: &Digest, taken: Option<Taken>) -> Arc<dyn Draft> {
+    fn growing(
+        &self,
+        file: File,
+        path: PathBuf,
+        extent: Extent,
+        digest: &Digest,
+        taken: Option<Taken>,
+    ) -> Arc<dyn Draft> {
         let (directory, digest) = (Arc::clone(&self.directory), digest.clone());
         let content = Open(Arc::new(file));
+        let Extent { there, size } = extent;
         Arc::new(Growing {
             content,
             path,
+            size,
+            reserved: AtomicU64::new(interrupted::reserved_at(there, size)),
             directory,
             digest,
             fsync: self.fsync,
@@ -111,6 +121,13 @@ impl Files {
             kept: AtomicBool::new(false),
         })
     }
+}
+
+/// How much of a file there is, and is to be, bytes.
+#[derive(Clone, Copy)]
+struct Extent {
+    there: u64,
+    size: u64,
 }
 
 /// An open file.
@@ -142,6 +159,10 @@ impl Content for Open {
 struct Growing {
     content: Open,
     path: PathBuf,
+    /// What it is to become, bytes.
+    size: u64,
+    /// Up to where room was taken for it, bytes.
+    reserved: AtomicU64,
     directory: Arc<Directory>,
     digest: Digest,
     fsync: Fsync,
@@ -169,6 +190,13 @@ impl Content for Growing {
 
 impl Draft for Growing {
     fn write_at(&self, offset: u64, slices: &mut [IoSlice<'_>]) -> Result<(), StoreError> {
+        let end = offset + slices.iter().map(|slice| slice.len() as u64).sum::<u64>();
+        let reserved = self.reserved.load(Ordering::Relaxed);
+        if end > reserved {
+            let further = interrupted::reserved_at(end, self.size);
+            interrupted::reserve(&self.content.0, reserved, further).map_err(StoreError::io("reserve", &self.path))?;
+            self.reserved.store(further, Ordering::Relaxed);
+        }
         write_all(&self.content.0, offset, slices).map_err(StoreError::io("write", &self.path))
     }
 

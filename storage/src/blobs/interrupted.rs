@@ -16,7 +16,7 @@ use std::{
 
 use oci::{Digest, UnixTime, UpstreamName};
 use rustix::{
-    fs::{FallocateFlags, fallocate},
+    fs::{FallocateFlags, fallocate, fstatvfs},
     io::Errno,
 };
 
@@ -24,6 +24,7 @@ use super::Interrupted;
 use crate::{
     StoreError,
     directory::{self, Directory},
+    ledger::AHEAD_BYTES,
 };
 
 const SUFFIX: &str = ".part";
@@ -61,11 +62,11 @@ fn named(digest: &Digest, size: u64, origin: &str) -> String {
     format!("{}-{}.{size}.{origin}{SUFFIX}", digest.algorithm(), digest.hex())
 }
 
-/// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes the room for the rest at once.
+/// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes room for what comes first.
 pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
     match directory::writable_if_present(path) {
         Ok(Some((file, there))) if 0 < there && there <= size => {
-            reserve(&file, there, size).map_err(|error| {
+            begin(&file, there, size).map_err(|error| {
                 cut(&file);
                 StoreError::io("reserve", path)(error)
             })?;
@@ -81,10 +82,10 @@ pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
     }
 }
 
-/// A new file with room for `size` bytes. None stays where there is no room.
+/// A new file for `size` bytes, with room for the first of them. None stays where there is no room for all of them.
 pub(super) fn create(path: &Path, size: u64) -> Result<File, StoreError> {
     let file = directory::create_file(path)?;
-    if let Err(error) = reserve(&file, 0, size) {
+    if let Err(error) = begin(&file, 0, size) {
         directory::remove_if_present(path)?;
         return Err(StoreError::io("reserve", path)(error));
     }
@@ -99,12 +100,27 @@ pub(super) fn cut(file: &File) {
     }
 }
 
-/// So that a full disk is known before the first byte was read by anybody. File systems that cannot are believed to have room.
-fn reserve(file: &File, there: u64, size: u64) -> std::io::Result<()> {
-    if there == size {
+/// So that a full disk is known before the first byte was read by anybody. Room that is there is not taken on the strength of a size that
+/// upstream has yet to send.
+fn begin(file: &File, there: u64, size: u64) -> std::io::Result<()> {
+    let free = fstatvfs(file).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if free < size - there {
+        return Err(Errno::NOSPC.into());
+    }
+    reserve(file, there, reserved_at(there, size))
+}
+
+/// Up to where a file of `size` bytes has room taken for it when so many have come.
+pub(super) fn reserved_at(there: u64, size: u64) -> u64 {
+    there.saturating_add(AHEAD_BYTES).min(size)
+}
+
+/// Takes room for the bytes between. File systems that cannot are believed to have it.
+pub(super) fn reserve(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+    if from >= to {
         return Ok(());
     }
-    match fallocate(file, FallocateFlags::KEEP_SIZE, there, size - there) {
+    match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
         _ => Ok(()),
     }

@@ -375,6 +375,30 @@ async fn a_blob_larger_than_the_whole_budget_is_read_to_its_end_and_not_kept() {
 }
 
 #[tokio::test]
+async fn nothing_leaves_for_the_sake_of_bytes_that_were_only_declared() {
+    let place = super::place();
+    let store = place.open();
+    let old = image(&store, &nginx(), 1, &[10, 11], 1).await;
+    budget(&store, Some(1 << 30), None);
+    let digest = Digest::sha256(b"never sent");
+    let mut ingests = Vec::new();
+    for _ in 0..4 {
+        ingests.push(store.blobs().ingest(digest.clone(), 1 << 30).await.unwrap());
+        ingests.push(store.blobs().resume(digest.clone(), 1 << 30, "cgr.dev".parse().unwrap()).await.unwrap());
+    }
+    assert_eq!(store.ledger().in_flight(), 0);
+    assert!(sweep(&store).await.what.is_empty());
+    // A byte of it makes a step, not all that follows.
+    ingests[0].write("x".into()).await.unwrap();
+    let step = store.ledger().in_flight();
+    assert!((1..=(64 << 20) + 1).contains(&step), "{step}");
+    assert!(sweep(&store).await.what.is_empty());
+    assert!(has(&store, &old.layers[0]).await && has(&store, &old.layers[1]).await);
+    drop(ingests);
+    assert_eq!(store.ledger().in_flight(), 0);
+}
+
+#[tokio::test]
 async fn a_commit_waits_until_there_is_room_for_it() {
     let place = super::place();
     let store = place.open();

@@ -200,6 +200,25 @@ async fn what_is_kept_takes_no_room_for_what_has_not_come() {
 }
 
 #[tokio::test]
+async fn a_declared_size_takes_no_room_before_it_comes() {
+    let place = place();
+    let store = place.open();
+    let (size, step) = (1 << 30, 64 << 20);
+    let mut ingest = store.blobs().resume(Digest::sha256(b"?"), size, upstream()).await.unwrap();
+    let taken = || fs::metadata(part(&place)).unwrap().blocks() * 512;
+    assert!(taken() <= step + 100_000, "{}", taken());
+    // Further room is taken a step ahead of what comes.
+    let piece = Bytes::from(vec![7; 1 << 20]);
+    for _ in 0..65 {
+        ingest.write(piece.clone()).await.unwrap();
+    }
+    ingest.growing().advance((65 << 20) - 1).await;
+    let range = 65 << 20..=(65 << 20) + step + 100_000;
+    assert!(range.contains(&taken()), "{}", taken());
+    ingest.discard();
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_now_stays_for_another_time() {
     let (place, bytes) = (place(), noise(1, SIZE));
     interrupted(&place, &bytes, THERE).await;
