@@ -163,7 +163,7 @@ impl App {
             reloading: Mutex::new(()),
             resolver,
             admission,
-            fills: Fills::new(store.blobs().clone(), clock.clone(), elsewhere, limits),
+            fills: Fills::new(store.clone(), clock.clone(), elsewhere, limits),
             store,
             clock,
             meters: Meters::default(),

@@ -8,11 +8,13 @@
 //!
 //! ```text
 //!  Slots      who may begin, and when
+//!  Board      what is being filled, and by whom: claimed before there is a file
 //!  Work       one blob: answer after answer into one file; a new file where upstream's beginning is another than it was
 //!  Course     which repository is asked next, after which pause, or none
 //!  Passing    one client's way through a blob that is not kept
 //! ```
 
+mod board;
 mod course;
 mod passing;
 mod room;
@@ -22,7 +24,6 @@ mod tests;
 mod work;
 
 use std::{
-    collections::HashMap,
     hash::{Hash, Hasher},
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -33,14 +34,15 @@ use config::Limits;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::{counter, gauge};
 use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
-use storage::{Blob, Blobs, ContentClass, Growing, Ingest, Progress};
+use storage::{Blob, ContentClass, Growing, Ingest, Progress, Store};
 use tokio::{
-    sync::{Notify, watch},
+    sync::watch,
     time::{Instant, timeout},
 };
 
 pub use self::passing::Passing;
 use self::{
+    board::{Board, Claim},
     room::Room,
     slots::{Slot, Slots},
     work::{Failure, Then, Work},
@@ -49,6 +51,7 @@ use self::{
 use crate::{
     clock::Clock,
     error::{ApiError, chain},
+    flight::Flight,
     upstream::Upstream,
 };
 
@@ -204,15 +207,15 @@ pub struct Fills {
     slots: Slots,
     room: Room,
     elsewhere: Arc<dyn Elsewhere>,
+    /// Stored blobs that are hashed again because somebody says they have another size.
+    verifying: Flight<Digest, bool>,
     limits: Arc<Limits>,
 }
 
 /// What the fills themselves need to know of each other.
 struct Shared {
-    blobs: Blobs,
-    under_way: tokio::sync::Mutex<HashMap<FillKey, Arc<Fill>>>,
-    /// Rung whenever a fill begins: whoever waits for a slot may want that very blob, and can follow.
-    begun: Notify,
+    store: Store,
+    board: Arc<Board>,
     /// Until when the disk is taken to be full without being asked.
     full_until: Mutex<Option<Instant>>,
     clock: Clock,
@@ -232,25 +235,19 @@ fn too_many() -> ApiError {
 
 /// A place among the downloads that may be under way at one time, or the download that somebody else began meanwhile.
 enum Turn {
-    Slot(Slot),
+    Begin(Slot, Claim),
     Follow(Arc<Fill>),
 }
 
 impl Fills {
     /// No downloads yet.
     #[must_use]
-    pub fn new(blobs: Blobs, clock: Clock, elsewhere: Arc<dyn Elsewhere>, limits: Arc<Limits>) -> Self {
+    pub fn new(store: Store, clock: Clock, elsewhere: Arc<dyn Elsewhere>, limits: Arc<Limits>) -> Self {
         let slots = Slots::new(limits.fills_max, limits.fills_per_repository_max);
         let room = Room::new(limits.fill_memory_bytes_max);
-        let shared = Shared {
-            blobs,
-            under_way: tokio::sync::Mutex::default(),
-            begun: Notify::new(),
-            full_until: Mutex::default(),
-            clock,
-            limits: Arc::clone(&limits),
-        };
-        Self { shared: Arc::new(shared), slots, room, elsewhere, limits }
+        let shared =
+            Shared { store, board: Arc::default(), full_until: Mutex::default(), clock, limits: Arc::clone(&limits) };
+        Self { shared: Arc::new(shared), slots, room, elsewhere, verifying: Flight::default(), limits }
     }
 
     /// Drops what is left of downloads that were interrupted too long ago, or is too much.
@@ -305,26 +302,18 @@ impl Fills {
             counter!("pratique_blob_hits_total").increment(1);
             return Ok(Content::Stored(blob));
         }
-        let slot = match timeout(self.limits.decision_timeout, self.turn(&key, path)).await {
-            Ok(Turn::Slot(slot)) => slot,
+        let (slot, claim) = match timeout(self.limits.decision_timeout, self.turn(&key, path)).await {
+            Ok(Turn::Begin(slot, claim)) => (slot, claim),
             Ok(Turn::Follow(fill)) => return Ok(followed(&fill, path)),
             Err(_) => return Err(too_many()),
         };
-        let mut under_way = self.shared.under_way.lock().await;
-        if let Some(fill) = under_way.get(&key) {
-            return Ok(followed(fill, path));
-        }
-        // A fill that ended between the look above and the lock has left its blob.
+        // A fill that ended between the look above and the claim has left its blob.
         if let Some(blob) = self.stored(&key).await? {
             return Ok(Content::Stored(blob));
         }
         counter!("pratique_blob_misses_total").increment(1);
-        let begun = if self.shared.is_full() {
-            None
-        } else {
-            self.shared.begin(&mut under_way, &key, vec![path.clone()]).await?
-        };
-        drop(under_way);
+        let begun =
+            if self.shared.is_full() { None } else { self.shared.begin(&claim, &key, vec![path.clone()]).await? };
         let Some((fill, ingest)) = begun else {
             return Ok(self.passing(key, upstream, path, slot));
         };
@@ -337,7 +326,7 @@ impl Fills {
             deadline: Instant::now() + self.limits.fill_timeout,
             room: self.room.clone(),
         };
-        tokio::spawn(Arc::clone(&self.shared).run(work, ingest, slot));
+        tokio::spawn(Arc::clone(&self.shared).run(work, ingest, slot, claim));
         Ok(Content::Filling(fill))
     }
 
@@ -349,34 +338,51 @@ impl Fills {
 
     /// Waits for a slot, or until there is a fill of this blob to follow. Nothing is locked or open meanwhile.
     async fn turn(&self, key: &FillKey, path: &RepositoryPath) -> Turn {
-        let mut slot = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
+        let mut queue = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
+        let mut slot = None;
         loop {
             // Listening begins before the look, so that a fill that begins in between is heard.
-            let begun = self.shared.begun.notified();
-            if let Some(fill) = self.shared.under_way.lock().await.get(key) {
-                return Turn::Follow(Arc::clone(fill));
+            let changed = self.shared.board.changed();
+            if let Some(fill) = self.shared.board.fill(key) {
+                return Turn::Follow(fill);
+            }
+            if let Some(held) = slot.take() {
+                if let Some(claim) = self.shared.board.claim(key) {
+                    return Turn::Begin(held, claim);
+                }
+                // Somebody else is about to begin, or finds that there is nothing to begin.
+                slot = Some(held);
             }
             tokio::select! {
-                slot = &mut slot => return Turn::Slot(slot.expect(SLOTS_STAY)),
-                () = begun => {}
+                taken = &mut queue, if slot.is_none() => slot = Some(taken.expect(SLOTS_STAY)),
+                () = changed => {}
             }
         }
     }
 
     /// The stored blob; one whose length is not the one asked for is somebody else's lie or damage, and is fetched again.
     async fn stored(&self, key: &FillKey) -> Result<Option<Blob>, ApiError> {
-        let Some(blob) = self.shared.blobs.open(&key.digest).await? else {
+        let store = &self.shared.store;
+        let Some(blob) = store.blobs().open(&key.digest).await? else {
             return Ok(None);
         };
         if blob.size() == key.size {
             return Ok(Some(blob));
         }
-        if self.shared.blobs.verify(&key.digest).await? {
+        // What it had when it was found right is its size, whoever says otherwise: nothing is hashed for a manifest's lie.
+        let is_right = store.size_written_down(&key.digest)? == Some(blob.size()) || self.verified(&key.digest).await?;
+        if is_right {
             return Err(ApiError::Wrong {
                 message: format!("blob {} has {} bytes, its manifest says {}", key.digest, blob.size(), key.size),
             });
         }
         Ok(None)
+    }
+
+    /// Hashes a stored blob again, once for all who want to know.
+    async fn verified(&self, digest: &Digest) -> Result<bool, ApiError> {
+        let (blobs, wanted) = (self.shared.store.blobs().clone(), digest.clone());
+        self.verifying.join(digest.clone(), || async move { Ok(blobs.verify(&wanted).await?) }).await
     }
 }
 
@@ -384,11 +390,11 @@ impl Shared {
     /// A file, and the fill of it that whoever wants the blob follows from now on; `None` where the disk has no room for it.
     async fn begin(
         &self,
-        under_way: &mut HashMap<FillKey, Arc<Fill>>,
+        claim: &Claim,
         key: &FillKey,
         paths: Vec<RepositoryPath>,
     ) -> Result<Option<(Arc<Fill>, Ingest)>, ApiError> {
-        let ingest = match self.blobs.resume(key.digest.clone(), key.size, key.upstream.clone()).await {
+        let ingest = match self.store.blobs().resume(key.digest.clone(), key.size, key.upstream.clone()).await {
             Ok(ingest) => ingest,
             Err(error) if error.is_full() => {
                 tracing::warn!(digest = %key.digest, "the store is full, so that the blob is not kept: {}", chain(&error));
@@ -397,8 +403,7 @@ impl Shared {
             Err(error) => return Err(error.into()),
         };
         let fill = Arc::new(Fill::new(&ingest, paths));
-        under_way.insert(key.clone(), Arc::clone(&fill));
-        self.begun.notify_waiters();
+        claim.show(Some(&fill));
         Ok(Some((fill, ingest)))
     }
 
@@ -416,7 +421,7 @@ impl Shared {
         let age_max = self.limits.fill_kept_age_max;
         let age_max = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
         let oldest = UnixTime::from_millis(self.clock.now().as_millis().saturating_sub(age_max));
-        let swept = self.blobs.sweep_interrupted(oldest, self.limits.fill_kept_bytes_max).await;
+        let swept = self.store.blobs().sweep_interrupted(oldest, self.limits.fill_kept_bytes_max).await;
         match swept {
             Ok(0) => {}
             Ok(dropped) => tracing::info!(dropped, "dropped what was left of interrupted downloads"),
@@ -425,7 +430,7 @@ impl Shared {
     }
 
     /// Fills one blob to one end or the other, with a new file where the one before turned out to be another blob's.
-    async fn run(self: Arc<Self>, mut work: Work, mut ingest: Ingest, slot: Slot) {
+    async fn run(self: Arc<Self>, mut work: Work, mut ingest: Ingest, slot: Slot, claim: Claim) {
         gauge!("pratique_fills").increment(1);
         let mut files = 1;
         let outcome = loop {
@@ -441,8 +446,9 @@ impl Shared {
             }
             tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill begins anew: {}", failure.error);
             let paths = work.fill.joined().borrow().clone();
-            let mut under_way = self.under_way.lock().await;
-            match self.begin(&mut under_way, &work.key, paths).await {
+            // Who comes now waits for the new file.
+            claim.show(None);
+            match self.begin(&claim, &work.key, paths).await {
                 Ok(Some((fill, fresh))) => (work.fill, ingest) = (fill, fresh),
                 Ok(None) => break Err(failure),
                 Err(error) => break Err(error.into()),
@@ -450,7 +456,7 @@ impl Shared {
             files += 1;
         };
         work.fill.ended(&outcome);
-        self.under_way.lock().await.remove(&work.key);
+        drop(claim);
         // Last: whoever gets the slot must not find this fill and follow it.
         drop(slot);
         gauge!("pratique_fills").decrement(1);

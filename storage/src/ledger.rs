@@ -109,6 +109,11 @@ impl Ledger {
         }
     }
 
+    /// The size of a blob that came and is not written down yet, bytes.
+    pub(crate) fn size_noted(&self, digest: &Digest) -> Option<u64> {
+        if let Some(Change::Stored { size, .. }) = lock(&self.contents).get(digest) { Some(*size) } else { None }
+    }
+
     /// All that waits to be written down; blobs before uses.
     pub(crate) fn drain(&self) -> Vec<Change> {
         let mut changes: Vec<Change> = lock(&self.contents).drain().map(|(_, change)| change).collect();

@@ -1,7 +1,7 @@
 //! Who may fill, and what followers are told; upstream is a listener that answers when the test says so.
 
 use config::{Scheme, UpstreamUrl};
-use storage::Store;
+use storage::{Blobs, Store};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::*;
@@ -20,7 +20,7 @@ impl Elsewhere for Rumours {
 
 struct Scene {
     directory: tempfile::TempDir,
-    _store: Store,
+    store: Store,
     blobs: Blobs,
     fills: Fills,
     upstream: Arc<Upstream>,
@@ -50,8 +50,8 @@ impl Scene {
         let limits = Limits { fills_max: 1, decision_timeout, ..Limits::default() };
         let upstream = Arc::new(Upstream::new(&upstream, &limits).unwrap());
         let blobs = store.blobs().clone();
-        let fills = Fills::new(blobs.clone(), Clock::system(), Arc::new(elsewhere), Arc::new(limits));
-        Self { directory, _store: store, blobs, fills, upstream, listener }
+        let fills = Fills::new(store.clone(), Clock::system(), Arc::new(elsewhere), Arc::new(limits));
+        Self { directory, store, blobs, fills, upstream, listener }
     }
 
     async fn ask(&self, blob: &str) -> Result<Content, ApiError> {
@@ -134,6 +134,62 @@ async fn content_with_another_digest_is_told_as_such_to_who_waits_for_all_of_it(
     let answer = scene.answer("HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\nBLOB");
     let (outcome, ()) = tokio::join!(fill.committed(), answer);
     assert!(matches!(outcome, Err(ApiError::Wrong { .. })), "{outcome:?}");
+}
+
+/// A blob that came through a fill, and where it lies.
+async fn stored(scene: &Scene, blob: &str) -> std::path::PathBuf {
+    let mut ingest = scene.blobs.ingest(key(blob).digest, blob.len() as u64).await.unwrap();
+    ingest.write(blob.to_owned().into()).await.unwrap();
+    ingest.commit().await.unwrap();
+    scene.directory.path().join("store/blobs/sha256").join(key(blob).digest.hex())
+}
+
+async fn ask_for_one_byte_more(scene: &Scene, blob: &str) -> Result<Content, ApiError> {
+    let key = FillKey { size: blob.len() as u64 + 1, ..key(blob) };
+    scene.fills.content(key, &scene.upstream, &"chainguard/nginx".parse().unwrap()).await
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test damages the store behind its back")]
+async fn a_manifest_with_a_wrong_size_for_a_stored_blob_is_told_so_without_a_hash() {
+    let scene = Scene::new(SOON).await;
+    let file = stored(&scene, "blob").await;
+    // Whoever hashed it would find this.
+    std::fs::write(file, "rot!").unwrap();
+    for _ in 0..2 {
+        let answer = ask_for_one_byte_more(&scene, "blob").await;
+        assert!(matches!(answer, Err(ApiError::Wrong { .. })));
+        assert!(scene.blobs.open(&key("blob").digest).await.unwrap().is_some());
+        storage::Keeper::new(scene.store.clone()).settle().await.unwrap();
+    }
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test damages the store behind its back")]
+async fn a_stored_blob_that_has_become_longer_is_set_aside_and_fetched_again() {
+    let scene = Scene::new(SOON).await;
+    let file = stored(&scene, "blob").await;
+    std::fs::write(file, "blob!").unwrap();
+    filling(scene.ask("blob").await);
+    assert!(scene.blobs.open(&key("blob").digest).await.unwrap().is_none());
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the test damages the store behind its back")]
+async fn many_who_are_told_a_wrong_size_cost_one_hash() {
+    let scene = Scene::new(SOON).await;
+    stored(&scene, "small").await;
+    let file = stored(&scene, "large").await;
+    // Nothing on disk, minutes of hashing, and not the size that is written down.
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(64 << 30).unwrap();
+    let asking = futures_util::future::join_all((0..10).map(|_| ask_for_one_byte_more(&scene, "large")));
+    let small = key("small").digest;
+    let other = timeout(Duration::from_secs(20), scene.blobs.verify(&small));
+    tokio::select! {
+        biased;
+        _ = asking => panic!("that was quick"),
+        verified = other => assert!(verified.expect("others are hashed meanwhile").unwrap()),
+    }
 }
 
 #[tokio::test]
