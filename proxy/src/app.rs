@@ -152,6 +152,12 @@ impl App {
                 moved_to.display()
             ));
         }
+        if store.blobs().may_be_half() && settings.storage.fsync != config::Fsync::Never {
+            notes.push(
+                "the store was written with storage.fsync = \"never\": layers are hashed at every read until a scrub has seen all"
+                    .to_owned(),
+            );
+        }
         let (in_force, watched) = watch::channel(Arc::new(in_force));
         let resolver = Arc::new(Resolver::new(store.clone(), clock.clone(), Arc::clone(&limits)));
         let evidence = EvidenceStore::new(store.clone(), Arc::clone(&limits));

@@ -49,6 +49,14 @@ pub(crate) trait BlobStore: fmt::Debug + Send + Sync {
     fn drop_kept(&self, _kept: &Interrupted) -> Result<(), StoreError> {
         Ok(())
     }
+    /// Whether a blob may be visible of which not all is there.
+    fn may_be_half(&self) -> bool {
+        false
+    }
+    /// Every blob that was there when this was opened has been hashed since.
+    fn hashed_all(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Moves a blob out of sight, durably and for a person to look at. With `only`, where it is that very file, and not one that has
     /// taken its place meanwhile: whether it was. Fine where there is none.
     fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<bool, StoreError>;
@@ -263,6 +271,19 @@ impl Blobs {
             Err(StoreError::Corrupt { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether a blob of the right size may have wrong bytes that are nobody's fault but ours: nothing is synced ([`Fsync::Never`](crate::Fsync)),
+    /// or was not by whoever had the store before, and no scrub has seen all of it since. Whoever reads then has to hash.
+    #[must_use]
+    pub fn may_be_half(&self) -> bool {
+        self.store.may_be_half()
+    }
+
+    /// A scrub has seen all blobs, and read each.
+    pub(crate) async fn hashed_all(&self) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        blocking("bring all blobs to disk", move || store.hashed_all()).await
     }
 
     /// Moves a blob out of sight, for a person to look at; those who have it open go on reading. Fine where there is none.

@@ -112,6 +112,31 @@ impl Directory {
         self.path.join("ingest")
     }
 
+    /// Says, for all who open the store from now on, that what lies in it may be half there: nothing of it is waited for to be on disk.
+    pub(crate) fn mark_unsynced(&self) -> Result<(), StoreError> {
+        replace_file(
+            &self.unsynced(),
+            b"written with fsync = \"never\": to be hashed when it is read, until a scrub has seen all of it\n",
+        )
+    }
+
+    /// Whether somebody has said so and nobody has taken it back.
+    pub(crate) fn is_unsynced(&self) -> Result<bool, StoreError> {
+        Ok(open_file(&self.unsynced())?.is_some())
+    }
+
+    /// All was hashed since: brings to disk what is only in memory, and takes it back.
+    pub(crate) fn unmark_unsynced(&self) -> Result<(), StoreError> {
+        let root = File::open(&self.path).map_err(StoreError::io("open", &self.path))?;
+        rustix::fs::syncfs(&root).map_err(|error| StoreError::io("sync", &self.path)(error.into()))?;
+        remove_if_present(&self.unsynced())?;
+        sync_directory(&self.path)
+    }
+
+    fn unsynced(&self) -> PathBuf {
+        self.path.join("unsynced")
+    }
+
     fn check_format(&self) -> Result<(), StoreError> {
         let path = self.path.join("format");
         let other = |got: String| StoreError::OtherFormat { path: self.path.clone(), want: format!("{FORMAT:?}"), got };

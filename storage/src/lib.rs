@@ -5,6 +5,7 @@
 //! ├── control.sock              where the server that owns the store answers commands; 0600
 //! ├── lock                      held by the process that owns the store; second one refused
 //! ├── format                    what wrote the tree; another version's is refused
+//! ├── unsynced                  there while blobs may be half, as fsync was "never" and no scrub has seen all of them since
 //! ├── blobs/
 //! │   ├── sha256/<hex>          complete, hashed, synced; replaced or unlinked, never written to
 //! │   └── sha512/<hex>
@@ -74,7 +75,7 @@ impl Store {
         let directory = Arc::new(Directory::open(path)?);
         let (facts, facts_state) = Facts::open(Arc::clone(&directory), options)?;
         Ok(Self {
-            blobs: Blobs::new(Files::new(Arc::clone(&directory), options.fsync)),
+            blobs: Blobs::new(Files::new(Arc::clone(&directory), options.fsync)?),
             facts,
             facts_state,
             directory: Some(directory),

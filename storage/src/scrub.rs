@@ -17,6 +17,8 @@ pub struct Scrub {
     queue: VecDeque<Digest>,
     current: Option<Current>,
     pass: Pass,
+    /// Something could not be read in this walk.
+    has_failed: bool,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Scrub {
     /// A scrub of all blobs, from the first one on.
     #[must_use]
     pub fn new(blobs: Blobs) -> Self {
-        Self { blobs, last: None, queue: VecDeque::new(), current: None, pass: Pass::default() }
+        Self { blobs, last: None, queue: VecDeque::new(), current: None, pass: Pass::default(), has_failed: false }
     }
 
     /// What this walk has met so far.
@@ -65,6 +67,12 @@ impl Scrub {
 
     /// Reads at most `bytes_max` bytes. An error leaves that blob where it is, and the next step goes on behind it.
     pub async fn step(&mut self, bytes_max: usize) -> Result<Step, StoreError> {
+        let step = self.next_step(bytes_max).await;
+        self.has_failed |= step.is_err();
+        step
+    }
+
+    async fn next_step(&mut self, bytes_max: usize) -> Result<Step, StoreError> {
         let Some(Current { blob, hasher, offset }) = self.current.take() else {
             return self.open_next().await;
         };
@@ -93,6 +101,11 @@ impl Scrub {
         }
         let Some(digest) = self.queue.pop_front() else {
             self.last = None;
+            if !std::mem::take(&mut self.has_failed)
+                && let Err(error) = self.blobs.hashed_all().await
+            {
+                tracing::warn!("the store goes on to be hashed at every read: {error}");
+            }
             return Ok(Step::PassEnded(std::mem::take(&mut self.pass)));
         };
         self.last = Some(digest.clone());

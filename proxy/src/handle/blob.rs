@@ -26,10 +26,10 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size, class };
     let upstream = asked.in_force.upstream(&key.upstream)?;
     let content = asked.app.fills.readable(key, &upstream, named.repository.path()).await?;
-    // What clients parse is small, and is hashed at every read.
+    // What clients parse is small, and is hashed at every read; all is where nobody has waited for the disk.
     let is_checked = match asked.in_force.settings.storage.verify_reads {
         VerifyReads::Always => true,
-        VerifyReads::Scrub => !guard.is_layer(),
+        VerifyReads::Scrub => !guard.is_layer() || asked.app.store.blobs().may_be_half(),
     };
     let check = is_checked.then(|| asked.app.store.blobs().clone());
     respond::blob(content, named, wanted, size, guard, check).await

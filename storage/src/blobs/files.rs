@@ -31,11 +31,17 @@ pub(crate) struct Files {
     directory: Arc<Directory>,
     fsync: Fsync,
     names: Names,
+    /// A name may stand for less than its content, as nothing was synced by this process or an earlier one.
+    may_be_half: AtomicBool,
 }
 
 impl Files {
-    pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync) -> Self {
-        Self { directory, fsync, names: Names::default() }
+    pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync) -> Result<Self, StoreError> {
+        if fsync == Fsync::Never {
+            directory.mark_unsynced()?;
+        }
+        let may_be_half = AtomicBool::new(directory.is_unsynced()?);
+        Ok(Self { directory, fsync, names: Names::default(), may_be_half })
     }
 }
 
@@ -65,6 +71,18 @@ impl BlobStore for Files {
     fn drop_kept(&self, kept: &Interrupted) -> Result<(), StoreError> {
         let taken = self.names.take_kept(kept);
         taken.map_or(Ok(()), |taken| directory::remove_if_present(&taken.path(&self.directory)))
+    }
+
+    fn may_be_half(&self) -> bool {
+        self.may_be_half.load(Ordering::Relaxed)
+    }
+
+    fn hashed_all(&self) -> Result<(), StoreError> {
+        if self.fsync != Fsync::Never && self.may_be_half() {
+            self.directory.unmark_unsynced()?;
+            self.may_be_half.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<bool, StoreError> {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest};
-use storage::{Change, Fsync, Options, Store, StoreError};
+use storage::{Change, Fsync, Options, Scrub, Step, Store, StoreError};
 
 use crate::{addressed, at, noise, repository, tag, whole};
 
@@ -55,6 +55,42 @@ async fn whatever_is_synced_an_orderly_end_keeps_everything() {
         let known = store.facts().read().unwrap().tag(&repository("cgr.dev/a"), &tag("latest")).unwrap();
         assert_eq!(known.map(|fact| fact.digest), Some(digest(1)), "{fsync:?}");
     }
+}
+
+#[tokio::test]
+async fn what_was_written_without_syncs_is_to_be_hashed_until_a_scrub_has_seen_all_of_it() {
+    let place = super::place();
+    let open = |fsync| Store::open_with(&place.path(), &Options { fsync, ..place.options() }).unwrap();
+    let content = addressed(noise(1, 1000));
+    let scrubbed = async |store: &Store| {
+        let mut scrub = Scrub::new(store.blobs().clone());
+        while !matches!(scrub.step(1000).await, Ok(Step::PassEnded(_))) {}
+        store.blobs().may_be_half()
+    };
+    let store = open(Fsync::Content);
+    store.blobs().put(&content).await.unwrap();
+    assert!(!store.blobs().may_be_half());
+    drop(store);
+    let store = open(Fsync::Never);
+    // It may be so again at once.
+    assert!(scrubbed(&store).await);
+    drop(store);
+    for fsync in [Fsync::Always, Fsync::Content, Fsync::Always] {
+        assert!(open(fsync).blobs().may_be_half(), "who had it before has not synced");
+    }
+    let store = open(Fsync::Always);
+    let mut begun = Scrub::new(store.blobs().clone());
+    assert_eq!(begun.step(1000).await.unwrap(), Step::Read(0));
+    assert!(matches!(begun.step(1000).await.unwrap(), Step::Sound(_)));
+    assert!(store.blobs().may_be_half(), "the walk is not at its end");
+    // What could not be read may be anything.
+    let unreadable = place.blob(&digest(1));
+    std::fs::create_dir(&unreadable).unwrap();
+    assert!(scrubbed(&store).await);
+    std::fs::remove_dir(&unreadable).unwrap();
+    assert!(!scrubbed(&store).await);
+    drop((begun, store));
+    assert!(!open(Fsync::Always).blobs().may_be_half());
 }
 
 #[test]

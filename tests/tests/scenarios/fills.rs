@@ -334,6 +334,39 @@ async fn a_blob_of_another_size_than_its_manifest_says_is_refused() {
 }
 
 #[tokio::test]
+async fn who_leaves_fsync_never_goes_on_to_hash_what_it_left() {
+    let world = World::new().await;
+    let image = sized(1_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let storage = |text: &str| Setup { storage: format!("scrub_bytes_per_second = 1\n{text}"), ..Setup::default() };
+    let careless = storage("fsync = \"never\"\nverify_reads = \"always\"");
+    let careful = storage("fsync = \"always\"\nverify_reads = \"scrub\"");
+    let (digest, _) = image.layers()[0].clone();
+    let file = world.directory.path().join("store/blobs/sha256").join(digest.hex());
+    let half = || {
+        let file = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        // As a power cut leaves it: its length is there, its end is not.
+        file.set_len(600_000).unwrap();
+        file.set_len(1_000_000).unwrap();
+    };
+    let broken = async |url: &str| {
+        let answer = Client::plain().get(&format!("{url}/v2/chainguard/big/blobs/{digest}"), &[]).await.unwrap();
+        answer.is_broken() || answer.status == 500
+    };
+    let pratique = world.pratique(&careless).await;
+    pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
+    // A reload does not change how the store is written, and so not how it is read.
+    pratique.reload(&world, &careful).await.unwrap();
+    half();
+    assert!(broken(&pratique.url()).await);
+    pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
+    pratique.stop().await;
+    half();
+    let pratique = world.pratique(&careful).await;
+    assert!(broken(&pratique.url()).await);
+}
+
+#[tokio::test]
 async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
     let world = World::new().await;
     let image = sized(1_000_000, 1);
