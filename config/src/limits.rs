@@ -122,6 +122,9 @@ pub struct Limits {
     /// Those of them that one repository may take; the others are left to others. Default 16.
     #[serde(deserialize_with = "units::count")]
     pub fills_per_repository_max: usize,
+    /// Those of them that one upstream may take where there are several; the others are left to others. Default 24.
+    #[serde(deserialize_with = "units::count")]
+    pub fills_per_upstream_max: usize,
     /// Client connections. Default 4096.
     #[serde(deserialize_with = "units::count")]
     pub connections_max: usize,
@@ -209,6 +212,7 @@ impl Default for Limits {
             upstream_connections_max: 64,
             fills_max: 32,
             fills_per_repository_max: 16,
+            fills_per_upstream_max: 24,
             connections_max: 4096,
             http2_streams_max: 256,
             request_header_bytes_max: 32 * KIB,

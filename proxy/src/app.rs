@@ -164,6 +164,7 @@ impl App {
         let admission =
             Admission::new(watched, Arc::clone(&resolver), evidence, store.clone(), clock.clone(), Arc::clone(&limits));
         let elsewhere = Arc::new(Arc::clone(&admission));
+        let upstreams = settings.upstreams.len();
         let app = Self {
             in_force,
             reloading: Mutex::new(()),
@@ -174,6 +175,7 @@ impl App {
             clock,
             meters: Meters::default(),
         };
+        app.fills.share_among(upstreams);
         Ok(Noted { value: Arc::new(app), notes })
     }
 
@@ -192,10 +194,11 @@ impl App {
         // One at a time: who began to read later is in force later.
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.in_force().generation + 1;
-        let budget = keeping::budget(&settings.storage);
+        let (budget, upstreams) = (keeping::budget(&settings.storage), settings.upstreams.len());
         let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now())?;
         self.in_force.send_replace(Arc::new(value));
         self.store.ledger().set_budget(budget);
+        self.fills.share_among(upstreams);
         Ok(notes)
     }
 

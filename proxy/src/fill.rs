@@ -2,9 +2,10 @@
 //!
 //! A fill writes upstream's bytes into the store while its followers read the growing file. It outlives its clients, goes on with
 //! `Range` where upstream broke off, and commits only what has the size and the digest that an admitted manifest named. At most
-//! `limits.fills_max` hold an open file at a time, `limits.fills_per_repository_max` of them for one repository; who would be one more
-//! waits for a slot before there is a file, and repositories get theirs in turn. Where the disk has no room for a blob each client has a
-//! download of its own, which takes such a slot and no file.
+//! `limits.fills_max` hold an open file at a time, `limits.fills_per_repository_max` of them for one repository, and where there are
+//! several upstreams `limits.fills_per_upstream_max` for one of these; who would be one more waits for a slot before there is a file, and
+//! repositories get theirs in turn. Where the disk has no room for a blob each client has a download of its own, which takes such a slot
+//! and no file.
 //!
 //! ```text
 //!  Slots      who may begin, and when
@@ -248,6 +249,12 @@ impl Fills {
         let shared =
             Shared { store, board: Arc::default(), full_until: Mutex::default(), clock, limits: Arc::clone(&limits) };
         Self { shared: Arc::new(shared), slots, room, elsewhere, verifying: Flight::default(), limits }
+    }
+
+    /// There are so many upstreams from now on: where there are several, none may take all the places for downloads.
+    pub fn share_among(&self, upstreams: usize) {
+        let all = self.limits.fills_max;
+        self.slots.set_upstream_share(if upstreams > 1 { self.limits.fills_per_upstream_max.min(all) } else { all });
     }
 
     /// Drops what is left of downloads that were interrupted too long ago, or is too much.

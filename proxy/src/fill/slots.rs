@@ -1,12 +1,13 @@
-//! Who may download next: so many at one time, no repository more than its share of them, and of those who wait one repository after
-//! the other.
+//! Who may download next: so many at one time, no repository and no upstream more than its share of them, and of those who wait one
+//! repository after the other.
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use oci::Repository;
+use oci::{Repository, UpstreamName};
 use tokio::sync::oneshot;
 
 /// The places among the downloads that may be under way at one time.
@@ -24,6 +25,8 @@ struct State {
     free: usize,
     each_max: usize,
     held: HashMap<Repository, usize>,
+    each_upstream_max: usize,
+    held_of: HashMap<UpstreamName, usize>,
     /// Repositories that wait, the next one first.
     waiting: VecDeque<Queue>,
 }
@@ -36,8 +39,21 @@ struct Queue {
 impl Slots {
     /// `max` of them, of which one repository holds `each_max` at most.
     pub(super) fn new(max: usize, each_max: usize) -> Self {
-        let state = State { free: max, each_max, held: HashMap::new(), waiting: VecDeque::new() };
+        let state = State {
+            free: max,
+            each_max,
+            held: HashMap::new(),
+            each_upstream_max: max,
+            held_of: HashMap::new(),
+            waiting: VecDeque::new(),
+        };
         Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// From now on one upstream is given no more than `max`. Who has more keeps them.
+    pub(super) fn set_upstream_share(&self, max: usize) {
+        lock(&self.state).each_upstream_max = max;
+        give(&self.state);
     }
 
     /// Stands in line for a download from `repository`. Who drops the receiver leaves the line.
@@ -66,12 +82,8 @@ impl Drop for Slot {
 impl State {
     fn returned(&mut self, repository: &Repository) {
         self.free += 1;
-        if let Some(held) = self.held.get_mut(repository) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(repository);
-            }
-        }
+        one_less(&mut self.held, repository);
+        one_less(&mut self.held_of, repository.upstream());
     }
 
     /// Takes a free slot for the next in turn, if there are both.
@@ -83,8 +95,11 @@ impl State {
         if self.free == 0 {
             return None;
         }
-        let share = |repository: &Repository| self.held.get(repository).copied().unwrap_or(0) < self.each_max;
-        let at = self.waiting.iter().position(|queue| share(&queue.repository))?;
+        let has_share = |repository: &Repository| {
+            self.held.get(repository).copied().unwrap_or(0) < self.each_max
+                && self.held_of.get(repository.upstream()).copied().unwrap_or(0) < self.each_upstream_max
+        };
+        let at = self.waiting.iter().position(|queue| has_share(&queue.repository))?;
         let mut queue = self.waiting.remove(at)?;
         let (place, repository) = (queue.places.pop_front()?, queue.repository.clone());
         if !queue.places.is_empty() {
@@ -92,7 +107,17 @@ impl State {
         }
         self.free -= 1;
         *self.held.entry(repository.clone()).or_default() += 1;
+        *self.held_of.entry(repository.upstream().clone()).or_default() += 1;
         Some((repository, place))
+    }
+}
+
+fn one_less<K: Eq + Hash>(held: &mut HashMap<K, usize>, who: &K) {
+    if let Some(many) = held.get_mut(who) {
+        *many -= 1;
+        if *many == 0 {
+            held.remove(who);
+        }
     }
 }
 
@@ -164,6 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_holds_no_more_than_its_share_however_many_repositories_it_has() {
+        let slots = Slots::new(3, 2);
+        slots.set_upstream_share(2);
+        let mut slow: Vec<_> = ["a", "b", "c"].iter().map(|name| slots.queue(&repository(name))).collect();
+        let mut held: Vec<_> = slow.iter_mut().filter_map(taken).collect();
+        assert_eq!(held.len(), 2);
+        let other = Repository::new("other.example".parse().unwrap(), "a".parse().unwrap());
+        assert!(slots.queue(&other).try_recv().is_ok(), "the third is for other upstreams");
+        held.pop();
+        assert!(taken(&mut slow[2]).is_some());
+        // Where there is no other any more, nothing is left to others.
+        let mut more: Vec<_> = (0..2).map(|_| slots.queue(&repository("d"))).collect();
+        let one_more: Vec<_> = more.iter_mut().filter_map(taken).collect();
+        assert_eq!(one_more.len(), 1);
+        slots.set_upstream_share(3);
+        assert!(taken(&mut more[1]).is_some());
+    }
+
+    #[test]
     fn who_left_the_line_costs_no_slot() {
         let slots = Slots::new(1, 1);
         let first = slots.queue(&repository("a")).try_recv().unwrap();
@@ -182,6 +226,6 @@ mod tests {
         drop(first);
         assert!(taken(&mut second).is_some());
         let state = lock(&slots.state);
-        assert_eq!((state.free, state.held.len()), (1, 0));
+        assert_eq!((state.free, state.held.len(), state.held_of.len()), (1, 0, 0));
     }
 }
