@@ -167,6 +167,11 @@ impl Fill {
         matches!(&*self.outcome.borrow(), Some(Err(failure)) if failure.then == Then::PassOn)
     }
 
+    /// Whether it is known that nothing will come of it.
+    fn has_failed(&self) -> bool {
+        matches!(&*self.outcome.borrow(), Some(Err(_)))
+    }
+
     /// Says how it ended. Only the first word counts.
     fn ended(&self, how: &Result<(), Failure>) {
         self.outcome.send_if_modified(|outcome| {

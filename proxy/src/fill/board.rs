@@ -29,9 +29,9 @@ impl Board {
         self.changed.notified()
     }
 
-    /// The fill of this blob that can be followed.
+    /// The fill of this blob that can be followed: not one that has failed and is about to leave.
     pub(super) fn fill(&self, key: &FillKey) -> Option<Arc<Fill>> {
-        self.lock().get(key).cloned().flatten()
+        self.lock().get(key).cloned().flatten().filter(|fill| !fill.has_failed())
     }
 
     /// Leave to begin a fill of this blob, where nobody else has it.

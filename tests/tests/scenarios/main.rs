@@ -12,6 +12,7 @@
     reason = "a test may stop at the first surprise, and says so where it skips"
 )]
 
+mod arriving;
 mod attestations;
 mod conditions;
 mod crowds;
