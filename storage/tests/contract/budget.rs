@@ -235,7 +235,7 @@ async fn what_a_note_names_stays_with_its_subject_and_leaves_with_it() {
     let store = place.open();
     let subject = image(&store, &nginx(), 1, &[], 1).await;
     let [piece, config, former] = [501, 502, 503].map(|number| addressed(noise(number, 40)));
-    let noted = async |pieces: &[&Addressed]| {
+    let with_note = async |pieces: &[&Addressed]| {
         for piece in pieces {
             store.blobs().put(piece).await.unwrap();
         }
@@ -243,8 +243,8 @@ async fn what_a_note_names_stays_with_its_subject_and_leaves_with_it() {
         let (repository, digest) = (nginx(), subject.digest.clone());
         store.facts().apply(vec![Change::Evidence { repository, digest, bytes: vec![1], names }]).await.unwrap();
     };
-    noted(&[&former, &piece]).await;
-    noted(&[&piece, &config]).await;
+    with_note(&[&former, &piece]).await;
+    with_note(&[&piece, &config]).await;
     let unreached = Keeper::new(store.clone()).reconcile(Duration::ZERO).await.unwrap().unreached;
     assert_eq!(unreached.into_iter().collect::<Vec<_>>(), [former.digest().clone()], "the note names it no more");
     let (notes, again) = {
@@ -387,12 +387,12 @@ async fn nothing_leaves_for_the_sake_of_bytes_that_were_only_declared() {
         ingests.push(store.blobs().resume(digest.clone(), 1 << 30, "cgr.dev".parse().unwrap()).await.unwrap());
     }
     assert_eq!(store.ledger().in_flight(), 0);
-    assert!(sweep(&store).await.what.is_empty());
+    assert_eq!(sweep(&store).await, Freed::default());
     // A byte of it makes a step, not all that follows.
     ingests[0].write("x".into()).await.unwrap();
     let step = store.ledger().in_flight();
     assert!((1..=(64 << 20) + 1).contains(&step), "{step}");
-    assert!(sweep(&store).await.what.is_empty());
+    assert_eq!(sweep(&store).await, Freed::default());
     assert!(has(&store, &old.layers[0]).await && has(&store, &old.layers[1]).await);
     drop(ingests);
     assert_eq!(store.ledger().in_flight(), 0);
@@ -434,7 +434,7 @@ async fn a_blob_for_which_no_room_can_be_made_is_read_to_its_end_and_not_kept() 
     let keeper = Keeper::new(store.clone());
     keeper.settle().await.unwrap();
     let running = tokio::spawn(async move {
-        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, |freed| drop(freed.unwrap())).await;
+        keeper.run(|| Sweep { dry_run: false, spare_since: at(0) }, drop, |freed| assert!(freed.is_ok())).await;
     });
     tokio::task::yield_now().await;
     let one = async |seed| {
