@@ -26,8 +26,9 @@ const IDLE: Duration = Duration::from_secs(60);
 const IDLE_MAX: usize = 16;
 /// An HTTP/2 connection is asked this often whether it is alive, while something waits for it.
 const PING: Duration = Duration::from_secs(15);
-/// The least that the HTTP/1.1 parser takes as its limit.
-const HEADER_BYTES_MIN: usize = 8 << 10;
+/// What one read of an HTTP/1.1 connection takes at most, bytes: a download hands its bytes on in pieces as large as that where they come
+/// faster than they are hashed and sent.
+const READ_BYTES: usize = 256 << 10;
 
 /// Requests without a body, never more than `limits.upstream_connections_max` at once. It follows nothing and knows no credentials.
 pub(super) struct Client {
@@ -36,6 +37,7 @@ pub(super) struct Client {
     slots_max: usize,
     /// Named when the dialer refuses an address.
     pointer: Pointer,
+    header_bytes_max: usize,
     response_timeout: Duration,
     stall_timeout: Duration,
 }
@@ -48,14 +50,13 @@ pub(super) struct Answer {
 
 impl Client {
     pub(super) fn new(dialer: Dialer, pointer: Pointer, limits: &Limits) -> Self {
-        let header_bytes_max =
-            usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX).max(HEADER_BYTES_MIN);
+        let header_bytes_max = usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX);
         let hyper = legacy::Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_MAX)
-            .http1_max_buf_size(header_bytes_max)
+            .http1_max_buf_size(READ_BYTES)
             .http2_max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
             .http2_keep_alive_interval(PING)
             .build(dialer);
@@ -64,6 +65,7 @@ impl Client {
             slots: Arc::new(Semaphore::new(limits.upstream_connections_max.min(Semaphore::MAX_PERMITS))),
             slots_max: limits.upstream_connections_max,
             pointer,
+            header_bytes_max,
             response_timeout: limits.upstream_response_timeout,
             stall_timeout: limits.upstream_stall_timeout,
         }
@@ -85,6 +87,11 @@ impl Client {
             match answer {
                 Ok(answer) => {
                     let (head, body) = answer.into_parts();
+                    // hyper's own limit for HTTP/1.1 is what it may read at once, and bodies are to be read in large pieces.
+                    if header_bytes(&head.headers) > self.header_bytes_max {
+                        let why = Flaw::HeadersTooLarge(self.header_bytes_max);
+                        return Err(UpstreamError::Malformed { what, why });
+                    }
                     return Ok(Answer { head, body: Body::new(what, body, self.stall_timeout, slot) });
                 }
                 Err(error) if !is_retry && is_lost(&error) => is_retry = true,
@@ -155,6 +162,12 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     const DAY: u64 = 86_400;
     let seconds: u64 = single(headers, "retry-after").ok()??.parse().ok()?;
     Some(Duration::from_secs(seconds.min(DAY)))
+}
+
+/// As they stand in the answer, in bytes.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    const AROUND: usize = ": \r\n".len();
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + AROUND).sum()
 }
 
 /// Whether the connection ended under the request, before any answer that could be judged.

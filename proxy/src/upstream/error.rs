@@ -261,9 +261,12 @@ pub enum Forbidden {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// Not HTTP, or headers larger than `limits.upstream_header_bytes_max`.
+    /// Not HTTP, or a head larger than any limit.
     #[error("answer is not acceptable HTTP")]
     Http,
+    /// More bytes of headers than `limits.upstream_header_bytes_max`.
+    #[error("headers are larger than {0} bytes")]
+    HeadersTooLarge(usize),
     /// A status that has no place here.
     #[error("unexpected status {0}")]
     Status(u16),

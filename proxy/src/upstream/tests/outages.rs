@@ -34,6 +34,15 @@ async fn an_answer_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn headers_beyond_their_limit_are_refused_and_within_it_are_not() {
+    let server = Server::start(|_| Reply::ok("{}").header("x-long", "x".repeat(8000))).await;
+    let setup = |max| Setup::of(&server).limits(move |limits| limits.upstream_header_bytes_max = max).build();
+    let refused = |max| UpstreamError::Malformed { what: Kind::Manifest, why: Flaw::HeadersTooLarge(max) };
+    assert_eq!(manifest(&setup(8000)).await.err(), Some(refused(8000)));
+    assert_ne!(manifest(&setup(9000)).await.err(), Some(refused(9000)));
+}
+
+#[tokio::test]
 async fn a_body_that_stalls_is_not_waited_for() {
     let server = Server::start(|_| Reply::status(200).then(Step::Bytes("bl".into())).then(Step::Stall)).await;
     let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = SOON).build();
