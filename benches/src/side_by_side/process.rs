@@ -16,6 +16,8 @@ use super::Failure;
 
 /// How long a peer may take to listen, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Who takes less than a twentieth of a core for this long has nothing left to do.
+const QUIET: Duration = Duration::from_millis(400);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -52,6 +54,23 @@ impl Running {
         let ticks = self.tree().into_iter().map(ticks).sum::<io::Result<u64>>()?;
         let per_second = rustix::param::clock_ticks_per_second();
         Ok(Duration::from_millis(ticks.saturating_mul(1000) / per_second.max(1)))
+    }
+
+    /// Waits until it does nothing any more: what it began for its clients goes on after they have their bytes. Not for ever.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn settle(&self) -> io::Result<()> {
+        let (begun, mut before) = (Instant::now(), self.cpu()?);
+        while begun.elapsed() < PATIENCE {
+            thread::sleep(QUIET);
+            let now = self.cpu()?;
+            if now.saturating_sub(before) <= QUIET / 20 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
     }
 
     /// The most memory that it and its children had resident since [`Self::forget_peak`], in bytes; their peaks added up.

@@ -36,6 +36,8 @@ fn herd(world: &World, kind: Kind, blob: &Blob, count: usize) -> Samples {
     let (cpu, begun) = (peer.running.cpu()?, Instant::now());
     let mut first = on_threads(count, |_| connect(&peer)?.drain(&blob.path, blob.length))?;
     let total = begun.elapsed().as_secs_f64();
+    // distribution fetches once more, and hashes, behind its clients' backs.
+    peer.running.settle()?;
     let cpu = peer.running.cpu()?.saturating_sub(cpu).as_secs_f64();
     let peak = peer.running.peak_memory()?;
     let gets = world.upstream.gets(&blob.path)? - asked;
