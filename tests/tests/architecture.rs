@@ -14,7 +14,7 @@ use std::{
 };
 
 use packages::{is_meant, packages, root};
-use source::{code_of, names, product_sources};
+use source::{code_of, names, product_sources, product_texts};
 
 /// Which of our crates each of our crates may depend on, tests included: the arrows `oci ← config ← {storage, policy} ← proxy ← {tests, benches}`.
 const DIRECTIONS: [(&str, &[&str]); 7] = [
@@ -109,6 +109,21 @@ fn the_only_feature_adds_a_store_and_none_is_on_by_default() {
     for package in packages() {
         let known: &[&str] = if ["storage", "proxy"].contains(&package.name.as_str()) { &["sled"] } else { &[] };
         assert_eq!(package.features, known, "{} has other features", package.name);
+    }
+}
+
+#[test]
+fn operators_are_told_of_every_metric() {
+    let told = fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let is_metric = |literal: &&str| {
+        let name = literal.strip_prefix("pratique_").unwrap_or_default();
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+    };
+    let texts = product_texts();
+    let metrics: BTreeSet<_> = texts.iter().flat_map(|(_, text)| text.split('"').filter(is_metric)).collect();
+    assert!(metrics.len() > 20, "found {metrics:?} only");
+    for metric in metrics {
+        assert!(told.contains(&format!("`{metric}`")), "docs/operations.md does not tell of {metric}");
     }
 }
 

@@ -6,6 +6,11 @@ use super::packages::root;
 
 /// Path from the root, and code, of every file that is shipped.
 pub fn product_sources() -> Vec<(String, String)> {
+    product_texts().into_iter().map(|(path, text)| (path, code_of(&text))).collect()
+}
+
+/// The same with comments, literals and inline tests.
+pub fn product_texts() -> Vec<(String, String)> {
     let mut files = Vec::new();
     for source in ["config/src", "storage/oci/src", "storage/src", "policy/src", "proxy/src"] {
         collect(&root().join(source), &mut files);
@@ -26,7 +31,7 @@ fn collect(folder: &Path, files: &mut Vec<(String, String)>) {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let from_root = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-            files.push((from_root, code_of(&fs::read_to_string(&path).unwrap())));
+            files.push((from_root, fs::read_to_string(&path).unwrap()));
         }
     }
 }
