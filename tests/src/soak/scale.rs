@@ -55,7 +55,7 @@ pub async fn run(sizes: &[u64], only_facts: bool, seed: u64, say: Say) -> Tally 
     let mut tally = Tally::default();
     let mut smallest: Option<Measured> = None;
     for images in sizes {
-        match one(*images, only_facts, seed, say).await {
+        match Box::pin(one(*images, only_facts, seed, say)).await {
             Ok(measured) => judge(*images, smallest.get_or_insert_with(|| measured.clone()), &measured, &mut tally),
             Err(why) => tally.count(Err(failed(&format!("{images} images"), why))),
         }
@@ -85,7 +85,7 @@ fn judge(images: u64, few: &Measured, many: &Measured, tally: &mut Tally) {
 }
 
 async fn one(images: u64, only_facts: bool, seed: u64, say: Say) -> Result<Measured, String> {
-    let stage = served::Stand::new().await?;
+    let stage = Box::pin(served::Stand::new()).await?;
     let path = stage.store();
     let started = Instant::now();
     let killed = stage.directory().join("killed");
