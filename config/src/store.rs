@@ -25,6 +25,8 @@ pub struct Storage {
     pub max_bytes: Option<u64>,
     /// Most bytes of manifests, configs and evidence that are kept. Default: as many as there is room for.
     pub metadata_max_bytes: Option<u64>,
+    /// What layers leave free of the disk, bytes, so that manifests, verdicts and facts find room. Default 256 MiB.
+    pub min_free_bytes: u64,
     /// Above so many hundredths of either the least recently used leave. Default 95.
     pub high_water: u8,
     /// They leave until no more than so many hundredths are left. Default 85.
@@ -77,6 +79,8 @@ pub(crate) struct WrittenStorage {
     max_bytes: Option<u64>,
     #[serde(deserialize_with = "units::optional_bytes")]
     metadata_max_bytes: Option<u64>,
+    #[serde(deserialize_with = "units::bytes")]
+    min_free_bytes: u64,
     #[serde(deserialize_with = "units::count")]
     high_water: u8,
     #[serde(deserialize_with = "units::count")]
@@ -91,6 +95,7 @@ impl Default for WrittenStorage {
             scrub_bytes_per_second: 20 << 20,
             max_bytes: None,
             metadata_max_bytes: None,
+            min_free_bytes: 256 << 20,
             high_water: 95,
             low_water: 85,
             fsync: Fsync::Always,
@@ -136,6 +141,7 @@ impl WrittenStorage {
             scrub_bytes_per_second: self.scrub_bytes_per_second,
             max_bytes: self.max_bytes,
             metadata_max_bytes: self.metadata_max_bytes,
+            min_free_bytes: self.min_free_bytes,
             high_water: self.high_water,
             low_water: self.low_water,
             fsync: self.fsync,

@@ -302,6 +302,7 @@ fn store_options(settings: &Settings) -> storage::Options {
             config::FactsIn::Redb => storage::FactsIn::Redb,
             config::FactsIn::Sled => storage::FactsIn::Sled,
         },
+        min_free_bytes: settings.storage.min_free_bytes,
     }
 }
 

@@ -201,7 +201,8 @@ impl Drop for Draft {
 
 /// Stores bytes that are already in memory and already hashed.
 pub(crate) fn put(store: &dyn BlobStore, content: &Addressed) -> Result<(), StoreError> {
-    let draft = store.create(content.digest(), content.bytes().len() as u64)?;
+    // Announced without a size: what others leave free of the disk is for this.
+    let draft = store.create(content.digest(), 0)?;
     let published = write_whole(&*draft, content.bytes());
     // Does nothing where it was published.
     draft.discard();

@@ -75,7 +75,7 @@ impl Store {
         let directory = Arc::new(Directory::open(path)?);
         let (facts, facts_state) = Facts::open(Arc::clone(&directory), options)?;
         Ok(Self {
-            blobs: Blobs::new(Files::new(Arc::clone(&directory), options.fsync)?),
+            blobs: Blobs::new(Files::new(Arc::clone(&directory), options.fsync, options.min_free_bytes)?),
             facts,
             facts_state,
             directory: Some(directory),
@@ -155,13 +155,15 @@ pub struct Options {
     pub fsync: Fsync,
     /// What keeps the facts.
     pub facts: FactsIn,
+    /// What blobs that arrive bit by bit leave free of the disk, bytes.
+    pub min_free_bytes: u64,
 }
 
 impl Options {
     /// The safe choices.
     #[must_use]
     pub fn new(tag_history_max: usize) -> Self {
-        Self { tag_history_max, fsync: Fsync::Always, facts: FactsIn::Redb }
+        Self { tag_history_max, fsync: Fsync::Always, facts: FactsIn::Redb, min_free_bytes: 0 }
     }
 }
 

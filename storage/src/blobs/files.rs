@@ -30,18 +30,20 @@ use crate::{
 pub(crate) struct Files {
     directory: Arc<Directory>,
     fsync: Fsync,
+    /// What is left free of the disk, bytes.
+    min_free_bytes: u64,
     names: Names,
     /// A name may stand for less than its content, as nothing was synced by this process or an earlier one.
     may_be_half: AtomicBool,
 }
 
 impl Files {
-    pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync) -> Result<Self, StoreError> {
+    pub(crate) fn new(directory: Arc<Directory>, fsync: Fsync, min_free_bytes: u64) -> Result<Self, StoreError> {
         if fsync == Fsync::Never {
             directory.mark_unsynced()?;
         }
         let may_be_half = AtomicBool::new(directory.is_unsynced()?);
-        Ok(Self { directory, fsync, names: Names::default(), may_be_half })
+        Ok(Self { directory, fsync, min_free_bytes, names: Names::default(), may_be_half })
     }
 }
 
@@ -53,14 +55,14 @@ impl BlobStore for Files {
 
     fn create(&self, digest: &Digest, size: u64) -> Result<Arc<dyn Draft>, StoreError> {
         let path = self.directory.ingest(digest);
-        let file = interrupted::create(&path, size)?;
+        let file = interrupted::create(&path, size, self.min_free_bytes)?;
         Ok(self.growing(file, path, Extent { there: 0, size }, digest, None))
     }
 
     fn resume(&self, digest: &Digest, size: u64, upstream: &UpstreamName) -> Result<Option<Kept>, StoreError> {
         let Some(taken) = self.names.take(digest, size, upstream) else { return Ok(None) };
         let path = taken.path(&self.directory);
-        let (file, there) = interrupted::open(&path, size)?;
+        let (file, there) = interrupted::open(&path, size, self.min_free_bytes)?;
         Ok(Some((self.growing(file, path, Extent { there, size }, digest, Some(taken)), there)))
     }
 

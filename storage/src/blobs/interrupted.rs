@@ -63,10 +63,10 @@ fn named(digest: &Digest, size: u64, origin: &str) -> String {
 }
 
 /// The file of an interrupted ingest, made where there is none, and how much of it there is. Takes room for what comes first.
-pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
+pub(super) fn open(path: &Path, size: u64, min_free_bytes: u64) -> Result<(File, u64), StoreError> {
     match directory::writable_if_present(path) {
         Ok(Some((file, there))) if 0 < there && there <= size => {
-            begin(&file, there, size).map_err(|error| {
+            begin(&file, there, size, min_free_bytes).map_err(|error| {
                 cut(&file);
                 StoreError::io("reserve", path)(error)
             })?;
@@ -75,7 +75,7 @@ pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
         // Empty, longer than the blob, or no file at all: of no use to anybody.
         Ok(_) | Err(StoreError::Unexpected { .. }) => {
             directory::remove_if_present(path)?;
-            Ok((create(path, size)?, 0))
+            Ok((create(path, size, min_free_bytes)?, 0))
         }
         // It may be opened another time: what has come so far stays.
         Err(error) => Err(error),
@@ -83,9 +83,9 @@ pub(super) fn open(path: &Path, size: u64) -> Result<(File, u64), StoreError> {
 }
 
 /// A new file for `size` bytes, with room for the first of them. None stays where there is no room for all of them.
-pub(super) fn create(path: &Path, size: u64) -> Result<File, StoreError> {
+pub(super) fn create(path: &Path, size: u64, min_free_bytes: u64) -> Result<File, StoreError> {
     let file = directory::create_file(path)?;
-    if let Err(error) = begin(&file, 0, size) {
+    if let Err(error) = begin(&file, 0, size, min_free_bytes) {
         directory::remove_if_present(path)?;
         return Err(StoreError::io("reserve", path)(error));
     }
@@ -102,9 +102,14 @@ pub(super) fn cut(file: &File) {
 
 /// So that a full disk is known before the first byte was read by anybody. Room that is there is not taken on the strength of a size that
 /// upstream has yet to send.
-fn begin(file: &File, there: u64, size: u64) -> std::io::Result<()> {
-    let free = fstatvfs(file).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    if free < size - there {
+fn begin(file: &File, there: u64, size: u64, min_free_bytes: u64) -> std::io::Result<()> {
+    if there == size {
+        return Ok(());
+    }
+    // File systems that do not tell are believed to have room.
+    let told = fstatvfs(file).ok().filter(|disk| disk.f_blocks > 0);
+    let free = told.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    if free < (size - there).saturating_add(min_free_bytes) {
         return Err(Errno::NOSPC.into());
     }
     reserve(file, there, reserved_at(there, size))

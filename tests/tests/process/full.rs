@@ -11,7 +11,7 @@ use support::{
     process::Process,
     pull::pull,
     upstream::{Call, Fault},
-    world::World,
+    world::{Setup, World},
 };
 
 use crate::{REPOSITORY, admin::Metrics, administered, framing::are_parts, get, signed};
@@ -99,7 +99,8 @@ impl Scene {
     async fn with(disk: impl Fn(&World) -> Option<Disk>) -> Option<Self> {
         let (world, index) = signed(SIZE).await;
         let disk = disk(&world)?;
-        let process = Process::serve(&world.write(&administered())).await.unwrap();
+        let setup = Setup { storage: "min_free_bytes = \"1KiB\"".to_owned(), ..administered() };
+        let process = Process::serve(&world.write(&setup)).await.unwrap();
         Some(Self { process, disk, world, index })
     }
 
@@ -287,4 +288,25 @@ async fn a_disk_without_any_room_is_not_noticed_by_who_pulls_what_was_judged_bef
         }
         assert!(scene.not_kept().await >= 2.0);
     }
+}
+
+#[tokio::test]
+async fn what_images_are_judged_by_is_kept_where_layers_would_leave_too_little_for_it() {
+    let (world, index) = signed(100_000).await;
+    let Some(disk) = Disk::small(&world) else { return };
+    let setup = Setup { storage: "min_free_bytes = \"10MiB\"".to_owned(), ..administered() };
+    let process = Process::serve(&world.write(&setup)).await.unwrap();
+    let url = format!("http://{}", process.address);
+    let pulled = pull(&Client::plain(), &url, REPOSITORY, "latest").await.unwrap();
+    let not_kept = Metrics::of(&process).await.sum("pratique_fills_total", &["outcome=\"not_kept\""]);
+    assert!((pulled.blobs.len(), not_kept.round()) == (4, 4.0), "{not_kept}");
+    assert!(pulled.blobs.iter().all(|(digest, _)| !disk.has(digest)));
+    // Nothing has to be asked again about what was judged.
+    world.registry.fault(|_| true, Fault::status(503));
+    let process = process.restart().await.unwrap();
+    for (digest, bytes) in &pulled.manifests {
+        let answer = get(&format!("http://{}/v2/{REPOSITORY}/manifests/{digest}", process.address)).await;
+        assert!(answer.status == 200 && answer.received() == bytes, "{}", answer.status);
+    }
+    assert_eq!(index.digest, pulled.manifests[0].0);
 }
