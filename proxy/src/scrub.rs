@@ -46,14 +46,17 @@ async fn rounds(app: &Arc<App>) {
     }
 }
 
-/// Fetches what was set aside again, where somebody needs it.
+/// Fetches what was set aside again, where somebody needs it. Waits for it for `limits.decision_timeout`; the download itself goes on.
 async fn aside(app: &Arc<App>, digest: &Digest) {
     app.admission.forget(digest);
     told(digest);
-    match heal(app, digest).await {
-        Ok(Healed::Again) => tracing::info!(%digest, "fetched again"),
-        Ok(Healed::NotNeeded) => tracing::info!(%digest, "no admitted image needs it"),
-        Err(error) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
+    // A slow upstream does not keep the scrub from the rest of the store.
+    let patience = app.in_force().settings.limits.decision_timeout;
+    match tokio::time::timeout(patience, heal(app, digest)).await {
+        Ok(Ok(Healed::Again)) => tracing::info!(%digest, "fetched again"),
+        Ok(Ok(Healed::NotNeeded)) => tracing::info!(%digest, "no admitted image needs it"),
+        Ok(Err(error)) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
+        Err(_) => tracing::info!(%digest, "is on its way again"),
     }
 }
 

@@ -6,6 +6,7 @@ use http::Method;
 use oci::Digest;
 use support::{
     client::Client,
+    image,
     pull::pull,
     upstream::{Call, Fault, Injected},
     world::{Pratique, Setup, World},
@@ -121,4 +122,34 @@ async fn an_upstream_that_pauses_too_long_is_asked_for_the_rest_while_followers_
     let pulled = pull(&Client::plain(), &scene.pratique.url(), "chainguard/big", "latest").await.unwrap();
     assert_eq!(pulled.blobs[1], (scene.layer.clone(), scene.bytes.clone()));
     assert_eq!(scene.asked(), [None, Some(format!("bytes={COME}-"))]);
+}
+
+#[tokio::test]
+async fn a_scrub_does_not_wait_for_long_for_what_it_fetches_again() {
+    let world = World::new().await;
+    let image = image::single("linux/amd64", [1, 2].map(|seed| support::upstream::noise(300_000, seed)));
+    world.push_signed("chainguard/big", "latest", &image);
+    let setup = Setup::default().sections("[limits]\ndecision_timeout = \"2s\"\n");
+    let pratique = world.pratique(&setup).await;
+    pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
+    pratique.stop().await;
+    let mut layers: Vec<Digest> = image.layers().iter().map(|(layer, _)| layer.clone()).collect();
+    layers.sort();
+    let store = world.directory.path().join("store");
+    for layer in &layers {
+        std::fs::write(store.join("blobs/sha256").join(layer.hex()), vec![0; 300_000]).unwrap();
+    }
+    // The first that the scrub comes to does not come back.
+    let paused = world.registry.fault(of(&layers[0]), Fault::Hang);
+    let pratique = world.pratique(&setup).await;
+    let healed = async {
+        let was_rotten = || store.join("quarantine").join(format!("sha256-{}", layers[1].hex())).exists();
+        while !was_rotten() || pratique.server.app.store.blobs().open(&layers[1]).await.unwrap().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(LONG, healed).await.expect("the second is healed while the first is on its way");
+    assert_eq!(paused.hits(), 1);
+    assert!(pratique.server.app.store.blobs().open(&layers[0]).await.unwrap().is_none());
+    paused.release();
 }
