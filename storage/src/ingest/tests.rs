@@ -83,7 +83,7 @@ fn slow(begun: Sender<()>, ends: Receiver<Result<(), io::ErrorKind>>) -> Slow {
 
 /// An ingest whose bytes have all come, while a sync of the first of them is under way; and who says how that ends.
 async fn being_synced() -> (Ingest, Arc<Slow>, Sender<Result<(), io::ErrorKind>>) {
-    let (began, begun) = channel();
+    let (began, beginnings) = channel();
     let (end, ends) = channel();
     let content = Arc::new(slow(began, ends));
     let bytes = Bytes::from(vec![7; SIZE]);
@@ -94,7 +94,7 @@ async fn being_synced() -> (Ingest, Arc<Slow>, Sender<Result<(), io::ErrorKind>>
         ingest.write(bytes.slice_ref(chunk)).await.unwrap();
     }
     assert!(ingest.draft.lane.drained(SIZE as u64).await);
-    begun.recv().unwrap();
+    beginnings.recv().unwrap();
     (ingest, content, end)
 }
 
