@@ -133,6 +133,7 @@ impl Files {
             path,
             size,
             reserved: AtomicU64::new(interrupted::reserved_at(there, size)),
+            min_free_bytes: self.min_free_bytes,
             directory,
             digest,
             fsync: self.fsync,
@@ -183,6 +184,8 @@ struct Growing {
     size: u64,
     /// Up to where room was taken for it, bytes.
     reserved: AtomicU64,
+    /// What it leaves of the disk, bytes.
+    min_free_bytes: u64,
     directory: Arc<Directory>,
     digest: Digest,
     fsync: Fsync,
@@ -214,7 +217,8 @@ impl Draft for Growing {
         let reserved = self.reserved.load(Ordering::Relaxed);
         if end > reserved {
             let further = interrupted::reserved_at(end, self.size);
-            interrupted::reserve(&self.content.0, reserved, further).map_err(StoreError::io("reserve", &self.path))?;
+            interrupted::reserve(&self.content.0, reserved, further, self.min_free_bytes)
+                .map_err(StoreError::io("reserve", &self.path))?;
             self.reserved.store(further, Ordering::Relaxed);
         }
         write_all(&self.content.0, offset, slices).map_err(StoreError::io("write", &self.path))

@@ -8,7 +8,7 @@
 
 use std::{
     collections::HashSet,
-    fs::{File, Metadata},
+    fs::{File, FileTimes, Metadata},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -94,8 +94,13 @@ pub(super) fn create(path: &Path, size: u64, min_free_bytes: u64) -> Result<File
 
 /// Gives back the room that was taken for what has not come. Best effort: what cannot be cut is counted as large as it is.
 pub(super) fn cut(file: &File) {
-    let is_cut = file.metadata().and_then(|metadata| file.set_len(metadata.len()));
-    if let Err(error) = is_cut {
+    let cut = || {
+        let metadata = file.metadata()?;
+        file.set_len(metadata.len())?;
+        // It is no younger for that.
+        file.set_times(FileTimes::new().set_modified(metadata.modified()?))
+    };
+    if let Err(error) = cut() {
         tracing::warn!("an interrupted download keeps the room for its rest: {error}");
     }
 }
@@ -106,13 +111,19 @@ fn begin(file: &File, there: u64, size: u64, min_free_bytes: u64) -> std::io::Re
     if there == size {
         return Ok(());
     }
+    leaves(file, size - there, min_free_bytes)?;
+    reserve(file, there, reserved_at(there, size), min_free_bytes)
+}
+
+/// Whether the disk has room for `bytes` and `min_free_bytes` besides.
+fn leaves(file: &File, bytes: u64, min_free_bytes: u64) -> std::io::Result<()> {
     // File systems that do not tell are believed to have room.
     let told = fstatvfs(file).ok().filter(|disk| disk.f_blocks > 0);
     let free = told.map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    if free < (size - there).saturating_add(min_free_bytes) {
+    if free < bytes.saturating_add(min_free_bytes) {
         return Err(Errno::NOSPC.into());
     }
-    reserve(file, there, reserved_at(there, size))
+    Ok(())
 }
 
 /// Up to where a file of `size` bytes has room taken for it when so many have come.
@@ -120,11 +131,13 @@ pub(super) fn reserved_at(there: u64, size: u64) -> u64 {
     there.saturating_add(AHEAD_BYTES).min(size)
 }
 
-/// Takes room for the bytes between. File systems that cannot are believed to have it.
-pub(super) fn reserve(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+/// Takes room for the bytes between, where `min_free_bytes` are left then: several downloads that began while there was room for each of
+/// them do not fill the disk together. File systems that cannot take room are believed to have it.
+pub(super) fn reserve(file: &File, from: u64, to: u64, min_free_bytes: u64) -> std::io::Result<()> {
     if from >= to {
         return Ok(());
     }
+    leaves(file, to - from, min_free_bytes)?;
     match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
         _ => Ok(()),
