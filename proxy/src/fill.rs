@@ -34,6 +34,7 @@ use std::{
 use config::Limits;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::{counter, gauge};
+use moka::sync::Cache;
 use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
 use storage::{Blob, ContentClass, Growing, Ingest, Progress, Store};
 use tokio::{
@@ -113,6 +114,8 @@ const REASON_WITHIN: Duration = Duration::from_secs(1);
 
 /// How many files one fill begins: a second and a third where upstream's beginning has become another.
 const FILES_MAX: u32 = 3;
+/// Blobs whose size is remembered because a manifest had another one for it.
+const SIZES_MAX: u64 = 4096;
 
 impl Fill {
     fn new(ingest: &Ingest, paths: Vec<RepositoryPath>) -> Self {
@@ -215,6 +218,8 @@ pub struct Fills {
     elsewhere: Arc<dyn Elsewhere>,
     /// Stored blobs that are hashed again because somebody says they have another size.
     verifying: Flight<Digest, bool>,
+    /// What has been hashed because somebody had another size for it, bytes.
+    sizes: Cache<Digest, u64>,
     limits: Arc<Limits>,
 }
 
@@ -253,7 +258,15 @@ impl Fills {
         let room = Room::new(limits.fill_memory_bytes_max);
         let shared =
             Shared { store, board: Arc::default(), full_until: Mutex::default(), clock, limits: Arc::clone(&limits) };
-        Self { shared: Arc::new(shared), slots, room, elsewhere, verifying: Flight::default(), limits }
+        Self {
+            shared: Arc::new(shared),
+            slots,
+            room,
+            elsewhere,
+            verifying: Flight::default(),
+            sizes: Cache::new(SIZES_MAX),
+            limits,
+        }
     }
 
     /// There are so many upstreams from now on: where there are several, none may take all the places for downloads.
@@ -381,9 +394,11 @@ impl Fills {
         if blob.size() == key.size {
             return Ok(Some(blob));
         }
-        // What it had when it was found right is its size, whoever says otherwise: nothing is hashed for a manifest's lie.
-        let is_right = store.size_written_down(&key.digest)? == Some(blob.size()) || self.verified(&key.digest).await?;
+        // A digest has one size, whoever says otherwise: once it was found, nothing is hashed for a manifest's lie. What is written down
+        // says how long the file was, and not that it was right.
+        let is_right = self.sizes.get(&key.digest) == Some(blob.size()) || self.verified(&key.digest).await?;
         if is_right {
+            self.sizes.insert(key.digest.clone(), blob.size());
             return Err(ApiError::Wrong {
                 message: format!("blob {} has {} bytes, its manifest says {}", key.digest, blob.size(), key.size),
             });

@@ -29,6 +29,8 @@ pub const LOST_KEPT: Duration = Duration::from_secs(14 * 86_400);
 const PULL_MAX: Duration = Duration::from_secs(15 * 60);
 /// A verdict under a policy that is not in force any more is kept so long: for the operator who takes the change back.
 const FORMER_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Blobs that are looked at once more right before they are removed.
+const REMOVED_AT_A_TIME: usize = 64;
 /// Manifests looked at in one page, and verdicts on one manifest.
 const PAGE: usize = 64;
 /// After each group of blobs, or page of manifests, that is looked at: a million blobs take a minute or two, and the pulls that come
@@ -99,19 +101,23 @@ pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Resu
         }
         evidence::tie(&app.store, &first.unreached).await?;
         sleep(arrival).await;
-        let still = keeper.unreached(first.unreached).await?;
         if keeps_lost(app).await? {
             tracing::info!(
                 "the facts were lost: {} blobs that no manifest reaches are kept for its return",
-                still.len()
+                first.unreached.len()
             );
             return Ok(());
         }
-        for digest in &still {
-            app.store.blobs().remove(digest).await?;
+        let (unreached, mut removed) = (Vec::from_iter(first.unreached), 0);
+        // Asked again right before: a manifest that comes meanwhile reaches them.
+        for page in unreached.chunks(REMOVED_AT_A_TIME) {
+            for digest in keeper.unreached(page.iter().cloned().collect()).await? {
+                app.store.blobs().remove(&digest).await?;
+                removed += 1;
+            }
         }
-        if !still.is_empty() {
-            tracing::info!("{} blobs that no manifest reaches were removed", still.len());
+        if removed > 0 {
+            tracing::info!("{removed} blobs that no manifest reaches were removed");
         }
         // As many as are noted at a time.
         if !first.has_more {

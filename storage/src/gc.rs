@@ -175,6 +175,8 @@ impl Keeper {
             }
             after = Some(last.clone());
             self.struck_off(pass).await?;
+            // Many images may have nothing left that could leave, and others have something to do.
+            tokio::task::yield_now().await;
         }
         Ok(())
     }

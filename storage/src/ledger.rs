@@ -43,6 +43,8 @@ pub struct Ledger {
     budget: RwLock<Budget>,
     /// Bytes of layers in the store: as written down, and what came since.
     held: AtomicU64,
+    /// Of these, bytes for which room was found and which are not stored yet.
+    promised: AtomicU64,
     /// Bytes of layers on their way in.
     in_flight: AtomicU64,
     /// How often in a row the metadata was found to be above its high mark.
@@ -109,11 +111,6 @@ impl Ledger {
         }
     }
 
-    /// The size of a blob that came and is not written down yet, bytes.
-    pub(crate) fn size_noted(&self, digest: &Digest) -> Option<u64> {
-        if let Some(Change::Stored { size, .. }) = lock(&self.contents).get(digest) { Some(*size) } else { None }
-    }
-
     /// All that waits to be written down; blobs before uses.
     pub(crate) fn drain(&self) -> Vec<Change> {
         let mut changes: Vec<Change> = lock(&self.contents).drain().map(|(_, change)| change).collect();
@@ -153,7 +150,7 @@ impl Ledger {
 
     /// What the store was found to hold.
     pub(crate) fn found(&self, totals: &Totals) {
-        self.held.store(totals.layers.bytes, Ordering::Relaxed);
+        self.held.store(totals.layers.bytes.saturating_add(self.promised.load(Ordering::Relaxed)), Ordering::Relaxed);
         // Metadata waits for no room, so nobody else calls for it.
         if self.budget().metadata.is_none_or(|marks| totals.metadata.bytes <= marks.high) {
             self.metadata_over.store(0, Ordering::Relaxed);
@@ -226,8 +223,7 @@ pub(crate) struct Announced {
     keeps: bool,
     /// As what it is counted; what the edges to it say where nobody knows.
     class: Option<ContentClass>,
-    /// It is counted as held before it is stored, so that nobody else takes the room that was found for it. Where it is not stored after all,
-    /// the next look at the sums corrects that.
+    /// It is counted as held before it is stored, so that nobody else takes the room that was found for it.
     is_held: bool,
 }
 
@@ -255,15 +251,11 @@ impl Announced {
     /// else's, it is not kept after all.
     pub(crate) async fn room(&mut self) {
         let max = self.ledger.budget().layers.map_or(u64::MAX, |marks| marks.max);
-        if !self.keeps || self.ledger.expected() <= max {
+        if !self.keeps || (self.ledger.expected() <= max && self.hold(max)) {
             return;
         }
         self.called().await;
-        // By what is held, and not by all that is on its way: of several that do not fit together, the first ones fit.
-        let fits = |held: u64| held.checked_add(self.size).filter(|sum| *sum <= max);
-        let ordering = Ordering::Relaxed;
-        if self.ledger.held.fetch_update(ordering, ordering, fits).is_ok() {
-            self.is_held = true;
+        if self.hold(max) {
             return;
         }
         self.give_up();
@@ -271,6 +263,17 @@ impl Announced {
             size = self.size,
             "a download is not kept: no room can be made for it (storage.max_bytes, pins)"
         );
+    }
+
+    /// Takes room for it, where there is some. By what is held, and not by all that is on its way: of several that do not fit together, the
+    /// first ones fit.
+    fn hold(&mut self, max: u64) -> bool {
+        let fits = |held: u64| held.checked_add(self.size).filter(|sum| *sum <= max);
+        self.is_held = self.ledger.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if self.is_held {
+            self.ledger.promised.fetch_add(self.size, Ordering::Relaxed);
+        }
+        self.is_held
     }
 
     /// Asks for room, and waits until it was made as far as it can be.
@@ -284,12 +287,17 @@ impl Announced {
         }
     }
 
-    pub(crate) fn stored(&self, digest: &Digest) {
-        if self.is_held {
-            let digest = digest.clone();
-            self.ledger.note(&digest.clone(), Change::Stored { digest, size: self.size, class: self.class });
-        } else {
-            self.ledger.stored(digest, self.size, self.class);
+    pub(crate) fn stored(&mut self, digest: &Digest) {
+        self.ledger.stored(digest, self.size, self.class);
+        self.let_go();
+    }
+
+    /// The room that was taken for it is counted otherwise by now, or nobody needs it.
+    fn let_go(&mut self) {
+        if std::mem::take(&mut self.is_held) {
+            self.ledger.promised.fetch_sub(self.size, Ordering::Relaxed);
+            let less = |held: u64| Some(held.saturating_sub(self.size));
+            let _ = self.ledger.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
         }
     }
 
@@ -307,6 +315,7 @@ impl Announced {
 
 impl Drop for Announced {
     fn drop(&mut self) {
+        self.let_go();
         self.give_up();
     }
 }

@@ -128,17 +128,6 @@ impl Store {
         &self.facts
     }
 
-    /// The size that a blob had when it was stored, bytes, as far as that is written down or about to be.
-    ///
-    /// # Errors
-    /// When the facts cannot be read.
-    pub fn size_written_down(&self, digest: &oci::Digest) -> Result<Option<u64>, StoreError> {
-        if let Some(size) = self.ledger().size_noted(digest) {
-            return Ok(Some(size));
-        }
-        Ok(self.facts.read()?.content(digest)?.map(|content| content.size))
-    }
-
     /// What opening the facts has met with: worth a line in the log, and a count.
     #[must_use]
     pub fn facts_state(&self) -> &FactsState {
