@@ -1,7 +1,7 @@
 //! Content that is interrupted on its way in and taken up again.
 
 use std::{
-    fs,
+    fs, io,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::PathBuf,
     process::Command,
@@ -225,7 +225,13 @@ async fn what_cannot_be_opened_now_stays_for_another_time() {
     // The system opens no file for writing that is being run.
     assert!(Command::new("cp").arg("/bin/sleep").arg(part(&place)).status().unwrap().success());
     fs::set_permissions(part(&place), fs::Permissions::from_mode(0o700)).unwrap();
-    let mut running = Command::new(part(&place)).arg("60").spawn().unwrap();
+    let mut running = loop {
+        match Command::new(part(&place)).arg("60").spawn() {
+            // Another test starts a process, which holds what was just being written for a moment.
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => tokio::task::yield_now().await,
+            started => break started.unwrap(),
+        }
+    };
     let store = place.open();
     let refused = store.blobs().resume(Digest::sha256(&bytes), SIZE as u64, upstream()).await;
     assert!(matches!(refused, Err(storage::StoreError::Io { .. })), "{refused:?}");

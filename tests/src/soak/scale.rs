@@ -158,7 +158,7 @@ async fn fill(path: &Path, images: u64, killed: &Path) -> Result<(), String> {
         let changes = (first..images.min(first + GROUP)).flat_map(changes).collect();
         store.facts().apply(changes).await.map_err(|error| failed("write", error))?;
     }
-    fs::create_dir(killed).map_err(|error| failed("a directory", error))?;
+    fs::create_dir_all(killed.join("blobs/sha256")).map_err(|error| failed("a directory", error))?;
     for name in ["format", "facts.redb"] {
         let copy = killed.join(name);
         let copied = fs::copy(path.join(name), &copy).and_then(|_| fs::File::open(&copy)?.sync_all());
