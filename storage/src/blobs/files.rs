@@ -6,7 +6,7 @@ use std::{
     ops::ControlFlow,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -33,6 +33,8 @@ pub(crate) struct Files {
     /// What is left free of the disk, bytes.
     min_free_bytes: u64,
     names: Names,
+    /// Blobs get their names side by side; whoever takes one away for what it stands for does so alone, so that it stands for that still.
+    naming: Arc<RwLock<()>>,
     /// A name may stand for less than its content, as nothing was synced by this process or an earlier one.
     may_be_half: AtomicBool,
 }
@@ -43,7 +45,7 @@ impl Files {
             directory.mark_unsynced()?;
         }
         let may_be_half = AtomicBool::new(directory.is_unsynced()?);
-        Ok(Self { directory, fsync, min_free_bytes, names: Names::default(), may_be_half })
+        Ok(Self { directory, fsync, min_free_bytes, names: Names::default(), naming: Arc::default(), may_be_half })
     }
 }
 
@@ -88,6 +90,7 @@ impl BlobStore for Files {
     }
 
     fn quarantine(&self, digest: &Digest, only: Option<&File>) -> Result<bool, StoreError> {
+        let _nobody_else = self.naming.write().unwrap_or_else(PoisonError::into_inner);
         let path = self.directory.blob(digest);
         if let Some(file) = only
             && !directory::is_at(file, &path)?
@@ -134,6 +137,7 @@ impl Files {
             size,
             reserved: AtomicU64::new(interrupted::reserved_at(there, size)),
             min_free_bytes: self.min_free_bytes,
+            naming: Arc::clone(&self.naming),
             directory,
             digest,
             fsync: self.fsync,
@@ -186,6 +190,7 @@ struct Growing {
     reserved: AtomicU64,
     /// What it leaves of the disk, bytes.
     min_free_bytes: u64,
+    naming: Arc<RwLock<()>>,
     directory: Arc<Directory>,
     digest: Digest,
     fsync: Fsync,
@@ -231,6 +236,7 @@ impl Draft for Growing {
             file.sync_all().map_err(StoreError::io("sync", &self.path))?;
         }
         let name = self.directory.blob(&self.digest);
+        let _side_by_side = self.naming.read().unwrap_or_else(PoisonError::into_inner);
         if self.fsync == Fsync::Always {
             directory::rename(&self.path, &name)?;
         } else {
