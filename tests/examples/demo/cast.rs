@@ -19,7 +19,7 @@ pub struct Part {
 pub enum Expected {
     Served,
     Refused,
-    /// The manifest is served; a blob that is not what it says never completes.
+    /// The manifest is served; a blob that is not what it says never completes, or never begins.
     BrokenOff,
 }
 

@@ -24,6 +24,10 @@ impl Row {
             Err(PullFailure::Answered { status: 403, message }) => {
                 (Some(Expected::Refused), "refused (403)".to_owned(), message)
             }
+            // What is shorter than what is held back is found out before its first byte.
+            Err(PullFailure::Answered { status: 502, message }) => {
+                (Some(Expected::BrokenOff), "failed (502)".to_owned(), message)
+            }
             Err(PullFailure::Answered { status, message }) => (None, format!("failed ({status})"), message),
             Err(PullFailure::Broken(why)) => (Some(Expected::BrokenOff), "broken off".to_owned(), why),
         };
