@@ -143,15 +143,7 @@ impl App {
         let limits = Arc::new(settings.limits.clone());
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
         store.ledger().set_budget(keeping::budget(&settings.storage));
-        if *store.facts_state() == FactsState::Lost {
-            notes.push("the facts file is gone: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again".to_owned());
-        }
-        if let FactsState::SetAside { moved_to, reason } = store.facts_state() {
-            notes.push(format!(
-                "the facts file was damaged ({reason}) and lies now in {}: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again",
-                moved_to.display()
-            ));
-        }
+        notes.extend(lost(store.facts_state()));
         if store.blobs().may_be_half() && settings.storage.fsync != config::Fsync::Never {
             notes.push(
                 "the store was written with storage.fsync = \"never\": layers are hashed at every read until a scrub has seen all"
@@ -288,6 +280,20 @@ fn load_policies(settings: &Settings) -> Result<Noted<PolicySet>, StartError> {
     };
     let loaded = loaded.map_err(StartError::Policy)?;
     Ok(Noted { value: loaded.set, notes: loaded.notes })
+}
+
+/// What the operator has to know where facts were lost.
+fn lost(facts: &FactsState) -> Option<String> {
+    let how = match facts {
+        FactsState::Intact | FactsState::New => return None,
+        FactsState::Lost => "is gone".to_owned(),
+        FactsState::SetAside { moved_to, reason } => {
+            format!("was damaged ({reason}) and lies now in {}", moved_to.display())
+        }
+    };
+    Some(format!(
+        "the facts file {how}: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again"
+    ))
 }
 
 fn store_options(settings: &Settings) -> storage::Options {

@@ -244,6 +244,10 @@ fn too_many() -> ApiError {
     ApiError::undecided("too many downloads at once (limits.fills_max)")
 }
 
+fn too_slow(digest: &Digest) -> ApiError {
+    ApiError::undecided(format!("cannot fetch blob {digest}: took longer than limits.fill_timeout"))
+}
+
 /// A place among the downloads that may be under way at one time, or the download that somebody else began meanwhile.
 enum Turn {
     Begin(Slot, Claim),

@@ -111,7 +111,7 @@ pub async fn put_in_order(app: &App, keeper: &Keeper, arrival: Duration) -> Resu
         let (unreached, mut removed) = (Vec::from_iter(first.unreached), 0);
         // Asked again right before: a manifest that comes meanwhile reaches them.
         for page in unreached.chunks(REMOVED_AT_A_TIME) {
-            for digest in keeper.unreached(page.iter().cloned().collect()).await? {
+            for digest in keeper.unreached(page.to_vec()).await? {
                 app.store.blobs().remove(&digest).await?;
                 removed += 1;
             }

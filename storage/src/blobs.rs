@@ -177,31 +177,29 @@ impl Blobs {
     /// # Errors
     /// When the disk cannot be read.
     pub async fn hash_ranges(&self, blob: &Blob, ranges: Vec<Range<u64>>) -> Result<Option<Digest>, StoreError> {
-        let blob = blob.clone();
-        let (sent, was_there) = self
-            .hashing("verify a blob", move |store, wanted| {
-                let mut sent = Hasher::new(blob.digest().algorithm());
-                let (got, _) = blob.hash(|at, chunk| {
-                    let end = at + chunk.len() as u64;
-                    let clip = |point: u64| usize::try_from(point.clamp(at, end) - at).unwrap_or(0);
-                    for range in ranges.iter().filter(|range| range.start < end && range.end > at) {
-                        sent.update(chunk.get(clip(range.start)..clip(range.end)).unwrap_or_default());
-                    }
-                    wanted.check()
-                })?;
-                if got == *blob.digest() {
-                    return Ok((Ok(sent.finish()), true));
+        let opened = blob.clone();
+        let hashed = self.hashing("verify a blob", move |store, wanted| {
+            let mut sent = Hasher::new(opened.digest().algorithm());
+            let (got, bytes) = opened.hash(|at, chunk| {
+                let end = at + chunk.len() as u64;
+                let clip = |point: u64| usize::try_from(point.clamp(at, end) - at).unwrap_or(0);
+                for range in ranges.iter().filter(|range| range.start < end && range.end > at) {
+                    sent.update(chunk.get(clip(range.start)..clip(range.end)).unwrap_or_default());
                 }
-                let was_there = set_aside(store, &blob)?;
-                Ok((Err(blob.digest().clone()), was_there))
-            })
-            .await?;
-        if let Err(rotten) = &sent
-            && was_there
-        {
-            self.ledger.rotted(rotten);
+                wanted.check()
+            })?;
+            if got == *opened.digest() {
+                return Ok(Some(sent.finish()));
+            }
+            if set_aside(store, &opened)? {
+                return Err(StoreError::Corrupt { want: opened.digest().clone(), got, bytes });
+            }
+            Ok(None)
+        });
+        match self.noticed(blob.digest(), hashed.await) {
+            Err(StoreError::Corrupt { .. }) => Ok(None),
+            hashed => hashed,
         }
-        Ok(sent.ok())
     }
 
     /// Reads a small blob whole and hashes it. Where it has rotted: [`StoreError::Corrupt`], once; then it is a miss.

@@ -21,7 +21,6 @@ use crate::{StoreError, blobs::interrupted};
 const FORMAT: &str = "pratique store 1";
 /// The socket's name.
 const SOCKET: &str = "control.sock";
-const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// Where the server that owns the store in `path` answers, where one does; the store need not be opened for it.
 ///
@@ -173,7 +172,7 @@ impl Directory {
 
     /// Whether any blob is there.
     pub(crate) fn has_blobs(&self) -> Result<bool, StoreError> {
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             if list(&self.blobs(algorithm))?.next().transpose()?.is_some() {
                 return Ok(true);
             }
@@ -186,7 +185,7 @@ impl Directory {
         make_directory(&self.quarantine())?;
         let blobs = self.path.join("blobs");
         make_directory(&blobs)?;
-        for algorithm in ALGORITHMS {
+        for algorithm in Algorithm::ALL {
             make_directory(&self.blobs(algorithm))?;
         }
         sync_directory(&blobs)?;

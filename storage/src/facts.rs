@@ -50,7 +50,6 @@ pub struct Facts {
 
 /// What opening the facts has met with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum FactsState {
     /// They were there and could be read.
     Intact,

@@ -98,7 +98,7 @@ impl<'a> Signable<'a> {
 
     fn digests(&self) -> Vec<Digest> {
         match self {
-            Self::Bytes(bytes) => [Algorithm::Sha256, Algorithm::Sha512].map(|by| Digest::of(by, bytes)).to_vec(),
+            Self::Bytes(bytes) => Algorithm::ALL.map(|by| Digest::of(by, bytes)).to_vec(),
             Self::Digest(digest) => vec![(*digest).clone()],
         }
     }

@@ -5,16 +5,21 @@ use std::time::Duration;
 use config::Limits;
 use oci::RepositoryPath;
 
+use super::{Elsewhere, FillKey};
 use crate::upstream::UpstreamError;
 
 /// How often upstream is asked for the first byte. Nobody has anything to lose yet, and a client waits to hear.
 const TRIES_FOR_THE_FIRST_BYTE: u32 = 3;
+/// Repositories that are asked for a blob of which no client asked them, one after the other.
+const GONE_OVER_MAX: u32 = 8;
 /// The pause before the second such try; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Where one download stands among the repositories that may have its blob.
-pub(super) struct Course<'a> {
-    limits: &'a Limits,
+pub(super) struct Course {
+    /// `limits.fill_tries_max` and `limits.fill_pause_max`.
+    tries_max: u32,
+    pause_max: Duration,
     /// Repositories that do not have it, or do not let us in; they are not asked again.
     refused: Vec<RepositoryPath>,
     /// What the refusal said that told most.
@@ -27,11 +32,24 @@ pub(super) struct Course<'a> {
     asked: Option<Duration>,
     /// Rounds through all of them without a single byte more.
     rounds: u32,
+    /// Repositories that were asked although no client asked them.
+    gone_over: u32,
 }
 
-impl<'a> Course<'a> {
-    pub(super) fn new(limits: &'a Limits) -> Self {
-        Self { limits, refused: Vec::new(), refusal: None, turn: 0, failed: 0, asked: None, rounds: 0 }
+impl Course {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (tries_max, pause_max) = (limits.fill_tries_max, limits.fill_pause_max);
+        Self {
+            tries_max,
+            pause_max,
+            refused: Vec::new(),
+            refusal: None,
+            turn: 0,
+            failed: 0,
+            asked: None,
+            rounds: 0,
+            gone_over: 0,
+        }
     }
 
     /// Whom to ask next; `None` where all that are known have refused.
@@ -40,9 +58,24 @@ impl<'a> Course<'a> {
         left.get(self.turn.checked_rem(left.len())?).copied()
     }
 
+    /// One more to ask, where all that are `known` have refused: nobody may be asking for the blob where it is permitted besides.
+    pub(super) async fn go_over(
+        &mut self,
+        elsewhere: &dyn Elsewhere,
+        key: &FillKey,
+        known: &[RepositoryPath],
+    ) -> Option<RepositoryPath> {
+        if self.gone_over >= GONE_OVER_MAX {
+            return None;
+        }
+        let path = elsewhere.another(key, known).await?;
+        self.gone_over += 1;
+        Some(path)
+    }
+
     /// Why nobody is left to ask.
-    pub(super) fn refusal(self) -> Option<UpstreamError> {
-        self.refusal
+    pub(super) fn refusal(&self) -> Option<UpstreamError> {
+        self.refusal.clone()
     }
 
     /// Some bytes came: whatever broke off after them, the same repository goes on at once.
@@ -85,14 +118,14 @@ impl<'a> Course<'a> {
         self.failed = 0;
         self.rounds += 1;
         let asked = self.asked.take();
-        let tries = if begun { self.limits.fill_tries_max } else { TRIES_FOR_THE_FIRST_BYTE };
+        let tries = if begun { self.tries_max } else { TRIES_FOR_THE_FIRST_BYTE };
         // Who has nothing yet is told when to come again rather than kept waiting.
         let is_told = !begun && (asked.is_some() || matches!(error, UpstreamError::RateLimited { .. }));
-        if self.rounds >= tries || is_told || asked > Some(self.limits.fill_pause_max) {
+        if self.rounds >= tries || is_told || asked > Some(self.pause_max) {
             return Err(error);
         }
         let own = PAUSE.saturating_mul(2_u32.saturating_pow(self.rounds - 1));
-        Ok(own.max(asked.unwrap_or_default()).min(self.limits.fill_pause_max))
+        Ok(own.max(asked.unwrap_or_default()).min(self.pause_max))
     }
 
     fn left<'p>(&self, known: &'p [RepositoryPath]) -> impl Iterator<Item = &'p RepositoryPath> {

@@ -12,7 +12,7 @@ use metrics::counter;
 use oci::{Hasher, RepositoryPath};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Elsewhere, FillKey, course::Course, slots::Slot, work::GONE_OVER_MAX};
+use super::{Elsewhere, FillKey, course::Course, slots::Slot};
 use crate::{
     body::HOLDBACK_BYTES,
     error::ApiError,
@@ -29,6 +29,7 @@ pub struct Passing {
     limits: Arc<Limits>,
     /// When it is given up, whatever has come by then.
     deadline: Instant,
+    course: Course,
     /// The answer under way.
     stream: Option<BlobStream>,
     hasher: Hasher,
@@ -72,6 +73,7 @@ impl Passing {
             key,
             upstream,
             paths: vec![path],
+            course: Course::new(&limits),
             elsewhere,
             limits,
             stream: None,
@@ -145,7 +147,7 @@ impl Passing {
         if !is_whole {
             let deadline = self.deadline;
             let received = timeout_at(deadline, self.receive()).await;
-            return received.unwrap_or_else(|_| Err(self.too_slow()));
+            return received.unwrap_or_else(|_| Err(super::too_slow(&self.key.digest)));
         }
         self.stream = None;
         self.agrees = self.hasher.clone().finish() == self.key.digest;
@@ -154,27 +156,27 @@ impl Passing {
 
     /// The next bytes, from as many answers as it takes.
     async fn receive(&mut self) -> Result<(), ApiError> {
-        let limits = Arc::clone(&self.limits);
-        let (mut course, mut gone_over) = (Course::new(&limits), 0);
         loop {
-            let Some(path) = course.next(&self.paths).cloned() else {
-                if gone_over < GONE_OVER_MAX
-                    && let Some(path) = self.elsewhere.another(&self.key, &self.paths).await
-                {
+            let Some(path) = self.course.next(&self.paths).cloned() else {
+                if let Some(path) = self.course.go_over(&*self.elsewhere, &self.key, &self.paths).await {
                     self.paths.push(path);
-                    gone_over += 1;
                     continue;
                 }
-                return Err(self.lacking(&course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob })));
+                return Err(
+                    self.lacking(&self.course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob }))
+                );
             };
             let error = match self.receive_once(&path).await {
-                Ok(true) => return Ok(()),
+                Ok(true) => {
+                    self.course.progressed();
+                    return Ok(());
+                }
                 Ok(false) => UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost },
                 Err(Stop::Upstream(error)) => error,
                 Err(Stop::Wrong(why)) => return Err(self.wrong(why)),
             };
             self.stream = None;
-            let pause = course.failed(&path, &self.paths, error, self.received > 0);
+            let pause = self.course.failed(&path, &self.paths, error, self.received > 0);
             sleep(pause.map_err(|error| self.lacking(&error))?).await;
         }
     }
@@ -183,8 +185,7 @@ impl Passing {
     async fn receive_once(&mut self, path: &RepositoryPath) -> Result<bool, Stop> {
         if self.stream.is_none() {
             let mut stream = self.upstream.blob(path, &self.key.digest, self.received).await?;
-            let size = stream.length().map(|length| stream.start().saturating_add(length));
-            if size.is_some_and(|size| size != self.key.size) {
+            if stream.size().is_some_and(|size| size != self.key.size) {
                 return Err(Stop::Wrong("upstream has another size than its manifest says"));
             }
             let rest = if stream.start() < self.received { self.compare(&mut stream).await? } else { Bytes::new() };
@@ -242,9 +243,5 @@ impl Passing {
     fn wrong(&self, why: &str) -> ApiError {
         counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
         ApiError::Wrong { message: format!("cannot fetch blob {}: {why}", self.key.digest) }
-    }
-
-    fn too_slow(&self) -> ApiError {
-        ApiError::undecided(format!("cannot fetch blob {}: took longer than limits.fill_timeout", self.key.digest))
     }
 }

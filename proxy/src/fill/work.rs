@@ -15,9 +15,6 @@ use crate::{
     upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
 };
 
-/// Repositories that are asked for a blob of which no client asked them, one after the other.
-pub(super) const GONE_OVER_MAX: u32 = 8;
-
 /// A fill's work: from upstream's answers to a committed blob.
 pub(super) struct Work {
     pub(super) key: FillKey,
@@ -87,7 +84,7 @@ impl Work {
 
     /// Writes the whole blob, from as many answers as it takes.
     async fn fetch(&self, ingest: &mut Ingest) -> Result<(), Failure> {
-        let (mut course, mut joined, mut gone_over) = (Course::new(&self.limits), self.fill.joined(), 0);
+        let (mut course, mut joined) = (Course::new(&self.limits), self.fill.joined());
         if ingest.taken_up() == self.key.size && self.key.size > 0 {
             return Ok(());
         }
@@ -95,12 +92,9 @@ impl Work {
             let known = joined.borrow_and_update().clone();
             let Some(path) = course.next(&known) else {
                 // All whose clients wait for it have refused. Nobody may be asking for it where it is permitted besides.
-                if gone_over < GONE_OVER_MAX
-                    && let Some(path) = self.elsewhere.another(&self.key, &known).await
-                {
+                if let Some(path) = course.go_over(&*self.elsewhere, &self.key, &known).await {
                     tracing::info!(upstream = %self.key.upstream, digest = %self.key.digest, "fill goes on from {path}");
                     self.fill.permitted_in(&path);
-                    gone_over += 1;
                     continue;
                 }
                 let error = course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob });
@@ -136,14 +130,8 @@ impl Work {
     async fn fetch_from(&self, ingest: &mut Ingest, path: &RepositoryPath) -> Result<(), FetchError> {
         let have = ingest.written();
         let mut stream = self.upstream.blob(path, &self.key.digest, have).await?;
-        if let Some(length) = stream.length()
-            && stream.start().saturating_add(length) != self.key.size
-        {
-            return Err(FetchError::Wrong(format!(
-                "upstream has {} bytes, its manifest says {}",
-                stream.start().saturating_add(length),
-                self.key.size
-            )));
+        if let Some(size) = stream.size().filter(|size| *size != self.key.size) {
+            return Err(FetchError::Wrong(format!("upstream has {size} bytes, its manifest says {}", self.key.size)));
         }
         if stream.start() < have {
             self.compare(&mut stream, ingest, have).await?;
@@ -194,8 +182,7 @@ impl Work {
     }
 
     fn too_slow(&self) -> Failure {
-        let message = format!("cannot fetch blob {}: took longer than limits.fill_timeout", self.key.digest);
-        Failure { error: ApiError::undecided(message), then: Then::Keep }
+        Failure { error: super::too_slow(&self.key.digest), then: Then::Keep }
     }
 
     fn explain(&self, error: FetchError, written: u64) -> Failure {

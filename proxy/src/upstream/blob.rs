@@ -28,10 +28,10 @@ impl BlobStream {
         self.start
     }
 
-    /// How many bytes upstream says will come.
+    /// How many bytes the whole blob has, as far as upstream says.
     #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
+    pub fn size(&self) -> Option<u64> {
+        self.length.map(|length| self.start.saturating_add(length))
     }
 
     /// The next bytes; None at the end. Waits `limits.upstream_stall_timeout` at most.

@@ -17,6 +17,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+
     /// The name before the colon of a digest.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -112,7 +112,7 @@ fn begin(file: &File, there: u64, size: u64, min_free_bytes: u64) -> std::io::Re
         return Ok(());
     }
     leaves(file, size - there, min_free_bytes)?;
-    reserve(file, there, reserved_at(there, size), min_free_bytes)
+    allocate(file, there, reserved_at(there, size))
 }
 
 /// Whether the disk has room for `bytes` and `min_free_bytes` besides.
@@ -138,6 +138,10 @@ pub(super) fn reserve(file: &File, from: u64, to: u64, min_free_bytes: u64) -> s
         return Ok(());
     }
     leaves(file, to - from, min_free_bytes)?;
+    allocate(file, from, to)
+}
+
+fn allocate(file: &File, from: u64, to: u64) -> std::io::Result<()> {
     match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => Err(error.into()),
         _ => Ok(()),

@@ -23,7 +23,7 @@ impl Page {
 
     pub(crate) fn fill(&self, store: &dyn BlobStore) -> Result<Vec<Digest>, StoreError> {
         let mut smallest = BinaryHeap::new();
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in Algorithm::ALL {
             store.each(algorithm, &mut |digest| {
                 self.add(&mut smallest, &digest);
                 ControlFlow::Continue(())

@@ -42,7 +42,7 @@ impl Walk {
 
 fn look(store: &dyn BlobStore, tell: &mpsc::Sender<Vec<Digest>>) -> Result<(), StoreError> {
     let mut group = Vec::with_capacity(GROUP);
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+    for algorithm in Algorithm::ALL {
         store.each(algorithm, &mut |digest| {
             group.push(digest);
             if group.len() < GROUP || tell.blocking_send(mem::take(&mut group)).is_ok() {

@@ -6,12 +6,12 @@
 //!                       └─> reached by nothing? ──> told
 //! ```
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use oci::Digest;
 use tokio::time::sleep;
 
-use super::{Account, Keeper, PAGE, needed};
+use super::{Account, Keeper, needed};
 use crate::{ContentClass, Facts, StoreError, blobs::blocking};
 
 /// Entries of the facts compared at a time.
@@ -42,19 +42,14 @@ impl Keeper {
         Ok(account)
     }
 
-    /// Those of these blobs that still no manifest reaches.
-    pub async fn unreached(&self, blobs: HashSet<Digest>) -> Result<Vec<Digest>, StoreError> {
+    /// Those of these blobs that still no manifest reaches, all looked at in one moment: to be asked of few at a time.
+    pub async fn unreached(&self, blobs: Vec<Digest>) -> Result<Vec<Digest>, StoreError> {
         let facts = self.store.facts().clone();
         blocking("look for blobs that nothing reaches", move || {
-            let mut still = Vec::new();
-            let all: Vec<Digest> = blobs.into_iter().collect();
-            // A snapshot for each page: one that is kept long keeps old pages of the file alive.
-            for page in all.chunks(PAGE) {
-                let snapshot = facts.read()?;
-                for digest in page {
-                    if needed::is_unreached(&snapshot, digest)? {
-                        still.push(digest.clone());
-                    }
+            let (snapshot, mut still) = (facts.read()?, Vec::new());
+            for digest in blobs {
+                if needed::is_unreached(&snapshot, &digest)? {
+                    still.push(digest);
                 }
             }
             Ok(still)

@@ -31,7 +31,7 @@ pub fn audit(store: &Path, leftovers: Leftovers) -> Result<Vec<Digest>, String> 
         return Err(format!("something was stored and found wrong later: quarantine/ holds {set_aside:?}"));
     }
     let mut found = Vec::new();
-    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+    for algorithm in Algorithm::ALL {
         let directory = store.join("blobs").join(algorithm.as_str());
         for path in names(&directory)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
