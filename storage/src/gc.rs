@@ -94,8 +94,9 @@ impl Keeper {
         }
     }
 
-    /// Writes down what has gathered in memory.
+    /// Writes down what has gathered in memory; when it returns, that holds of what another was writing down meanwhile, too.
     pub async fn settle(&self) -> Result<(), StoreError> {
+        let _turn = self.ledger.settling.lock().await;
         let changes = self.ledger.drain();
         if !changes.is_empty()
             && let Err(error) = self.store.facts().apply(changes.clone()).await

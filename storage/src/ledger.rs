@@ -52,6 +52,8 @@ pub struct Ledger {
     /// Calls for room so far.
     calls: AtomicU64,
     pub(crate) called: Notify,
+    /// Held while what has gathered is written down: who settles after that finds all of it there.
+    pub(crate) settling: tokio::sync::Mutex<()>,
     /// Up to which call room was made, as far as it could be.
     answered: watch::Sender<u64>,
     /// Somebody makes room.

@@ -1,4 +1,8 @@
-use std::time::Duration;
+use std::{
+    future::Future as _,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use oci::{Addressed, Digest, Repository};
 use storage::{
@@ -192,6 +196,26 @@ async fn a_use_of_a_child_counts_for_its_index_and_a_use_of_what_is_unknown_for_
     assert_eq!(snapshot.usage(&nginx(), &index.digest).unwrap().unwrap().used_at, at(50));
     assert_eq!(snapshot.usage(&nginx(), &unknown).unwrap(), None);
     assert_eq!(snapshot.least_recently_used(None, 10).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn who_settles_finds_written_down_what_another_was_writing_down() {
+    let place = super::place();
+    let store = place.open();
+    let (one, other) = (Keeper::new(store.clone()), Keeper::new(store.clone()));
+    written(&store, addressed(noise(1, LAYER_BYTES)).digest(), &noise(1, LAYER_BYTES), 100).await.commit().await.unwrap();
+    let mut under_way = Box::pin(one.settle());
+    assert!(
+        under_way.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending(),
+        "what has gathered is with the writer now"
+    );
+    let settled = other.settle();
+    let (first, second) = tokio::join!(under_way, async {
+        settled.await.unwrap();
+        store.facts().read().unwrap().totals().unwrap()
+    });
+    first.unwrap();
+    assert_eq!(second.layers, Amount { blobs: 1, bytes: LAYER_BYTES as u64 });
 }
 
 #[tokio::test]
