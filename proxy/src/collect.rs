@@ -20,6 +20,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use config::Limits;
@@ -30,7 +31,10 @@ use storage::Blobs;
 pub use room::{Memory, Room, Work};
 pub use sieve::{About, Sieve};
 
-use crate::upstream::{Flaw, Upstream, UpstreamError};
+use crate::{
+    error::patience,
+    upstream::{Flaw, Kind, Upstream, UpstreamError},
+};
 use search::Search;
 
 /// How many things of one collection are fetched at the same time.
@@ -45,6 +49,8 @@ pub struct Collector {
     blobs: Blobs,
     /// Blobs that came from upstream, and so are not in the store.
     fetched: Mutex<HashSet<Digest>>,
+    /// The longest patience that an upstream asked for by a 429.
+    patience: Mutex<Option<Duration>>,
 }
 
 /// What was found about one digest.
@@ -81,7 +87,8 @@ pub struct Place {
 enum Nothing {
     /// It could not be asked: not the same as empty.
     Unasked(String),
-    /// It answered with something that cannot be read.
+    /// What is published there cannot be read. What may only have been damaged on its way, or was never published, is `Unasked`: a no
+    /// that is remembered must not rest on it.
     Flawed(String),
     /// There is nothing.
     Empty,
@@ -91,7 +98,7 @@ impl Collector {
     /// Asks `upstreams` within `limits`. Bytes that `blobs` has need not be fetched again.
     #[must_use]
     pub fn new(upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>, limits: Arc<Limits>, blobs: Blobs) -> Self {
-        Self { upstreams: upstreams.clone(), limits, blobs, fetched: Mutex::default() }
+        Self { upstreams: upstreams.clone(), limits, blobs, fetched: Mutex::default(), patience: Mutex::default() }
     }
 
     /// Asks these places about `subject`. What is found is in `room` until that is dropped.
@@ -120,6 +127,29 @@ impl Collector {
             }
         }
         collected
+    }
+
+    /// When upstream wants to be asked again, where it limited our rate.
+    #[must_use]
+    pub fn patience(&self) -> Option<Duration> {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an answer that is none says about what is there: nothing, but for a 404 and for a manifest larger than any may be.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, the place was not asked")]
+    fn unasked(&self, error: &UpstreamError) -> Nothing {
+        match error {
+            UpstreamError::NotFound { .. } => Nothing::Empty,
+            UpstreamError::Malformed { what: Kind::Manifest, why: Flaw::TooLarge(_) } => {
+                Nothing::Flawed(error.to_string())
+            }
+            UpstreamError::RateLimited { .. } => {
+                let mut longest = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+                *longest = (*longest).max(Some(patience(error)));
+                Nothing::Unasked(error.to_string())
+            }
+            _ => Nothing::Unasked(error.to_string()),
+        }
     }
 
     /// Whether a blob came from upstream by this collector: it is to be stored.
@@ -176,17 +206,6 @@ impl Place {
     pub fn all_flawed(&self) -> impl Iterator<Item = String> {
         let more = (self.flawed_more > 0).then(|| format!("{} more pieces could not be read", self.flawed_more));
         self.flawed.iter().cloned().chain(more)
-    }
-}
-
-#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, the place was not asked")]
-fn unasked(error: &UpstreamError) -> Nothing {
-    match error {
-        UpstreamError::NotFound { .. } => Nothing::Empty,
-        // A status that means nothing here says nothing about what is there.
-        UpstreamError::Malformed { why: Flaw::Status(_), .. } => Nothing::Unasked(error.to_string()),
-        UpstreamError::Malformed { .. } => Nothing::Flawed(error.to_string()),
-        _ => Nothing::Unasked(error.to_string()),
     }
 }
 

@@ -7,7 +7,7 @@ use oci::NameError;
 use policy::Refusal;
 use serde_json::json;
 
-use crate::upstream::UpstreamError;
+use crate::upstream::{Kind, UpstreamError};
 
 /// Why a request is not answered with content. Cloned to everyone who waited for the same thing.
 ///
@@ -38,6 +38,8 @@ pub enum ApiError {
     /// Upstream's content is not what it must be, or upstream points where we may not go.
     #[error("{message}; nothing served")]
     Wrong {
+        /// The OCI code that fits: `MANIFEST_INVALID`, `DIGEST_INVALID`, `SIZE_INVALID`.
+        code: &'static str,
         /// What is wrong, in our words.
         message: String,
     },
@@ -111,6 +113,11 @@ impl From<storage::StoreError> for ApiError {
 /// Seconds after which a client may well come back, where nobody told us better.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// When to come again after `error`.
+pub(crate) fn patience(error: &UpstreamError) -> Duration {
+    error.retry_after().unwrap_or(RETRY_AFTER)
+}
+
 impl ApiError {
     /// Something that could not be decided in time or for want of an answer.
     #[must_use]
@@ -118,26 +125,36 @@ impl ApiError {
         Self::Undecided { message: message.into(), retry_after: RETRY_AFTER }
     }
 
+    /// The same, told as upstream's limit on our rate where that is why nothing could be decided: it said when to come again.
+    #[must_use]
+    pub fn limited(self, patience: Option<Duration>) -> Self {
+        match (self, patience) {
+            (Self::Undecided { message, .. }, Some(retry_after)) => Self::RateLimited { message, retry_after },
+            (other, _) => other,
+        }
+    }
+
     /// What asking upstream for `what` ended in. `code` is the OCI code for not found.
     #[must_use]
     #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else went wrong, nothing could be decided")]
     pub fn from_upstream(error: &UpstreamError, code: &'static str, what: &str) -> Self {
+        let wrong = if code == "BLOB_UNKNOWN" { "DIGEST_INVALID" } else { "MANIFEST_INVALID" };
         match error {
             UpstreamError::NotFound { .. } => Self::Unknown { code, what: what.to_owned() },
-            UpstreamError::RateLimited { retry_after, .. } => Self::RateLimited {
-                message: format!("cannot fetch {what}: {error}"),
-                retry_after: retry_after.unwrap_or(RETRY_AFTER),
-            },
+            UpstreamError::RateLimited { .. } => {
+                Self::RateLimited { message: format!("cannot fetch {what}: {error}"), retry_after: patience(error) }
+            }
             UpstreamError::Misdirected { what: pointer, why, .. } => {
                 // The host is upstream's text: for the log, not for clients.
                 tracing::warn!("cannot fetch {what}: {error}");
-                Self::Wrong { message: format!("cannot fetch {what}: {pointer} leads to a host which is {why}") }
+                let message = format!("cannot fetch {what}: {pointer} leads to a host which is {why}");
+                Self::Wrong { code: wrong, message }
             }
-            UpstreamError::Malformed { .. } => Self::Wrong { message: format!("cannot fetch {what}: {error}") },
-            _ => Self::Undecided {
-                message: format!("cannot fetch {what}: {error}"),
-                retry_after: error.retry_after().unwrap_or(RETRY_AFTER),
-            },
+            // A token endpoint's nonsense says nothing about the content.
+            UpstreamError::Malformed { what: kind, .. } if *kind != Kind::Token => {
+                Self::Wrong { code: wrong, message: format!("cannot fetch {what}: {error}") }
+            }
+            _ => Self::Undecided { message: format!("cannot fetch {what}: {error}"), retry_after: patience(error) },
         }
     }
 
@@ -162,9 +179,8 @@ impl ApiError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(code, _) => code.0,
-            Self::Unknown { code, .. } => code,
+            Self::Unknown { code, .. } | Self::Wrong { code, .. } => code,
             Self::Refused(_) | Self::RepositoryRefused { .. } => "DENIED",
-            Self::Wrong { .. } => "MANIFEST_INVALID",
             Self::Undecided { .. } => "UNAVAILABLE",
             Self::RateLimited { .. } | Self::Overloaded { .. } => "TOOMANYREQUESTS",
             Self::Unsupported { .. } => "UNSUPPORTED",

@@ -45,6 +45,8 @@ const FILES: usize = 4;
 pub struct Gathered {
     /// For the judge. Places that could not be asked, now or when it was collected, are unasked in it.
     pub evidence: UntrustedEvidence,
+    /// When upstream wants to be asked again, where it limited our rate.
+    pub patience: Option<Duration>,
     room: Room,
 }
 
@@ -111,7 +113,7 @@ impl EvidenceStore {
     ) -> Result<Gathered, ApiError> {
         let Subject { repository, manifest } = subject;
         let (mut before, room) = match before {
-            Some(Gathered { evidence, room }) => (evidence, room),
+            Some(Gathered { evidence, room, .. }) => (evidence, room),
             None => (UntrustedEvidence::default(), self.room(sieve.work())),
         };
         let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, sieve, &room).await;
@@ -133,7 +135,7 @@ impl EvidenceStore {
         let recall = self.recall((repository, manifest.digest()), &mut evidence, wanted, &room);
         // Who waits for room holds up all who ask about this image, and upstream may be back by then.
         tokio::time::timeout(RECALL_TIMEOUT, recall).await.unwrap_or(Ok(()))?;
-        Ok(Gathered { evidence, room })
+        Ok(Gathered { evidence, patience: collector.patience(), room })
     }
 
     /// Adds what is stored of places that do not answer now: they stay unasked, and what they gave before counts as it did. Where there is
@@ -207,8 +209,8 @@ impl EvidenceStore {
         work: Work,
     ) -> Result<Option<Gathered>, ApiError> {
         let Some(note) = self.note(repository, subject)? else { return Ok(None) };
-        let mut gathered = Gathered { evidence: UntrustedEvidence::default(), room: self.room(work) };
-        let Gathered { evidence, room } = &mut gathered;
+        let mut gathered = Gathered { evidence: UntrustedEvidence::default(), patience: None, room: self.room(work) };
+        let Gathered { evidence, room, .. } = &mut gathered;
         let mut never: BTreeSet<&Origin> = wanted.origins.iter().collect();
         for place in note.places.iter().filter(|place| wanted.origins.contains(&place.origin)) {
             never.remove(&place.origin);

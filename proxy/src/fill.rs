@@ -321,6 +321,7 @@ impl Fills {
     ) -> Result<Content, ApiError> {
         if key.size > self.limits.blob_bytes_max {
             return Err(ApiError::Wrong {
+                code: "SIZE_INVALID",
                 message: format!(
                     "blob {} has {} bytes; limits.blob_bytes_max is {}",
                     key.digest, key.size, self.limits.blob_bytes_max
@@ -404,6 +405,7 @@ impl Fills {
         if is_right {
             self.sizes.insert(key.digest.clone(), blob.size());
             return Err(ApiError::Wrong {
+                code: "SIZE_INVALID",
                 message: format!("blob {} has {} bytes, its manifest says {}", key.digest, blob.size(), key.size),
             });
         }

@@ -151,7 +151,10 @@ impl Resolver {
         let told = match head.digest {
             Some(digest) => match self.manifest(upstream, repository, &digest).await {
                 Ok(_) => Some(digest),
-                Err(ApiError::Unknown { .. } | ApiError::Wrong { .. }) => None,
+                Err(error @ (ApiError::Unknown { .. } | ApiError::Wrong { .. })) => {
+                    tracing::warn!(%repository, %tag, %digest, "upstream tells a digest for the tag and does not have it: {error}");
+                    None
+                }
                 Err(error) => return Err(error),
             },
             None => None,
@@ -271,7 +274,7 @@ impl Resolver {
             .map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
         let addressed = Addressed::check(digest, fetched.bytes).map_err(|error| {
             counter!("pratique_content_mismatches_total", "what" => "manifest").increment(1);
-            ApiError::Wrong { message: format!("upstream {error}") }
+            ApiError::Wrong { code: "MANIFEST_INVALID", message: format!("upstream {error}") }
         })?;
         let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
@@ -279,8 +282,9 @@ impl Resolver {
     }
 
     fn parse(&self, addressed: Addressed, content_type: Option<&str>) -> Result<UntrustedManifest, ApiError> {
-        UntrustedManifest::parse(addressed, content_type, &manifest_limits(&self.limits))
-            .map_err(|error| ApiError::Wrong { message: format!("upstream's {}", chain(&error)) })
+        UntrustedManifest::parse(addressed, content_type, &manifest_limits(&self.limits)).map_err(|error| {
+            ApiError::Wrong { code: "MANIFEST_INVALID", message: format!("upstream's {}", chain(&error)) }
+        })
     }
 
     /// Stores the manifest's bytes, that this repository has it, and what it points at.

@@ -179,7 +179,8 @@ impl Admission {
         let sieve = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone()));
         let gathered =
             self.collect(in_force, Subject { repository, manifest: &manifest }, &wanted, stored, &sieve).await?;
-        self.judge(in_force, repository, &manifest, &gathered.evidence).await.map(Arc::new)
+        let judged = self.judge(in_force, repository, &manifest, &gathered.evidence).await;
+        judged.map(Arc::new).map_err(|error| error.limited(gathered.patience))
     }
 
     /// Collects what is wanted and keeps it; what is stored of other places goes into the same judgement.
@@ -253,11 +254,13 @@ impl Admission {
             }
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
+        let mut patience = None;
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence(wanted) => {
                 let gathered = self.evidence_of_child(in_force, &child, index, &wanted, effort).await?;
                 // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
                 let gathered = gathered.ok_or_else(not_judged)?;
+                patience = gathered.patience;
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
                 let evidence = gathered.evidence.clone();
                 let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
@@ -276,7 +279,9 @@ impl Admission {
         match judged.outcome {
             ChildOutcome::Admitted(admitted) => Ok(Some(admitted)),
             ChildOutcome::Refused(refusal) | ChildOutcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
-            ChildOutcome::Undecided(undecided) => Err(ApiError::undecided(format!("cannot decide: {undecided}"))),
+            ChildOutcome::Undecided(undecided) => {
+                Err(ApiError::undecided(format!("cannot decide: {undecided}")).limited(patience))
+            }
             _ => Ok(None),
         }
     }

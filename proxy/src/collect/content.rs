@@ -21,7 +21,8 @@ impl Collector {
         subject: &Digest,
     ) -> Result<(Vec<Digest>, bool), ApiError> {
         let what = format!("referrers of {subject}");
-        let undecided = |why: String| ApiError::undecided(format!("cannot fetch {what}: {why}"));
+        let undecided =
+            |why: String| ApiError::undecided(format!("cannot fetch {what}: {why}")).limited(self.patience());
         let upstream = self.upstream(repository).map_err(|nothing| undecided(nothing.to_string()))?;
         let listed = upstream.referrers(repository.path(), subject).await;
         let listed = listed.map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
@@ -70,7 +71,8 @@ impl Collector {
             match self.blob(repository, blob).await {
                 Ok(addressed) => blobs.push(addressed),
                 Err(Nothing::Unasked(why)) => {
-                    return Err(ApiError::undecided(format!("cannot fetch evidence blob {}: {why}", blob.digest)));
+                    let error = ApiError::undecided(format!("cannot fetch evidence blob {}: {why}", blob.digest));
+                    return Err(error.limited(self.patience()));
                 }
                 Err(Nothing::Flawed(_) | Nothing::Empty) => return Ok(None),
             }

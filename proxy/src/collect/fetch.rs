@@ -4,7 +4,7 @@ use std::{sync::PoisonError, time::Duration};
 
 use oci::{Addressed, Algorithm, Descriptor, ManifestLimits, Reference, Repository, UntrustedManifest};
 
-use super::{Collector, Nothing, unasked};
+use super::{Collector, Nothing};
 use crate::{error::chain, upstream::Upstream};
 
 /// The least speed at which a piece has to come, bytes per second: whoever waits for it holds room that others need.
@@ -19,20 +19,47 @@ impl Collector {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<UntrustedManifest, Nothing> {
+        self.doubted_manifest(repository, reference).await.map(|(manifest, _)| manifest)
+    }
+
+    /// The same, and why these may not be the bytes that were published, where upstream names others by their digest: what they prove
+    /// counts, what they lack does not.
+    pub(super) async fn doubted_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<(UntrustedManifest, Option<String>), Nothing> {
         let upstream = self.upstream(repository)?;
-        let fetched = upstream.manifest(repository.path(), reference).await.map_err(|error| unasked(&error))?;
-        let flawed = |why: String| Nothing::Flawed(format!("manifest {reference}: {why}"));
-        let addressed = match reference {
-            Reference::Tag(_) => Addressed::hash(Algorithm::Sha256, fetched.bytes),
-            Reference::Digest(digest) => Addressed::check(digest, fetched.bytes).map_err(|e| flawed(e.to_string()))?,
+        let fetched = upstream.manifest(repository.path(), reference).await.map_err(|error| self.unasked(&error))?;
+        let damaged = |why: String| format!("manifest {reference}: {why}");
+        let (addressed, doubt) = match reference {
+            Reference::Digest(digest) => {
+                let checked = Addressed::check(digest, fetched.bytes);
+                (checked.map_err(|error| Nothing::Unasked(damaged(error.to_string())))?, None)
+            }
+            Reference::Tag(_) => {
+                let told = fetched.digest.as_ref().map(|told| Addressed::check(told, fetched.bytes.clone()));
+                let doubt = match told {
+                    Some(told) => told.err().map(|error| error.to_string()),
+                    None => Some("upstream does not tell its digest".to_owned()),
+                };
+                (Addressed::hash(Algorithm::Sha256, fetched.bytes), doubt)
+            }
         };
         let limits = ManifestLimits {
             layers_max: self.limits.signature_layers_max,
             manifests_max: self.limits.referrers_count_max,
             json_depth_max: self.limits.json_depth_max,
         };
-        UntrustedManifest::parse(addressed, fetched.content_type.as_deref(), &limits)
-            .map_err(|error| flawed(error.to_string()))
+        match UntrustedManifest::parse(addressed.clone(), fetched.content_type.as_deref(), &limits) {
+            // Without a digest to compare with, what reads well is taken for what was published.
+            Ok(manifest) => Ok((manifest, doubt.filter(|_| fetched.digest.is_some()).map(damaged))),
+            // That these bytes were published, their digest says; what type they are called on the way, nobody vouches for.
+            Err(error) if doubt.is_none() && UntrustedManifest::parse(addressed, None, &limits).is_err() => {
+                Err(Nothing::Flawed(damaged(error.to_string())))
+            }
+            Err(error) => Err(Nothing::Unasked(damaged(error.to_string()))),
+        }
     }
 
     /// A blob of evidence: from the store where it is, else from upstream; never more than its descriptor says. Room for it has
@@ -48,7 +75,7 @@ impl Collector {
         }
         let within = Duration::from_secs(blob.size / SPEED_MIN);
         let fetched = self.upstream(repository)?.whole_blob(repository.path(), &blob.digest, blob.size, within).await;
-        let bytes = fetched.map_err(|error| match unasked(&error) {
+        let bytes = fetched.map_err(|error| match self.unasked(&error) {
             // A manifest that points at nothing is a flaw of its own, not an empty place.
             Nothing::Empty => Nothing::Flawed(format!("piece {} is missing upstream", blob.digest)),
             nothing @ (Nothing::Unasked(_) | Nothing::Flawed(_)) => nothing,
@@ -60,7 +87,7 @@ impl Collector {
             let hashed = tokio::task::spawn_blocking(move || Addressed::check(&digest, bytes)).await;
             hashed.map_err(|_| Nothing::Unasked("hashing ended without a result".to_owned()))?
         };
-        let checked = checked.map_err(|error| Nothing::Flawed(error.to_string()))?;
+        let checked = checked.map_err(|error| Nothing::Unasked(error.to_string()))?;
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.digest.clone());
         Ok(checked)
     }

@@ -48,7 +48,7 @@ impl Collector {
         let location = &origin.location;
         let tag = evidence_tag_at(&location.tag_prefix, subject, suffix).ok_or(Nothing::Empty)?;
         let repository = location.repository.as_ref().unwrap_or(repository);
-        let manifest = self.manifest(repository, &Reference::Tag(tag.clone())).await?;
+        let (manifest, cut) = self.doubted_manifest(repository, &Reference::Tag(tag.clone())).await?;
         // Seen in the wild: a missing tag answered with the image itself, or with an image that has other layers.
         if manifest.digest() == subject {
             return Err(Nothing::Empty);
@@ -60,7 +60,7 @@ impl Collector {
         let media_type = if suffix == ".sig" { MediaType::SIMPLE_SIGNING } else { MediaType::DSSE };
         let (repository, origin) = (repository.clone(), origin.clone());
         let carrier = Carrier { manifest, tag: Some(tag), repository, origin };
-        Ok(Offer::of(carrier.tagged(media_type)))
+        Ok(Offer { cut, ..Offer::of(carrier.tagged(media_type)) })
     }
 
     async fn referrers_api(
@@ -71,7 +71,7 @@ impl Collector {
     ) -> Result<Offer, Nothing> {
         let listed = self.upstream(repository)?.referrers(repository.path(), subject).await;
         // A list that cannot be read says nothing about what is there.
-        let listed = listed.map_err(|error| match super::unasked(&error) {
+        let listed = listed.map_err(|error| match self.unasked(&error) {
             Nothing::Flawed(why) => Nothing::Unasked(why),
             nothing @ (Nothing::Unasked(_) | Nothing::Empty) => nothing,
         })?;
@@ -90,7 +90,7 @@ impl Collector {
         origin: &Origin,
     ) -> Result<Offer, Nothing> {
         let tag = evidence_tag_at("", subject, "").ok_or(Nothing::Empty)?;
-        let index = self.manifest(repository, &Reference::Tag(tag)).await?;
+        let (index, cut) = self.doubted_manifest(repository, &Reference::Tag(tag)).await?;
         // Seen in the wild: a missing tag answered with the index asked about.
         let ManifestKind::Index { manifests } = index.kind() else { return Err(Nothing::Empty) };
         if index.digest() == subject {
@@ -98,7 +98,8 @@ impl Collector {
         }
         let mut seen = BTreeSet::new();
         let manifests = manifests.iter().filter(|manifest| seen.insert(&manifest.digest));
-        Ok(Offer { listed: manifests.map(|manifest| Listed::new(origin, manifest)).collect(), ..Offer::default() })
+        let listed = manifests.map(|manifest| Listed::new(origin, manifest)).collect();
+        Ok(Offer { listed, cut, ..Offer::default() })
     }
 
     /// Opens a manifest that is listed: what its descriptor says is not believed, and whether it speaks about `subject` it must say

@@ -6,7 +6,7 @@ use config::Limits;
 use oci::RepositoryPath;
 
 use super::{Elsewhere, FillKey};
-use crate::upstream::UpstreamError;
+use crate::upstream::{Kind, Outage, UpstreamError};
 
 /// How often upstream is asked for the first byte. Nobody has anything to lose yet, and a client waits to hear.
 const TRIES_FOR_THE_FIRST_BYTE: u32 = 3;
@@ -14,6 +14,14 @@ const TRIES_FOR_THE_FIRST_BYTE: u32 = 3;
 const GONE_OVER_MAX: u32 = 8;
 /// The pause before the second such try; each next one is twice as long.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// How much of a blob is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct There {
+    pub(super) bytes: u64,
+    /// How many of these were there before this download asked anybody.
+    pub(super) taken_up: u64,
+}
 
 /// Where one download stands among the repositories that may have its blob.
 pub(super) struct Course {
@@ -34,6 +42,8 @@ pub(super) struct Course {
     rounds: u32,
     /// Repositories that were asked although no client asked them.
     gone_over: u32,
+    /// Upstream cannot tell the rest: it is asked for all of it, and what is there must come again.
+    from_start: bool,
 }
 
 impl Course {
@@ -49,7 +59,13 @@ impl Course {
             asked: None,
             rounds: 0,
             gone_over: 0,
+            from_start: false,
         }
+    }
+
+    /// From which byte on to ask, where so many are there.
+    pub(super) fn offset(&self, bytes: u64) -> u64 {
+        if self.from_start { 0 } else { bytes }
     }
 
     /// Whom to ask next; `None` where all that are known have refused.
@@ -81,16 +97,17 @@ impl Course {
     /// Some bytes came: whatever broke off after them, the same repository goes on at once.
     pub(super) fn progressed(&mut self) {
         (self.failed, self.asked, self.rounds) = (0, None, 0);
+        // Whoever answered one range wrongly may answer the next one rightly, and the beginning need not come once more.
+        self.from_start = false;
     }
 
     /// An answer from `path` brought nothing. How long to pause before the next, or the error back where there is to be none.
-    /// `begun`: whether any byte has come before.
     pub(super) fn failed(
         &mut self,
         path: &RepositoryPath,
         known: &[RepositoryPath],
         error: UpstreamError,
-        begun: bool,
+        there: There,
     ) -> Result<Duration, UpstreamError> {
         match error {
             UpstreamError::NotFound { .. } | UpstreamError::Refused { .. } => {
@@ -107,13 +124,29 @@ impl Course {
                 if self.failed < self.left(known).count() {
                     return Ok(Duration::ZERO);
                 }
-                self.round(error, begun)
+                let paused = self.round(error, there.bytes > there.taken_up);
+                // It may fail only where it is asked for the rest.
+                let fails =
+                    |error: &UpstreamError| matches!(error, UpstreamError::Unavailable { why: Outage::Status(_), .. });
+                paused.or_else(|error| if fails(&error) { self.begin_again(error, there) } else { Err(error) })
             }
+            // Another part than the one asked for, or a status that means: not this range.
+            UpstreamError::Malformed { what: Kind::Blob, .. } => self.begin_again(error, there),
             UpstreamError::Misdirected { .. } | UpstreamError::Malformed { .. } => Err(error),
         }
     }
 
-    /// All have failed once more.
+    /// Asks for the whole next, once, where only the rest was asked for: else what is there would stand in its own way for as long as it
+    /// is kept.
+    fn begin_again(&mut self, error: UpstreamError, there: There) -> Result<Duration, UpstreamError> {
+        if there.bytes == 0 || self.from_start {
+            return Err(error);
+        }
+        self.from_start = true;
+        Ok(Duration::ZERO)
+    }
+
+    /// All have failed once more. `begun`: whether this download has brought anything.
     fn round(&mut self, error: UpstreamError, begun: bool) -> Result<Duration, UpstreamError> {
         self.failed = 0;
         self.rounds += 1;
@@ -151,12 +184,16 @@ mod tests {
         UpstreamError::RateLimited { what: WHAT, retry_after: seconds.map(Duration::from_secs) }
     }
 
+    const NOTHING: There = There { bytes: 0, taken_up: 0 };
+    const SOME: There = There { bytes: 7, taken_up: 0 };
+    const KEPT: There = There { bytes: 7, taken_up: 7 };
+
     /// What becomes of a download that fails like this again and again, and after which pauses.
-    fn pauses(error: &UpstreamError, begun: bool, known: &[RepositoryPath], limits: &Limits) -> Vec<Duration> {
+    fn pauses(error: &UpstreamError, there: There, known: &[RepositoryPath], limits: &Limits) -> Vec<Duration> {
         let mut course = Course::new(limits);
         let mut pauses = Vec::new();
         while let Some(path) = course.next(known).cloned()
-            && let Ok(pause) = course.failed(&path, known, error.clone(), begun)
+            && let Ok(pause) = course.failed(&path, known, error.clone(), there)
         {
             pauses.push(pause);
             assert!(pauses.len() < 1000, "it never ends");
@@ -167,13 +204,13 @@ mod tests {
     #[test]
     fn a_download_that_never_began_is_given_up_soon() {
         let millis = Duration::from_millis;
-        assert_eq!(pauses(&LOST, false, &paths(&["a"]), &Limits::default()), [millis(200), millis(400)]);
+        assert_eq!(pauses(&LOST, NOTHING, &paths(&["a"]), &Limits::default()), [millis(200), millis(400)]);
     }
 
     #[test]
     fn one_that_began_is_tried_again_with_growing_and_bounded_pauses() {
         let limits = Limits { fill_tries_max: 6, fill_pause_max: Duration::from_secs(1), ..Limits::default() };
-        let seconds = pauses(&LOST, true, &paths(&["a"]), &limits);
+        let seconds = pauses(&LOST, SOME, &paths(&["a"]), &limits);
         assert_eq!(seconds, [200, 400, 800, 1000, 1000].map(Duration::from_millis));
     }
 
@@ -182,11 +219,11 @@ mod tests {
         let limits = Limits { fill_tries_max: 2, ..Limits::default() };
         let (known, mut course) = (paths(&["a"]), Course::new(&limits));
         for _ in 0..100 {
-            assert!(course.failed(&known[0], &known, LOST, true).is_ok());
+            assert!(course.failed(&known[0], &known, LOST, SOME).is_ok());
             course.progressed();
         }
-        assert!(course.failed(&known[0], &known, LOST, true).is_ok());
-        assert!(course.failed(&known[0], &known, LOST, true).is_err());
+        assert!(course.failed(&known[0], &known, LOST, SOME).is_ok());
+        assert!(course.failed(&known[0], &known, LOST, SOME).is_err());
     }
 
     #[test]
@@ -196,7 +233,7 @@ mod tests {
             let mut course = Course::new(&limits);
             for (path, error) in known.iter().zip([first, second, MISSING]) {
                 assert_eq!(course.next(&known), Some(path));
-                assert_eq!(course.failed(path, &known, error, true), Ok(Duration::ZERO));
+                assert_eq!(course.failed(path, &known, error, SOME), Ok(Duration::ZERO));
             }
             assert_eq!(course.next(&known), None);
             // One that joins later is asked.
@@ -210,23 +247,23 @@ mod tests {
     fn another_repository_is_asked_before_any_pause() {
         let (limits, known) = (Limits::default(), paths(&["a", "b"]));
         let mut course = Course::new(&limits);
-        assert_eq!(course.failed(&known[0], &known, limited(Some(5)), true), Ok(Duration::ZERO));
+        assert_eq!(course.failed(&known[0], &known, limited(Some(5)), SOME), Ok(Duration::ZERO));
         assert_eq!(course.next(&known), Some(&known[1]));
-        assert_eq!(course.failed(&known[1], &known, LOST, true), Ok(Duration::from_secs(5)), "the longest asked for");
+        assert_eq!(course.failed(&known[1], &known, LOST, SOME), Ok(Duration::from_secs(5)), "the longest asked for");
         assert_eq!(course.next(&known), Some(&known[0]));
-        assert_eq!(course.failed(&known[0], &known, CLOSED, true), Ok(Duration::ZERO));
+        assert_eq!(course.failed(&known[0], &known, CLOSED, SOME), Ok(Duration::ZERO));
         assert_eq!(course.next(&known), Some(&known[1]));
     }
 
     #[test]
     fn patience_is_kept_where_asked_for_and_not_beyond_the_limit() {
         let (known, limits) = (paths(&["a"]), Limits::default());
-        let failed = |error, begun| Course::new(&limits).failed(&known[0], &known, error, begun);
-        assert_eq!(failed(limited(Some(30)), true), Ok(Duration::from_secs(30)));
-        assert!(failed(limited(Some(31)), true).is_err());
-        assert!(failed(limited(None), true).is_ok());
+        let failed = |error, there| Course::new(&limits).failed(&known[0], &known, error, there);
+        assert_eq!(failed(limited(Some(30)), SOME), Ok(Duration::from_secs(30)));
+        assert!(failed(limited(Some(31)), SOME).is_err());
+        assert!(failed(limited(None), SOME).is_ok());
         for seconds in [None, Some(1)] {
-            assert!(failed(limited(seconds), false).is_err(), "a client with nothing is told");
+            assert!(failed(limited(seconds), NOTHING).is_err(), "a client with nothing is told");
         }
     }
 
@@ -234,6 +271,43 @@ mod tests {
     fn what_is_wrong_is_not_asked_for_again() {
         let (known, limits) = (paths(&["a", "b"]), Limits::default());
         let error = UpstreamError::Malformed { what: WHAT, why: Flaw::Range };
-        assert!(Course::new(&limits).failed(&known[0], &known, error, true).is_err());
+        assert!(Course::new(&limits).failed(&known[0], &known, error, NOTHING).is_err());
+        let nonsense = UpstreamError::Malformed { what: Kind::Token, why: Flaw::Json };
+        assert!(Course::new(&limits).failed(&known[0], &known, nonsense, SOME).is_err());
+    }
+
+    #[test]
+    fn who_cannot_tell_the_rest_is_asked_for_the_whole_once_until_some_of_it_came() {
+        let (known, limits) = (paths(&["a"]), Limits::default());
+        for there in [SOME, KEPT] {
+            let mut course = Course::new(&limits);
+            let wrong = || UpstreamError::Malformed { what: WHAT, why: Flaw::Status(416) };
+            for _ in 0..3 {
+                assert_eq!(course.offset(there.bytes), there.bytes);
+                assert_eq!(course.failed(&known[0], &known, wrong(), there), Ok(Duration::ZERO));
+                assert_eq!((course.offset(there.bytes), course.next(&known)), (0, Some(&known[0])));
+                course.progressed();
+            }
+            assert!(course.failed(&known[0], &known, wrong(), there).is_ok());
+            assert!(course.failed(&known[0], &known, wrong(), there).is_err(), "not even the whole");
+        }
+    }
+
+    #[test]
+    fn who_always_fails_when_asked_for_the_rest_is_asked_for_the_whole_before_it_is_given_up() {
+        let (known, limits) = (paths(&["a"]), Limits::default());
+        let failing = UpstreamError::Unavailable { what: WHAT, why: Outage::Status(500) };
+        let mut course = Course::new(&limits);
+        for rest in [true, true, true, false] {
+            assert_eq!(course.offset(7) == 7, rest);
+            assert_eq!(course.failed(&known[0], &known, failing.clone(), KEPT).is_ok(), rest);
+        }
+        // Who is out, or wants to be asked later, is not asked for more than is missing.
+        let later = UpstreamError::Unavailable { what: WHAT, why: Outage::ComeAgain(503, Duration::from_secs(1)) };
+        for error in [LOST, later] {
+            let mut course = Course::new(&limits);
+            while course.failed(&known[0], &known, error.clone(), KEPT).is_ok() {}
+            assert_eq!(course.offset(7), 7);
+        }
     }
 }

@@ -12,11 +12,15 @@ use metrics::counter;
 use oci::{Hasher, RepositoryPath};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Elsewhere, FillKey, course::Course, slots::Slot};
+use super::{
+    Elsewhere, FillKey,
+    course::{Course, There},
+    slots::Slot,
+};
 use crate::{
     body::HOLDBACK_BYTES,
     error::ApiError,
-    upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
+    upstream::{BlobStream, Flaw, Kind, Outage, Upstream, UpstreamError},
 };
 
 /// One client's way through a blob that nobody keeps.
@@ -47,8 +51,8 @@ pub struct Passing {
 /// Why an answer of upstream's ended before it should.
 enum Stop {
     Upstream(UpstreamError),
-    /// Its bytes are not the blob's.
-    Wrong(&'static str),
+    /// Its bytes are not the blob's: the OCI code, and why.
+    Wrong(&'static str, &'static str),
 }
 
 impl From<UpstreamError> for Stop {
@@ -151,7 +155,7 @@ impl Passing {
         }
         self.stream = None;
         self.agrees = self.hasher.clone().finish() == self.key.digest;
-        if self.agrees { Ok(()) } else { Err(self.wrong("its digest is another")) }
+        if self.agrees { Ok(()) } else { Err(self.wrong("DIGEST_INVALID", "its digest is another")) }
     }
 
     /// The next bytes, from as many answers as it takes.
@@ -173,10 +177,11 @@ impl Passing {
                 }
                 Ok(false) => UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost },
                 Err(Stop::Upstream(error)) => error,
-                Err(Stop::Wrong(why)) => return Err(self.wrong(why)),
+                Err(Stop::Wrong(code, why)) => return Err(self.wrong(code, why)),
             };
             self.stream = None;
-            let pause = self.course.failed(&path, &self.paths, error, self.received > 0);
+            let there = There { bytes: self.received, taken_up: 0 };
+            let pause = self.course.failed(&path, &self.paths, error, there);
             sleep(pause.map_err(|error| self.lacking(&error))?).await;
         }
     }
@@ -184,9 +189,13 @@ impl Passing {
     /// Whether there was anything more in this answer.
     async fn receive_once(&mut self, path: &RepositoryPath) -> Result<bool, Stop> {
         if self.stream.is_none() {
-            let mut stream = self.upstream.blob(path, &self.key.digest, self.received).await?;
+            let offset = self.course.offset(self.received);
+            let mut stream = self.upstream.blob(path, &self.key.digest, offset).await?;
             if stream.size().is_some_and(|size| size != self.key.size) {
-                return Err(Stop::Wrong("upstream has another size than its manifest says"));
+                return Err(match stream.start() {
+                    0 => Stop::Wrong("SIZE_INVALID", "upstream has another size than its manifest says"),
+                    _ => Stop::Upstream(UpstreamError::Malformed { what: Kind::Blob, why: Flaw::Range }),
+                });
             }
             let rest = if stream.start() < self.received { self.compare(&mut stream).await? } else { Bytes::new() };
             self.stream = Some(stream);
@@ -213,7 +222,7 @@ impl Passing {
                 return if is_same {
                     Ok(bytes)
                 } else {
-                    Err(Stop::Wrong("upstream sent other bytes when asked to go on"))
+                    Err(Stop::Wrong("DIGEST_INVALID", "upstream sent other bytes when asked to go on"))
                 };
             }
         }
@@ -225,7 +234,7 @@ impl Passing {
         counter!("pratique_upstream_bytes_total").increment(bytes.len() as u64);
         let end = self.received.saturating_add(bytes.len() as u64);
         if end > self.key.size {
-            return Err(Stop::Wrong("upstream sent more bytes than its manifest says"));
+            return Err(Stop::Wrong("SIZE_INVALID", "upstream sent more bytes than its manifest says"));
         }
         self.hasher.update(bytes);
         let clip = |point: u64| usize::try_from(point.clamp(self.received, end) - self.received).unwrap_or(0);
@@ -240,8 +249,8 @@ impl Passing {
         ApiError::from_upstream(error, "BLOB_UNKNOWN", &format!("blob {}", self.key.digest))
     }
 
-    fn wrong(&self, why: &str) -> ApiError {
+    fn wrong(&self, code: &'static str, why: &str) -> ApiError {
         counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-        ApiError::Wrong { message: format!("cannot fetch blob {}: {why}", self.key.digest) }
+        ApiError::Wrong { code, message: format!("cannot fetch blob {}: {why}", self.key.digest) }
     }
 }

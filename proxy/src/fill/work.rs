@@ -9,10 +9,14 @@ use oci::RepositoryPath;
 use storage::{Ingest, IngestError, Progress};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Elsewhere, Fill, FillKey, course::Course, room::Room};
+use super::{
+    Elsewhere, Fill, FillKey,
+    course::{Course, There},
+    room::Room,
+};
 use crate::{
     error::{ApiError, chain},
-    upstream::{BlobStream, Kind, Outage, Upstream, UpstreamError},
+    upstream::{BlobStream, Flaw, Kind, Outage, Upstream, UpstreamError},
 };
 
 /// A fill's work: from upstream's answers to a committed blob.
@@ -101,7 +105,7 @@ impl Work {
                 return Err(self.explain(error.into(), ingest.written()));
             };
             let before = ingest.written();
-            let outcome = self.fetch_from(ingest, path).await;
+            let outcome = self.fetch_from(ingest, path, course.offset(before)).await;
             let is_whole = ingest.written() == self.key.size;
             let has_more = ingest.written() > before;
             if has_more {
@@ -117,7 +121,7 @@ impl Work {
                 continue;
             }
             let pause = course
-                .failed(path, &known, error, ingest.written() > ingest.taken_up())
+                .failed(path, &known, error, There { bytes: ingest.written(), taken_up: ingest.taken_up() })
                 .map_err(|error| self.explain(error.into(), ingest.written()))?;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -127,10 +131,13 @@ impl Work {
         }
     }
 
-    async fn fetch_from(&self, ingest: &mut Ingest, path: &RepositoryPath) -> Result<(), FetchError> {
+    async fn fetch_from(&self, ingest: &mut Ingest, path: &RepositoryPath, offset: u64) -> Result<(), FetchError> {
         let have = ingest.written();
-        let mut stream = self.upstream.blob(path, &self.key.digest, have).await?;
+        let mut stream = self.upstream.blob(path, &self.key.digest, offset).await?;
         if let Some(size) = stream.size().filter(|size| *size != self.key.size) {
+            if stream.start() > 0 {
+                return Err(UpstreamError::Malformed { what: Kind::Blob, why: Flaw::Range }.into());
+            }
             return Err(FetchError::Wrong(format!("upstream has {size} bytes, its manifest says {}", self.key.size)));
         }
         if stream.start() < have {
@@ -187,9 +194,9 @@ impl Work {
 
     fn explain(&self, error: FetchError, written: u64) -> Failure {
         let what = format!("blob {}", self.key.digest);
-        let mismatched = |why: &str| {
+        let mismatched = |code, why: &str| {
             counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-            ApiError::Wrong { message: format!("cannot fetch {what}: {why}") }
+            ApiError::Wrong { code, message: format!("cannot fetch {what}: {why}") }
         };
         match error {
             FetchError::Upstream(UpstreamError::Unavailable { why, .. }) if written > 0 => Failure {
@@ -202,9 +209,10 @@ impl Work {
             FetchError::Upstream(error) => {
                 Failure { error: ApiError::from_upstream(&error, "BLOB_UNKNOWN", &what), then: Then::Keep }
             }
-            FetchError::Wrong(why) => mismatched(&why).into(),
+            FetchError::Wrong(why) => mismatched("SIZE_INVALID", &why).into(),
             FetchError::Differs => {
-                Failure { error: mismatched("upstream sent other bytes when asked to go on"), then: Then::BeginAnew }
+                let error = mismatched("DIGEST_INVALID", "upstream sent other bytes when asked to go on");
+                Failure { error, then: Then::BeginAnew }
             }
             FetchError::Store(failure) => failure,
         }
@@ -216,7 +224,8 @@ fn not_stored(error: &IngestError) -> Failure {
     match error {
         IngestError::Mismatch(_) | IngestError::Short { .. } | IngestError::Long { .. } => {
             counter!("pratique_content_mismatches_total", "what" => "blob").increment(1);
-            ApiError::Wrong { message: error.to_string() }.into()
+            let code = if matches!(error, IngestError::Mismatch(_)) { "DIGEST_INVALID" } else { "SIZE_INVALID" };
+            ApiError::Wrong { code, message: error.to_string() }.into()
         }
         IngestError::Store(full) if full.is_full() => {
             Failure { error: ApiError::undecided(format!("store: {}", chain(error))), then: Then::PassOn }
@@ -227,6 +236,7 @@ fn not_stored(error: &IngestError) -> Failure {
 
 enum FetchError {
     Upstream(UpstreamError),
+    /// Its length is another.
     Wrong(String),
     /// Asked to go on, it sent the beginning again, and that is another now.
     Differs,

@@ -20,7 +20,7 @@ const MEDIA_TYPE_BYTES_MAX: usize = 255;
 /// What upstream says about a reference. A claim, until the bytes are here and hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
-    /// `Docker-Content-Digest`, where upstream sends it.
+    /// `Docker-Content-Digest`, where upstream sends one.
     pub digest: Option<Digest>,
     /// `Content-Type` as sent.
     pub media_type: Option<String>,
@@ -33,6 +33,8 @@ pub struct Fetched {
     pub bytes: Bytes,
     /// `Content-Type` as sent.
     pub content_type: Option<String>,
+    /// `Docker-Content-Digest`, where upstream sends one. A claim like the others.
+    pub digest: Option<Digest>,
 }
 
 impl Upstream {
@@ -48,11 +50,7 @@ impl Upstream {
         question.method = Method::HEAD;
         let answer = self.exchange.ask(&question).await?;
         let malformed = |why| UpstreamError::Malformed { what: WHAT, why };
-        let digest = match single(answer.headers(), "docker-content-digest").map_err(malformed)? {
-            None => None,
-            Some(text) => Some(text.parse().map_err(|_| malformed(Flaw::Header("docker-content-digest")))?),
-        };
-        Ok(Head { digest, media_type: content_type(answer.headers()).map_err(malformed)? })
+        Ok(Head { digest: digest(answer.headers()), media_type: content_type(answer.headers()).map_err(malformed)? })
     }
 
     /// Fetches a manifest.
@@ -62,9 +60,15 @@ impl Upstream {
         let answer = self.exchange.ask(&Question::get(WHAT, repository, url, ACCEPT)).await?;
         let content_type =
             content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
+        let digest = digest(answer.headers());
         let bytes = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
-        Ok(Fetched { bytes, content_type })
+        Ok(Fetched { bytes, content_type, digest })
     }
+}
+
+/// One that is malformed, or given twice and differs, is none: the bytes say what they are.
+fn digest(headers: &HeaderMap) -> Option<Digest> {
+    single(headers, "docker-content-digest").ok().flatten()?.parse().ok()
 }
 
 fn content_type(headers: &HeaderMap) -> Result<Option<String>, Flaw> {

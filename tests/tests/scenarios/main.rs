@@ -22,6 +22,7 @@ mod hardening;
 mod memory;
 mod messages;
 mod migrated;
+mod misbehaving;
 mod offline;
 mod order;
 mod quota;

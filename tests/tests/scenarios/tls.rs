@@ -4,7 +4,7 @@ use support::{
     client::Client,
     image,
     pull::{message, pull},
-    upstream::{Certificate, Place, Registry, TestCa, TokenAuth},
+    upstream::{Call, Certificate, Fault, Place, Registry, TestCa, TokenAuth},
     world::{Setup, World},
 };
 
@@ -102,4 +102,54 @@ async fn credentials_that_upstream_does_not_take_are_503_and_never_shown() {
     let mended = credentials(&world);
     pratique.reload(&world, &mended).await.unwrap();
     assert_eq!(get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_answers_nonsense_is_503_and_known_tags_are_stale() {
+    let faults = [
+        Fault::status(500),
+        Fault::status(400),
+        Fault::Hang,
+        Fault::instead("text/html", "<html>"),
+        Fault::instead("application/json", "{}"),
+        Fault::Endless,
+    ];
+    for fault in faults {
+        let world = World::with(private_upstream()).await;
+        world.push_signed("chainguard/nginx", "latest", &sized(5, 1));
+        world.push_signed("chainguard/other", "latest", &sized(5, 2));
+        let sections = "[tags]\nttl = \"1ms\"\n[limits]\nupstream_response_timeout = \"1s\"\n";
+        let pratique = world.pratique(&credentials(&world).sections(sections)).await;
+        let url = |repository: &str| format!("{}/v2/chainguard/{repository}/manifests/latest", pratique.url());
+        assert_eq!(get(&url("nginx")).await.status, 200);
+        world.registry.fault(Call::is_token, fault.clone());
+        world.registry.revoke_tokens();
+        let known = get(&url("nginx")).await;
+        assert_eq!(known.status, 200, "{fault:?}: {}", known.text());
+        assert!(known.header("warning").is_some_and(|warning| warning.starts_with("299 ")), "{fault:?}");
+        let unseen = get(&url("other")).await;
+        assert_eq!(unseen.status, 503, "{fault:?}: {}", unseen.text());
+        assert!(unseen.header("retry-after").is_some(), "{fault:?}");
+        world.registry.clear_faults();
+        assert_eq!(get(&url("other")).await.status, 200, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_a_rotation_many_clients_cost_one_token() {
+    let world = World::with(private_upstream()).await;
+    let image = sized(5, 1);
+    world.push_signed("chainguard/nginx", "latest", &image);
+    for number in 0..32 {
+        image.push(&world.registry, "chainguard/nginx", Some(&format!("v{number}")));
+    }
+    let pratique = world.pratique(&credentials(&world)).await;
+    assert_eq!(get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await.status, 200);
+    world.registry.revoke_tokens();
+    world.registry.clear_calls();
+    let urls: Vec<_> = (0..32).map(|tag| format!("{}/v2/chainguard/nginx/manifests/v{tag}", pratique.url())).collect();
+    for answer in futures_util::future::join_all(urls.iter().map(|url| get(url))).await {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(world.registry.count(Call::is_token), 1);
 }

@@ -1,0 +1,190 @@
+//! Upstreams whose answers are none: they say nothing about the content, and nothing of them is remembered as if they did.
+
+use oci::MediaType;
+use support::{
+    client::Client,
+    image,
+    pull::{message, pull},
+    upstream::{Call, Fault},
+    world::{Setup, World},
+};
+
+use crate::{get, sized};
+
+const REPOSITORY: &str = "chainguard/nginx";
+/// A digest that nobody has.
+const NOBODYS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+fn signature(call: &Call) -> bool {
+    call.is_manifest() && call.path.ends_with(".sig")
+}
+
+/// A signed image, and the manifest of its signature as text.
+async fn signed() -> (World, String) {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed(REPOSITORY, "latest", &image);
+    let manifest = world.registry.manifest(REPOSITORY, &image::cosign_tag(&image.digest, "sig")).unwrap();
+    (world, String::from_utf8(manifest.to_vec()).unwrap())
+}
+
+/// What comes of a pull while faults are in force, and after them.
+async fn during_and_after(world: &World) -> (u16, u16) {
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+    let during = get(&url).await;
+    world.registry.clear_faults();
+    let after = get(&url).await;
+    assert!(during.status != 503 || during.header("retry-after").is_some());
+    (during.status.as_u16(), after.status.as_u16())
+}
+
+#[tokio::test]
+async fn a_damaged_signature_manifest_is_undecided_and_leaves_no_refusal_behind() {
+    let key = "dev.cosignproject.cosign/signature\":\"";
+    for fault in [
+        Fault::Corrupt(0),
+        Fault::content_type("text/html"),
+        Fault::Gzip,
+        Fault::Length(5),
+        Fault::Status { code: 400, headers: Vec::new() },
+    ] {
+        let (world, _) = signed().await;
+        let damaged = world.registry.fault(signature, fault.clone());
+        assert_eq!(during_and_after(&world).await, (503, 200), "{fault:?}");
+        assert!(damaged.hits() > 0, "{fault:?}");
+    }
+    // It can still be read, and what it says is another signature.
+    let (world, manifest) = signed().await;
+    let at = manifest.find(key).expect("a signature in its annotation") + key.len();
+    world.registry.fault(signature, Fault::Corrupt(at as u64));
+    assert_eq!(during_and_after(&world).await, (503, 200));
+    // A page that somebody put in the way: nobody vouches for it.
+    let (world, _) = signed().await;
+    world.registry.fault(signature, Fault::instead("text/html", "<html>log in</html>"));
+    world.registry.fault(signature, Fault::without_header("docker-content-digest"));
+    assert_eq!(during_and_after(&world).await, (503, 200));
+}
+
+#[tokio::test]
+async fn a_damaged_piece_of_evidence_is_undecided_and_leaves_no_refusal_behind() {
+    let (world, manifest) = signed().await;
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let piece = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
+    for fault in [Fault::Corrupt(3), Fault::Length(5), Fault::Gzip] {
+        let piece = piece.clone();
+        world.registry.fault(move |call| call.path.ends_with(&piece), fault.clone());
+        let pratique = world.pratique(&Setup::default()).await;
+        let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+        let during = get(&url).await;
+        assert_eq!(during.status, 503, "{fault:?}: {}", during.text());
+        world.registry.clear_faults();
+        assert_eq!(get(&url).await.status, 200, "{fault:?}");
+        pratique.stop().await;
+        std::fs::remove_dir_all(world.directory.path().join("store")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_signature_manifest_that_was_published_unreadable_is_refused() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let tag = image::cosign_tag(&image.digest, "sig");
+    world.registry.put_manifest(REPOSITORY, Some(&tag), MediaType::OCI_MANIFEST, "{\"layers\":");
+    assert_eq!(during_and_after(&world).await, (403, 403));
+}
+
+#[tokio::test]
+async fn a_wrong_digest_header_of_a_good_signature_is_ignored() {
+    let (world, _) = signed().await;
+    world.registry.fault(signature, Fault::digest_header(NOBODYS));
+    assert_eq!(during_and_after(&world).await, (200, 200));
+}
+
+#[tokio::test]
+async fn a_limited_rate_met_on_evidence_is_429_with_upstreams_patience() {
+    let (world, _) = signed().await;
+    world.registry.fault(signature, Fault::too_many_requests(7));
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+    let answer = get(&url).await;
+    assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("7")), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_malformed_digest_header_of_a_tag_is_ignored() {
+    for bad in ["md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:12", "latest", ""] {
+        let (world, _) = signed().await;
+        world.registry.fault(Call::is_manifest, Fault::digest_header(bad));
+        let image = sized(1000, 1);
+        let pratique = world.pratique(&Setup::default()).await;
+        let pulled = pull(&Client::plain(), &pratique.url(), REPOSITORY, "latest").await.unwrap();
+        assert_eq!(pulled.manifests[0].0, image.digest, "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_digest_is_followed_by_one_get() {
+    let (world, _) = signed().await;
+    world.registry.fault(Call::is_head, Fault::without_header("docker-content-digest"));
+    let image = sized(1000, 1);
+    let pratique = world.pratique(&Setup::default()).await;
+    let pulled = pull(&Client::plain(), &pratique.url(), REPOSITORY, "latest").await.unwrap();
+    assert_eq!(pulled.manifests[0].0, image.digest);
+    assert_eq!(world.registry.count(|call| call.is_get() && call.path.ends_with("/manifests/latest")), 1);
+}
+
+#[tokio::test]
+async fn a_manifest_that_upstream_spoils_is_told_by_its_kind_and_not_stored() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed(REPOSITORY, "latest", &image);
+    let digest = image.digest.to_string();
+    let length = image.manifest.len() as u64;
+    let by_digest = move |call: &Call| call.is_manifest() && call.path.ends_with(&digest);
+    for (fault, status, code) in [
+        (Fault::Corrupt(3), 502, "MANIFEST_INVALID"),
+        (Fault::content_type("text/plain"), 502, "MANIFEST_INVALID"),
+        (Fault::Length(length - 1), 502, "MANIFEST_INVALID"),
+        (Fault::Length(length + 1), 503, "UNAVAILABLE"),
+        (Fault::Endless, 502, "MANIFEST_INVALID"),
+        (Fault::Gzip, 502, "MANIFEST_INVALID"),
+        (Fault::Redirect("https://169.254.169.254/latest".to_owned()), 502, "MANIFEST_INVALID"),
+        (Fault::Redirect("http://example.com/".to_owned()), 502, "MANIFEST_INVALID"),
+        (Fault::too_many_requests(7), 429, "TOOMANYREQUESTS"),
+        (Fault::status(500), 503, "UNAVAILABLE"),
+    ] {
+        let pratique = world.pratique(&Setup::default()).await;
+        world.registry.fault(by_digest.clone(), fault.clone());
+        let url = format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+        let answer = get(&url).await;
+        assert_eq!(answer.status, status, "{fault:?}: {}", answer.text());
+        assert!(answer.text().contains(&format!("\"{code}\"")), "{fault:?}: {}", answer.text());
+        assert!(pratique.server.app.store.blobs().open(&image.digest).await.unwrap().is_none(), "{fault:?}");
+        world.registry.clear_faults();
+        let after = get(&url).await;
+        assert_eq!(after.status, 200, "{fault:?}: {}", message(&after));
+        pratique.stop().await;
+        std::fs::remove_dir_all(world.directory.path().join("store")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_blob_is_told_as_wrong_by_size_or_digest() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed(REPOSITORY, "latest", &image);
+    let pratique = world.pratique(&Setup::default()).await;
+    assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url())).await.status, 200);
+    let digest = image.layers()[0].0.clone();
+    let path = digest.to_string();
+    for (fault, code) in [(Fault::Corrupt(3), "DIGEST_INVALID"), (Fault::Length(999), "SIZE_INVALID")] {
+        let path = path.clone();
+        let wrong = world.registry.fault(move |call| call.path.ends_with(&path), fault.clone());
+        let answer = get(&format!("{}/v2/{REPOSITORY}/blobs/{digest}", pratique.url())).await;
+        assert_eq!(answer.status, 502, "{fault:?}: {}", answer.text());
+        assert!(answer.text().contains(&format!("\"{code}\"")), "{fault:?}: {}", answer.text());
+        wrong.clear();
+    }
+}
