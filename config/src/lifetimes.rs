@@ -16,11 +16,14 @@ pub struct Tags {
     /// Within this time the last known digest is served, with a warning, while upstream does not answer. Default 7d.
     #[serde(deserialize_with = "units::duration")]
     pub max_stale: Duration,
+    /// So long a client waits for upstream where there is a last known digest to serve; zero serves that at once. Default 5s.
+    #[serde(deserialize_with = "units::duration")]
+    pub wait: Duration,
 }
 
 impl Default for Tags {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(60), max_stale: Duration::from_secs(7 * 86_400) }
+        Self { ttl: Duration::from_secs(60), max_stale: Duration::from_secs(7 * 86_400), wait: Duration::from_secs(5) }
     }
 }
 

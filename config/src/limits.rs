@@ -92,6 +92,13 @@ pub struct Limits {
     /// Longest pause within an upstream body. Default 30s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub upstream_stall_timeout: Duration,
+    /// Least bytes per second of a blob from upstream, on average over `upstream_stall_timeout`; below, the answer is given up and the
+    /// rest asked for anew. Default 1 KiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub upstream_bytes_per_second_min: u64,
+    /// Longest pause in which an upstream that limits our rate, or says when to come again, is not asked. Default 15m.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub upstream_backoff_max: Duration,
     /// One fill of one blob, resumptions included. Default 6h.
     #[serde(deserialize_with = "units::positive_duration")]
     pub fill_timeout: Duration,
@@ -202,6 +209,8 @@ impl Default for Limits {
             connect_timeout: seconds(5),
             upstream_response_timeout: seconds(10),
             upstream_stall_timeout: seconds(30),
+            upstream_bytes_per_second_min: KIB,
+            upstream_backoff_max: seconds(900),
             fill_timeout: seconds(6 * 3600),
             fill_tries_max: 8,
             fill_pause_max: seconds(30),

@@ -188,6 +188,11 @@ impl App {
         let generation = self.in_force().generation + 1;
         let (budget, upstreams) = (keeping::budget(&settings.storage), settings.upstreams.len());
         let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now())?;
+        for (name, upstream) in &value.upstreams {
+            if let Some(former) = self.in_force().upstreams.get(name) {
+                upstream.go_on_from(former);
+            }
+        }
         self.in_force.send_replace(Arc::new(value));
         self.store.ledger().set_budget(budget);
         self.fills.share_among(upstreams);

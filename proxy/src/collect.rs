@@ -143,7 +143,7 @@ impl Collector {
             UpstreamError::Malformed { what: Kind::Manifest, why: Flaw::TooLarge(_) } => {
                 Nothing::Flawed(error.to_string())
             }
-            UpstreamError::RateLimited { .. } => {
+            UpstreamError::RateLimited { .. } | UpstreamError::HeldBack { is_limit: true, .. } => {
                 let mut longest = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
                 *longest = (*longest).max(Some(patience(error)));
                 Nothing::Unasked(error.to_string())

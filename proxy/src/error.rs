@@ -141,7 +141,7 @@ impl ApiError {
         let wrong = if code == "BLOB_UNKNOWN" { "DIGEST_INVALID" } else { "MANIFEST_INVALID" };
         match error {
             UpstreamError::NotFound { .. } => Self::Unknown { code, what: what.to_owned() },
-            UpstreamError::RateLimited { .. } => {
+            UpstreamError::RateLimited { .. } | UpstreamError::HeldBack { is_limit: true, .. } => {
                 Self::RateLimited { message: format!("cannot fetch {what}: {error}"), retry_after: patience(error) }
             }
             UpstreamError::Misdirected { what: pointer, why, .. } => {

@@ -6,9 +6,10 @@ mod list;
 mod manifest;
 mod range;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, Request};
+use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 pub use range::Wanted;
@@ -26,7 +27,12 @@ pub struct Asked<'a> {
     in_force: &'a Arc<InForce>,
     head: bool,
     headers: &'a HeaderMap,
+    /// When the head of the answer has to be there, whatever the request waits for.
+    deadline: Instant,
 }
+
+/// So much later than the gate, which tells better what it waits for.
+const AFTER_THE_GATE: Duration = Duration::from_secs(1);
 
 /// Answers one request: parse, dispatch, and turn every error into its document. The only place where an answer's outcome is told.
 pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
@@ -36,7 +42,9 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let (parts, _) = request.into_parts();
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
-    let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers };
+    let within = in_force.settings.limits.decision_timeout.saturating_add(AFTER_THE_GATE);
+    let deadline = Instant::now() + within;
+    let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers, deadline };
     // What is in memory is answered at once: no span is made for it, for nothing is told of it.
     let answer = match call.as_ref().ok().and_then(|call| recalled(&asked, call)) {
         Some(answer) => answer,
@@ -74,11 +82,11 @@ async fn looked_up(asked: &Asked<'_>, call: Result<Call, ApiError>, method: &Met
 async fn dispatch(asked: &Asked<'_>, call: Call) -> Result<Answer, ApiError> {
     match call {
         Call::Base => Ok(respond::base(asked.head)),
-        Call::Manifest { named, reference } => manifest::get(asked, &named, reference).await,
+        Call::Manifest { named, reference } => asked.in_time(manifest::get(asked, &named, reference)).await,
         Call::Blob { named, digest } => blob::get(asked, &named, &digest).await,
-        Call::Tags { named, n, last } => list::tags(asked, &named, n, last.as_deref()).await,
+        Call::Tags { named, n, last } => asked.in_time(list::tags(asked, &named, n, last.as_deref())).await,
         Call::Referrers { named, digest, artifact_type } => {
-            list::referrers(asked, &named, &digest, artifact_type.as_deref()).await
+            asked.in_time(list::referrers(asked, &named, &digest, artifact_type.as_deref())).await
         }
     }
 }
@@ -114,6 +122,16 @@ fn told(error: &ApiError) {
 }
 
 impl Asked<'_> {
+    /// What `work` brings before the client has waited too long. What others wait for too, or may ask for next, goes on.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        timeout_at(self.deadline, work).await.unwrap_or_else(|_| {
+            let budget = self.in_force.settings.limits.decision_timeout.as_secs_f32();
+            Err(ApiError::undecided(format!(
+                "no answer within {budget} s (limits.decision_timeout); still waiting for upstream"
+            )))
+        })
+    }
+
     /// Refuses a repository that no policy matches, lists and all, where that means deny.
     fn may_serve(&self, named: &Named) -> Result<(), ApiError> {
         let policies = self.in_force.judge.policies();

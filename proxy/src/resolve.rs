@@ -6,6 +6,7 @@ use config::{Limits, Tags};
 use metrics::counter;
 use oci::{Addressed, Algorithm, Digest, ManifestKind, Reference, Repository, Tag, UntrustedManifest};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagFact};
+use tokio::time::timeout;
 
 use crate::{
     clock::Clock,
@@ -67,7 +68,7 @@ impl Resolver {
     }
 
     /// The digest of `tag`: the stored one within `ttl`, else upstream's; the last known within `max_stale` where upstream does not
-    /// answer.
+    /// answer, or not within `wait`. Upstream is asked to the end all the same, and what it says is there for the next who asks.
     ///
     /// # Errors
     /// 404 when upstream has no such tag, 429 and 503 when it cannot be asked and nothing known is young enough.
@@ -91,21 +92,27 @@ impl Resolver {
             );
         }
         let key = (repository.clone(), tag.clone());
-        let asked = self
-            .tags
-            .join(key, || {
-                let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
-                let (repository, tag) = (repository.clone(), tag.clone());
-                async move { this.ask(&upstream, &repository, &tag).await }
-            })
-            .await;
+        let asking = self.tags.join(key, || {
+            let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
+            let (repository, tag) = (repository.clone(), tag.clone());
+            async move { this.ask(&upstream, &repository, &tag).await }
+        });
+        let can_be_stale = known.as_ref().is_some_and(|fact| self.may_be_stale(fact, lifetimes.max_stale));
+        let asked = if can_be_stale { timeout(lifetimes.wait, asking).await } else { Ok(asking.await) };
+        let Ok(asked) = asked else {
+            let slow = || ApiError::undecided(format!("cannot resolve tag {repository}:{tag}: upstream is slow"));
+            return self.stale(known, lifetimes.max_stale, repository, tag, "is slow").ok_or_else(slow);
+        };
         match asked {
             Ok(digest) => {
                 counter!("pratique_tag_lookups_total", "outcome" => "revalidated").increment(1);
                 Ok(Resolved { digest, warning: None })
             }
-            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) => {
-                self.stale(known, lifetimes.max_stale, repository, tag).ok_or(error)
+            Err(error @ ApiError::Undecided { .. }) => {
+                self.stale(known, lifetimes.max_stale, repository, tag, "does not answer").ok_or(error)
+            }
+            Err(error @ ApiError::RateLimited { .. }) => {
+                self.stale(known, lifetimes.max_stale, repository, tag, "limits our rate").ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -116,17 +123,23 @@ impl Resolver {
         self.clock.now().since(fact.checked_at).is_some_and(|age| age < age_max)
     }
 
+    fn may_be_stale(&self, fact: &TagFact, max_stale: Duration) -> bool {
+        fact.gone_at.is_none() && self.checked_within(fact, max_stale)
+    }
+
+    /// The last known digest, where it is young enough, because upstream `does` something else than to tell today's.
     fn stale(
         &self,
         known: Option<TagFact>,
         max_stale: Duration,
         repository: &Repository,
         tag: &Tag,
+        does: &str,
     ) -> Option<Resolved> {
-        let fact = known.filter(|fact| fact.gone_at.is_none() && self.checked_within(fact, max_stale))?;
+        let fact = known.filter(|fact| self.may_be_stale(fact, max_stale))?;
         let age = self.clock.now().since(fact.checked_at)?;
         counter!("pratique_tag_lookups_total", "outcome" => "stale").increment(1);
-        let warning = format!("tag as of {} ago: upstream does not answer", ago(age));
+        let warning = format!("tag as of {} ago: upstream {does}", ago(age));
         tracing::warn!(%repository, %tag, digest = %fact.digest, "{warning}");
         Some(Resolved { digest: fact.digest, warning: Some(warning) })
     }

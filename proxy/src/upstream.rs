@@ -7,12 +7,14 @@
 //! manifest, blob, lists ─▶ exchange ─▶ client ─▶ dial        name, address rule, TCP, TLS
 //!                          │  │  │      one request, one answer, timeouts, one retry
 //!                          │  │  └ redirect   which targets, and never with Authorization to another origin
-//!                          │  └ auth ─▶ token  one fetch per scope, only from an allowed realm
+//!                          │  ├ auth ─▶ token  one fetch per scope, only from an allowed realm
+//!                          │  └ backoff        nobody asks before the time that upstream named to anybody
 //!                          └ challenge         what a 401 may ask for
 //! ```
 
 mod address;
 mod auth;
+mod backoff;
 mod blob;
 mod body;
 mod challenge;
@@ -26,6 +28,7 @@ mod manifest;
 mod meter;
 mod mirror;
 mod origin;
+mod rate;
 mod redirect;
 mod request;
 #[cfg(test)]
@@ -42,7 +45,8 @@ use oci::RepositoryPath;
 use url::Url;
 
 use self::{
-    auth::Auth, client::Client, dial::Dialer, exchange::Exchange, meter::Meter, origin::Origin, redirect::Redirects,
+    auth::Auth, backoff::Backoff, client::Client, dial::Dialer, exchange::Exchange, meter::Meter, origin::Origin,
+    redirect::Redirects,
 };
 pub use self::{
     blob::BlobStream,
@@ -72,15 +76,39 @@ impl Upstream {
         let client = Client::new(dialer(&upstream.redirects), Pointer::Redirect, limits);
         let name = upstream.name.to_string();
         let meter = Meter::new(name.clone());
+        let backoff = || Backoff::new(name.clone(), limits);
         let exchange = Exchange {
             client,
-            auth: Auth::new(own.clone(), upstream.realms.clone(), basic, token_client, meter.clone(), limits),
+            auth: Auth::new(
+                own.clone(),
+                upstream.realms.clone(),
+                basic,
+                token_client,
+                meter.clone(),
+                backoff(),
+                limits,
+            ),
             redirects: Redirects { own: own.clone(), listed: upstream.redirects.clone() },
             redirects_max: limits.redirects_max,
+            backoff: backoff(),
             meter,
             own,
         };
         Ok(Self { exchange, limits: limits.clone(), name })
+    }
+
+    /// Goes on where `former`, of the same name before a reload, was: what the very same upstream asked of us holds.
+    pub fn go_on_from(&self, former: &Self) {
+        if self.exchange.own == former.exchange.own {
+            self.exchange.backoff.go_on_from(&former.exchange.backoff);
+            self.exchange.auth.backoff.go_on_from(&former.exchange.auth.backoff);
+        }
+    }
+
+    /// Whether it is to be spared what nobody waits for: it limits our rate, or is about to.
+    #[must_use]
+    pub fn is_to_be_spared(&self) -> bool {
+        self.exchange.backoff.is_held() || self.exchange.meter.is_used_up()
     }
 
     /// `rest` under the repository, on the upstream's own origin.

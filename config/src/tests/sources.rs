@@ -46,7 +46,10 @@ fn flags_win_over_environment_and_environment_over_the_file() {
     let settings = case.settings();
     assert_eq!(settings.listen.port(), 3);
     assert_eq!(settings.storage.path, Path::new("/flag"));
-    assert_eq!(settings.tags, Tags { ttl: Duration::from_secs(2), max_stale: Duration::from_secs(3600) });
+    assert_eq!(
+        settings.tags,
+        Tags { ttl: Duration::from_secs(2), max_stale: Duration::from_secs(3600), ..Tags::default() }
+    );
     assert_eq!(settings.storage.verify_reads, VerifyReads::Always, "its neighbours in the section stay");
 }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A tag that nobody remembers: upstream is asked, and nothing stands in for its answer.
-const AFRESH: Tags = Tags { ttl: Duration::ZERO, max_stale: Duration::ZERO };
+const AFRESH: Tags = Tags { ttl: Duration::ZERO, max_stale: Duration::ZERO, wait: Duration::ZERO };
 
 /// One manifest.
 pub(super) struct Subject {

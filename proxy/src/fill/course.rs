@@ -44,6 +44,8 @@ pub(super) struct Course {
     gone_over: u32,
     /// Upstream cannot tell the rest: it is asked for all of it, and what is there must come again.
     from_start: bool,
+    /// Answers in a row that were given up as too slow.
+    slow: u32,
 }
 
 impl Course {
@@ -60,6 +62,7 @@ impl Course {
             rounds: 0,
             gone_over: 0,
             from_start: false,
+            slow: 0,
         }
     }
 
@@ -101,6 +104,14 @@ impl Course {
         self.from_start = false;
     }
 
+    /// An answer that brought something ended with `error`. Whether to ask again at once: not for ever where it is always too slow, as a
+    /// download that creeps holds the place of another.
+    pub(super) fn goes_on_after(&mut self, error: &UpstreamError) -> bool {
+        let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
+        self.slow = if is_slow { self.slow + 1 } else { 0 };
+        matches!(error, UpstreamError::Unavailable { .. }) && self.slow < self.tries_max
+    }
+
     /// An answer from `path` brought nothing. How long to pause before the next, or the error back where there is to be none.
     pub(super) fn failed(
         &mut self,
@@ -129,6 +140,12 @@ impl Course {
                 let fails =
                     |error: &UpstreamError| matches!(error, UpstreamError::Unavailable { why: Outage::Status(_), .. });
                 paused.or_else(|error| if fails(&error) { self.begin_again(error, there) } else { Err(error) })
+            }
+            // Nobody was asked: whose turn it was has it still when the pause is over.
+            UpstreamError::HeldBack { retry_after, .. } => {
+                self.rounds += 1;
+                let is_told = there.bytes == there.taken_up || retry_after > self.pause_max;
+                if is_told || self.rounds >= self.tries_max { Err(error) } else { Ok(retry_after) }
             }
             // Another part than the one asked for, or a status that means: not this range.
             UpstreamError::Malformed { what: Kind::Blob, .. } => self.begin_again(error, there),
@@ -265,6 +282,37 @@ mod tests {
         for seconds in [None, Some(1)] {
             assert!(failed(limited(seconds), NOTHING).is_err(), "a client with nothing is told");
         }
+    }
+
+    #[test]
+    fn who_is_always_too_slow_is_given_up_and_who_only_breaks_off_is_not() {
+        let limits = Limits { fill_tries_max: 3, ..Limits::default() };
+        let creeping = UpstreamError::Unavailable { what: WHAT, why: Outage::TooSlow(1024) };
+        let mut course = Course::new(&limits);
+        let went_on = [&creeping, &creeping, &LOST, &creeping, &creeping, &creeping].map(|error| {
+            course.progressed();
+            course.goes_on_after(error)
+        });
+        assert_eq!(went_on, [true, true, true, true, true, false]);
+        assert!(!course.goes_on_after(&MISSING), "that one is for who has refused");
+    }
+
+    #[test]
+    fn who_is_held_back_keeps_his_turn_until_the_pause_is_over() {
+        let (known, limits) = (paths(&["a", "b"]), Limits::default());
+        let held = |seconds| {
+            let retry_after = Duration::from_secs(seconds);
+            UpstreamError::HeldBack { what: WHAT, retry_after, is_limit: true }
+        };
+        let mut course = Course::new(&limits);
+        assert_eq!(course.failed(&known[0], &known, limited(Some(5)), SOME), Ok(Duration::ZERO));
+        assert_eq!(course.failed(&known[1], &known, held(5), SOME), Ok(Duration::from_secs(5)));
+        assert_eq!(course.next(&known), Some(&known[1]));
+        assert!(course.failed(&known[1], &known, held(31), SOME).is_err(), "longer than limits.fill_pause_max");
+        for there in [NOTHING, KEPT] {
+            assert!(Course::new(&limits).failed(&known[0], &known, held(1), there).is_err(), "who has nothing is told");
+        }
+        assert!(pauses(&held(1), SOME, &known, &limits).len() < 8);
     }
 
     #[test]

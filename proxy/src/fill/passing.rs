@@ -180,6 +180,10 @@ impl Passing {
                 Err(Stop::Wrong(code, why)) => return Err(self.wrong(code, why)),
             };
             self.stream = None;
+            let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
+            if is_slow && !self.course.goes_on_after(&error) {
+                return Err(self.lacking(&error));
+            }
             let there = There { bytes: self.received, taken_up: 0 };
             let pause = self.course.failed(&path, &self.paths, error, there);
             sleep(pause.map_err(|error| self.lacking(&error))?).await;

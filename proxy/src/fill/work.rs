@@ -117,8 +117,13 @@ impl Work {
                 Err(FetchError::Upstream(error)) => error,
                 Err(error) => return Err(self.explain(error, ingest.written())),
             };
-            if has_more && matches!(error, UpstreamError::Unavailable { .. }) {
-                continue;
+            if has_more {
+                if course.goes_on_after(&error) {
+                    continue;
+                }
+                if matches!(error, UpstreamError::Unavailable { .. }) {
+                    return Err(self.explain(error.into(), ingest.written()));
+                }
             }
             let pause = course
                 .failed(path, &known, error, There { bytes: ingest.written(), taken_up: ingest.taken_up() })

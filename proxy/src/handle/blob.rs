@@ -6,14 +6,14 @@ use oci::Digest;
 use super::{Asked, condition, range};
 use crate::{
     error::ApiError,
-    fill::FillKey,
+    fill::{Content, FillKey},
     respond::{self, Answer},
     route::Named,
 };
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Result<Answer, ApiError> {
-    let (guard, size) = asked.app.admission.permit(&named.repository, digest).await?;
+    let (guard, size) = asked.in_time(asked.app.admission.permit(&named.repository, digest)).await?;
     if condition::is_held(asked.headers, digest) {
         return Ok(respond::blob_held(named, &guard));
     }
@@ -25,12 +25,15 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     let class = guard.class();
     let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size, class };
     let upstream = asked.in_force.upstream(&key.upstream)?;
-    let content = asked.app.fills.readable(key, &upstream, named.repository.path()).await?;
+    let content = asked.in_time(asked.app.fills.readable(key, &upstream, named.repository.path())).await?;
     // What clients parse is small, and is hashed at every read; all is where nobody has waited for the disk.
     let is_checked = match asked.in_force.settings.storage.verify_reads {
         VerifyReads::Always => true,
         VerifyReads::Scrub => !guard.is_layer() || asked.app.store.blobs().may_be_half(),
     };
     let check = is_checked.then(|| asked.app.store.blobs().clone());
-    respond::blob(content, named, wanted, size, guard, check).await
+    let is_stored = matches!(content, Content::Stored(_));
+    let answer = respond::blob(content, named, wanted, size, guard, check);
+    // A disk is waited for as long as it takes to hash what is asked for.
+    if is_stored { answer.await } else { asked.in_time(answer).await }
 }

@@ -17,6 +17,7 @@ use oci::RepositoryPath;
 use tokio::time::{Instant, timeout};
 
 use super::{
+    backoff::Backoff,
     challenge::{Challenge, TokenSource},
     client::Client,
     error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
@@ -40,6 +41,8 @@ pub(super) struct Auth {
     scopes: Mutex<HashMap<RepositoryPath, Arc<Scope>>>,
     client: Client,
     meter: Meter,
+    /// When the token endpoint wants to be asked again.
+    pub(super) backoff: Backoff,
     token_bytes_max: u64,
     json_depth_max: usize,
     timeout: Duration,
@@ -76,6 +79,7 @@ impl Auth {
         basic: Option<HeaderValue>,
         client: Client,
         meter: Meter,
+        backoff: Backoff,
         limits: &Limits,
     ) -> Self {
         Self {
@@ -86,6 +90,7 @@ impl Auth {
             scopes: Mutex::default(),
             client,
             meter,
+            backoff,
             token_bytes_max: limits.token_bytes_max,
             json_depth_max: limits.json_depth_max,
             timeout: limits.upstream_response_timeout,
@@ -174,7 +179,13 @@ impl Auth {
     async fn fetch(&self, source: &TokenSource, repository: &RepositoryPath) -> Result<Token, UpstreamError> {
         let started = Instant::now();
         let slow = UpstreamError::Unavailable { what: Kind::Token, why: Outage::AnswerTimedOut(self.timeout) };
-        let answer = timeout(self.timeout, self.ask(source, repository)).await.unwrap_or(Err(slow));
+        let in_turn = async {
+            let turn = self.backoff.turn(Kind::Token).await?;
+            let answer = self.ask(source, repository).await;
+            turn.answered(answer.as_ref().err());
+            answer
+        };
+        let answer = timeout(self.timeout, in_turn).await.unwrap_or(Err(slow));
         self.meter.count(Kind::Token, started, answer.as_ref().err());
         answer
     }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{StatusCode, header};
 use oci::{Digest, RepositoryPath};
+use tokio::time::Instant;
 
 use super::{
     Upstream,
     body::Body,
     client::{Answer, single},
-    error::{Flaw, Kind, UpstreamError},
+    error::{Flaw, Kind, Outage, UpstreamError},
     exchange::Question,
 };
 
@@ -19,6 +20,16 @@ pub struct BlobStream {
     start: u64,
     length: Option<u64>,
     body: Body,
+    pace: Pace,
+}
+
+/// How fast bytes have come lately. Only the time counts in which they were waited for: who takes them slowly is no slow upstream.
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+    /// A look at it is as long as the longest pause may be.
+    window: Duration,
+    per_second_min: u64,
 }
 
 impl BlobStream {
@@ -34,9 +45,32 @@ impl BlobStream {
         self.length.map(|length| self.start.saturating_add(length))
     }
 
-    /// The next bytes; None at the end. Waits `limits.upstream_stall_timeout` at most.
+    /// The next bytes; None at the end. Waits `limits.upstream_stall_timeout` at most, and not at all any more where what came lately
+    /// was less than `limits.upstream_bytes_per_second_min`.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        self.body.next().await
+        if self.pace.is_too_slow() && !self.body.is_at_its_end() {
+            let why = Outage::TooSlow(self.pace.per_second_min);
+            return Err(UpstreamError::Unavailable { what: Kind::Blob, why });
+        }
+        let began = Instant::now();
+        let next = self.body.next().await?;
+        self.pace.came(next.as_ref().map_or(0, |bytes| bytes.len() as u64), began.elapsed());
+        Ok(next)
+    }
+}
+
+impl Pace {
+    fn came(&mut self, bytes: u64, waited: Duration) {
+        if self.waited >= self.window {
+            (self.bytes, self.waited) = (0, Duration::ZERO);
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.waited = self.waited.saturating_add(waited);
+    }
+
+    fn is_too_slow(&self) -> bool {
+        let wanted = u128::from(self.per_second_min).saturating_mul(self.waited.as_millis()) / 1000;
+        self.waited >= self.window && u128::from(self.bytes) < wanted
     }
 }
 
@@ -57,7 +91,13 @@ impl Upstream {
         if length.is_some_and(|length| start.saturating_add(length) > self.limits.blob_bytes_max) {
             return Err(malformed(Flaw::TooLarge(self.limits.blob_bytes_max)));
         }
-        Ok(BlobStream { start, length, body: answer.body })
+        let pace = Pace {
+            waited: Duration::ZERO,
+            bytes: 0,
+            window: self.limits.upstream_stall_timeout,
+            per_second_min: self.limits.upstream_bytes_per_second_min,
+        };
+        Ok(BlobStream { start, length, body: answer.body, pace })
     }
 
     /// A whole blob of `size` bytes, in one buffer; unchecked like [`Self::blob`]. Whoever asks has made room for it. It may take
@@ -113,4 +153,37 @@ impl Range {
 /// Digits only: `parse` alone would take a sign.
 fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace() -> Pace {
+        Pace { waited: Duration::ZERO, bytes: 0, window: Duration::from_secs(30), per_second_min: 1024 }
+    }
+
+    #[test]
+    fn what_creeps_is_too_slow_once_a_whole_window_says_so() {
+        let mut pace = pace();
+        let waits = |pace: &mut Pace, bytes, seconds| {
+            pace.came(bytes, Duration::from_secs(seconds));
+            pace.is_too_slow()
+        };
+        assert!(!waits(&mut pace, 1, 29));
+        assert!(waits(&mut pace, 1, 29));
+        // A pause is made up for within its window, and what came before it does not count for the next one.
+        assert!(!waits(&mut pace, 0, 20));
+        assert!(!waits(&mut pace, 1 << 20, 10));
+        assert!(waits(&mut pace, 1024, 30));
+    }
+
+    #[test]
+    fn who_takes_bytes_slowly_is_no_slow_upstream() {
+        let mut pace = pace();
+        for _ in 0..1000 {
+            pace.came(1, Duration::ZERO);
+        }
+        assert!(!pace.is_too_slow());
+    }
 }

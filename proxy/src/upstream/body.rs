@@ -31,6 +31,11 @@ impl Body {
         self.incoming.size_hint().exact()
     }
 
+    /// Whether nothing more is to come, as far as is known by now.
+    pub(super) fn is_at_its_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
     /// The next bytes, never none of them; None at the end that the head promised.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         // Around the whole loop: frames without bytes are no progress.

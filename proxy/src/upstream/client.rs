@@ -10,6 +10,7 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioTimer},
 };
+use jiff::fmt::rfc2822;
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
@@ -21,11 +22,12 @@ use super::{
     error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
 };
 
-/// A connection without a request is kept this long.
-const IDLE: Duration = Duration::from_secs(60);
+/// A connection without a request is kept this long: less than what is on the way usually keeps it.
+const IDLE: Duration = Duration::from_secs(30);
 const IDLE_MAX: usize = 16;
-/// An HTTP/2 connection is asked this often whether it is alive, while something waits for it.
-const PING: Duration = Duration::from_secs(15);
+/// An HTTP/2 connection is asked after this part of the time for an answer whether it is alive, while something waits for it, and is dead
+/// where it does not say so in as long again: then there is still time to ask by another one.
+const PING: f64 = 0.4;
 /// What one read of an HTTP/1.1 connection takes at most, bytes: a download hands its bytes on in pieces as large as that where they come
 /// faster than they are hashed and sent.
 const READ_BYTES: usize = 256 << 10;
@@ -58,7 +60,8 @@ impl Client {
             .pool_max_idle_per_host(IDLE_MAX)
             .http1_max_buf_size(READ_BYTES)
             .http2_max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
-            .http2_keep_alive_interval(PING)
+            .http2_keep_alive_interval(limits.upstream_response_timeout.mul_f64(PING))
+            .http2_keep_alive_timeout(limits.upstream_response_timeout.mul_f64(PING))
             .build(dialer);
         Self {
             hyper,
@@ -157,11 +160,22 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<O
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
-/// Seconds only: a date would need a clock, and says no more.
+/// Seconds, or a date, which is as far off as the answer's own date says.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     const DAY: u64 = 86_400;
-    let seconds: u64 = single(headers, "retry-after").ok()??.parse().ok()?;
+    let text = single(headers, "retry-after").ok()??;
+    let until = || {
+        let now = date(single(headers, header::DATE.as_str()).ok()??)?;
+        u64::try_from(date(text)?.checked_sub(now)?).ok().filter(|seconds| *seconds > 0)
+    };
+    let seconds = text.parse().ok().or_else(until)?;
     Some(Duration::from_secs(seconds.min(DAY)))
+}
+
+/// Seconds since 1970 of a date as HTTP writes it.
+fn date(text: &str) -> Option<i64> {
+    static PARSER: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new();
+    PARSER.parse_timestamp(text).ok().map(jiff::Timestamp::as_second)
 }
 
 /// As they stand in the answer, in bytes.

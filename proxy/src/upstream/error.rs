@@ -79,8 +79,18 @@ pub enum UpstreamError {
     RateLimited {
         /// What was asked.
         what: Kind,
-        /// When to come again, where upstream said so in seconds; a day at most.
+        /// When to come again, where upstream said so; a day at most.
         retry_after: Option<Duration>,
+    },
+    /// Upstream said a moment ago, whatever it was asked for, when it wants to be asked again: until then it is not.
+    #[error("{what}: upstream {}, and is not asked for another {}", if *.is_limit { "limits our rate" } else { "is out" }, Seconds(*.retry_after))]
+    HeldBack {
+        /// What was to be asked.
+        what: Kind,
+        /// How long it is still to be left alone.
+        retry_after: Duration,
+        /// It answered 429; else a status from 500 on.
+        is_limit: bool,
     },
     /// Upstream could not be asked.
     #[error("{what}: {why}")]
@@ -118,6 +128,7 @@ impl UpstreamError {
             Self::NotFound { .. } => "not_found",
             Self::Refused { .. } => "refused",
             Self::RateLimited { .. } => "rate_limited",
+            Self::HeldBack { .. } => "held_back",
             Self::Unavailable { .. } => "unavailable",
             Self::Misdirected { .. } => "misdirected",
             Self::Malformed { .. } => "malformed",
@@ -129,6 +140,7 @@ impl UpstreamError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } => *retry_after,
+            Self::HeldBack { retry_after, .. } => Some(*retry_after),
             Self::Unavailable { why: Outage::ComeAgain(_, after), .. } => Some(*after),
             Self::Unavailable { .. }
             | Self::NotFound { .. }
@@ -152,6 +164,9 @@ pub enum Outage {
     /// No byte of the body came for `limits.upstream_stall_timeout`.
     #[error("body stalled for {}", Seconds(*.0))]
     Stalled(Duration),
+    /// Bytes of a blob came more slowly than so many a second, `limits.upstream_bytes_per_second_min`.
+    #[error("body came more slowly than {0} bytes a second")]
+    TooSlow(u64),
     /// A small body was not whole after this time, though bytes kept coming.
     #[error("body not whole after {}", Seconds(*.0))]
     Slow(Duration),
@@ -346,6 +361,6 @@ struct Seconds(Duration);
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} s", self.0.as_secs_f64())
+        write!(f, "{} s", (self.0.as_secs_f64() * 1000.0).round() / 1000.0)
     }
 }

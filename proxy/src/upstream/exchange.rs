@@ -9,6 +9,7 @@ use url::Url;
 
 use super::{
     auth::{Auth, Authorization},
+    backoff::Backoff,
     challenge::Challenge,
     client::{Answer, Client},
     error::{Forbidden, Kind, Pointer, UpstreamError},
@@ -26,6 +27,8 @@ pub(super) struct Exchange {
     pub(super) redirects: Redirects,
     pub(super) redirects_max: usize,
     pub(super) meter: Meter,
+    /// When upstream wants to be asked again; storage that a redirect leads to has no say in it.
+    pub(super) backoff: Backoff,
 }
 
 /// A question about one repository.
@@ -50,28 +53,39 @@ impl Exchange {
     /// The answer with status 200 or 206; everything else is an error.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
-        let answer = match self.authenticated(question).await {
-            Ok(answer) => answer.expect_success(question.what),
-            Err(error) => Err(error),
-        };
+        let answer = self.in_turn(question).await;
         self.meter.count(question.what, started, answer.as_ref().err());
         answer
     }
 
-    async fn authenticated(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
+    async fn in_turn(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
+        let turn = self.backoff.turn(question.what).await?;
+        let Followed { answer, is_own } = self.authenticated(question).await?;
+        if is_own {
+            self.meter.rate(answer.headers());
+        }
+        let answer = answer.expect_success(question.what);
+        if is_own {
+            turn.answered(answer.as_ref().err());
+        }
+        answer
+    }
+
+    async fn authenticated(&self, question: &Question<'_>) -> Result<Followed, UpstreamError> {
         let sent = self.auth.current(question.repository).await?;
-        let Followed { answer, is_own } = self.follow(question, sent.as_ref()).await?;
+        let followed = self.follow(question, sent.as_ref()).await?;
+        let Followed { answer, is_own } = &followed;
         // A challenge from where a redirect led is not ours to answer.
         if answer.status() != StatusCode::UNAUTHORIZED || !is_own {
-            return Ok(answer);
+            return Ok(followed);
         }
-        let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(answer) };
+        let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(followed) };
         let Some(renewed) = self.auth.renew(question.repository, challenge, sent.as_ref()).await? else {
-            return Ok(answer);
+            return Ok(followed);
         };
         // Its connection is free again before the next one is wanted.
-        drop(answer);
-        Ok(self.follow(question, Some(&renewed)).await?.answer)
+        drop(followed);
+        self.follow(question, Some(&renewed)).await
     }
 
     async fn follow(

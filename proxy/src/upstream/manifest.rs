@@ -7,7 +7,7 @@ use oci::{Digest, Reference, RepositoryPath};
 use super::{
     Upstream,
     client::single,
-    error::{Flaw, Kind, UpstreamError},
+    error::{Flaw, Kind, Outage, UpstreamError},
     exchange::Question,
 };
 
@@ -53,16 +53,22 @@ impl Upstream {
         Ok(Head { digest: digest(answer.headers()), media_type: content_type(answer.headers()).map_err(malformed)? })
     }
 
-    /// Fetches a manifest.
+    /// Fetches a manifest; once more where the connection is lost in the middle of it.
     pub async fn manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Fetched, UpstreamError> {
         const WHAT: Kind = Kind::Manifest;
-        let url = self.url(repository, &format!("manifests/{reference}"));
-        let answer = self.exchange.ask(&Question::get(WHAT, repository, url, ACCEPT)).await?;
-        let content_type =
-            content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
-        let digest = digest(answer.headers());
-        let bytes = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
-        Ok(Fetched { bytes, content_type, digest })
+        let mut is_retry = false;
+        loop {
+            let url = self.url(repository, &format!("manifests/{reference}"));
+            let answer = self.exchange.ask(&Question::get(WHAT, repository, url, ACCEPT)).await?;
+            let content_type =
+                content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
+            let digest = digest(answer.headers());
+            match answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await {
+                Ok(bytes) => return Ok(Fetched { bytes, content_type, digest }),
+                Err(UpstreamError::Unavailable { why: Outage::ConnectionLost, .. }) if !is_retry => is_retry = true,
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! An [`Upstream`] against small servers on loopback that behave, and mostly misbehave, as told.
 
 mod content;
+mod frames;
 mod lists;
 mod outages;
 mod redirects;

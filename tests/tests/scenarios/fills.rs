@@ -459,3 +459,24 @@ async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
         assert_eq!((again.status.as_u16(), again.received()), (200, &bytes), "{range:?}");
     }
 }
+
+#[tokio::test]
+async fn a_blob_whose_upstream_hangs_is_503_within_the_decision_timeout_and_comes_with_the_next_request() {
+    let world = World::new().await;
+    let image = sized(3_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let (digest, bytes) = image.layers()[0].clone();
+    let path = digest.to_string();
+    let hanging = world.registry.fault(move |call| call.path.ends_with(&path), Fault::Hang);
+    let setup = Setup::default().sections("[limits]\ndecision_timeout = \"2s\"\n");
+    let pratique = world.pratique(&setup).await;
+    assert_eq!(get(&format!("{}/v2/chainguard/big/manifests/latest", pratique.url())).await.status, 200);
+    let address = format!("{}/v2/chainguard/big/blobs/{digest}", pratique.url());
+    let began = std::time::Instant::now();
+    let answer = get(&address).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some() && began.elapsed() < std::time::Duration::from_secs(8));
+    hanging.release();
+    assert_eq!(get(&address).await.received(), &bytes);
+    assert_eq!(hanging.hits(), 1, "the same download");
+}

@@ -163,7 +163,10 @@ async fn a_manifest_that_upstream_spoils_is_told_by_its_kind_and_not_stored() {
         assert!(answer.text().contains(&format!("\"{code}\"")), "{fault:?}: {}", answer.text());
         assert!(pratique.server.app.store.blobs().open(&image.digest).await.unwrap().is_none(), "{fault:?}");
         world.registry.clear_faults();
-        let after = get(&url).await;
+        pratique.stop().await;
+        // Who was told to come again later does so after a restart.
+        let pratique = world.pratique(&Setup::default()).await;
+        let after = get(&format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)).await;
         assert_eq!(after.status, 200, "{fault:?}: {}", message(&after));
         pratique.stop().await;
         std::fs::remove_dir_all(world.directory.path().join("store")).unwrap();
@@ -183,8 +186,10 @@ async fn a_wrong_blob_is_told_as_wrong_by_size_or_digest() {
         let path = path.clone();
         let wrong = world.registry.fault(move |call| call.path.ends_with(&path), fault.clone());
         let answer = get(&format!("{}/v2/{REPOSITORY}/blobs/{digest}", pratique.url())).await;
-        assert_eq!(answer.status, 502, "{fault:?}: {}", answer.text());
-        assert!(answer.text().contains(&format!("\"{code}\"")), "{fault:?}: {}", answer.text());
+        // A digest is known at the end: the head of the answer may have left by then.
+        let is_told = answer.status == 502 && answer.text().contains(&format!("\"{code}\""));
+        let is_broken = code == "DIGEST_INVALID" && answer.status == 200 && answer.is_broken();
+        assert!(is_told || is_broken, "{fault:?}: {} {}", answer.status, answer.text());
         wrong.clear();
     }
 }

@@ -1,10 +1,13 @@
 //! What a tag means, when upstream says one thing and has another.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use oci::Digest;
 use support::{
     client::Client,
     pull::pull,
-    upstream::Fault,
+    upstream::{Call, Fault},
     world::{Setup, World},
 };
 
@@ -44,4 +47,101 @@ async fn a_lying_digest_does_not_take_the_place_of_the_last_good_one() {
     assert_eq!(after.manifests[0].1, image.manifest);
     let digest: Digest = after.manifests[0].0.clone();
     assert_eq!(digest, image.digest);
+}
+
+/// A signed image under `latest`, and pratique with these `sections`, asked for it once.
+async fn warm(sections: &str) -> (World, support::world::Pratique, String) {
+    let world = World::new().await;
+    world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+    let pratique = world.pratique(&Setup::default().sections(sections)).await;
+    let url = format!("{}/v2/chainguard/nginx/manifests", pratique.url());
+    assert_eq!(get(&format!("{url}/latest")).await.status, 200);
+    (world, pratique, url)
+}
+
+#[tokio::test]
+async fn a_tag_of_a_slow_upstream_is_served_stale_within_the_wait() {
+    let (world, _pratique, url) = warm("[tags]\nttl = \"1ms\"\nwait = \"200ms\"\n").await;
+    let slow = world.registry.fault(Call::is_head, Fault::Hang);
+    let began = Instant::now();
+    for _ in 0..3 {
+        let stale = get(&format!("{url}/latest")).await;
+        assert_eq!(stale.status, 200);
+        assert!(stale.header("warning").is_some_and(|warning| warning.ends_with("upstream is slow\"")));
+    }
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(slow.hits(), 1, "all of them waited for one question");
+    slow.clear();
+    let fresh = get(&format!("{url}/latest")).await;
+    assert_eq!((fresh.status.as_u16(), fresh.header("warning")), (200, None));
+}
+
+#[tokio::test]
+async fn an_unseen_tag_of_an_upstream_that_hangs_is_503_within_the_decision_timeout() {
+    let (world, _pratique, url) = warm("[limits]\ndecision_timeout = \"1s\"\n").await;
+    let hanging = world.registry.fault(|_| true, Fault::Hang);
+    let began = Instant::now();
+    for what in ["manifests/unseen", "tags/list"] {
+        let answer = get(&format!("{}/{what}", url.trim_end_matches("/manifests"))).await;
+        assert_eq!(answer.status, 503, "{what}: {}", answer.text());
+        assert!(answer.header("retry-after").is_some());
+    }
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    hanging.clear();
+    assert_eq!(get(&format!("{url}/unseen")).await.status, 404);
+}
+
+#[tokio::test]
+async fn a_tag_under_a_limited_rate_is_stale_and_an_unseen_one_429_and_upstream_is_asked_once() {
+    let (world, pratique, url) = warm("[tags]\nttl = \"1ms\"\n").await;
+    world.registry.fault(|_| true, Fault::too_many_requests(7));
+    world.registry.clear_calls();
+    for _ in 0..10 {
+        let stale = get(&format!("{url}/latest")).await;
+        assert_eq!(stale.status, 200);
+        assert!(stale.header("warning").is_some_and(|warning| warning.ends_with("upstream limits our rate\"")));
+    }
+    for other in ["nginx/manifests/unseen", "other/manifests/latest", "nginx/tags/list"] {
+        let answer = get(&format!("{}/v2/chainguard/{other}", pratique.url())).await;
+        assert_eq!(answer.status, 429, "{other}: {}", answer.text());
+        let patience: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=7).contains(&patience), "{patience}");
+    }
+    assert_eq!(world.registry.calls().len(), 1, "nobody else asks before the time that upstream named");
+}
+
+#[tokio::test]
+async fn many_clients_of_one_tag_cost_one_head() {
+    let world = World::new().await;
+    world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+    let head = world.registry.fault(Call::is_head, Fault::Hang);
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url());
+    let released = async {
+        head.hit(1).await.unwrap();
+        head.release();
+    };
+    let (answers, ()) = tokio::join!(join_all((0..32).map(|_| get(&url))), released);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(world.registry.count(Call::is_head), 1);
+}
+
+#[tokio::test]
+async fn the_digest_that_a_head_told_is_there_for_the_whole_pull() {
+    let world = World::new().await;
+    let (image, next) = (sized(1000, 1), sized(1000, 2));
+    world.push_signed("chainguard/nginx", "latest", &image);
+    let pratique = world.pratique(&Setup::default().sections("[tags]\nttl = \"1ms\"\n")).await;
+    let url = format!("{}/v2/chainguard/nginx", pratique.url());
+    let head = Client::plain().head(&format!("{url}/manifests/latest"), &[]).await.unwrap();
+    assert_eq!(head.header("docker-content-digest"), Some(image.digest.to_string().as_str()));
+    world.push_signed("chainguard/nginx", "latest", &next);
+    world.registry.delete_manifest("chainguard/nginx", &image.digest);
+    assert_eq!(get(&format!("{url}/manifests/latest")).await.received(), &next.manifest);
+    world.registry.clear_calls();
+    assert_eq!(get(&format!("{url}/manifests/{}", image.digest)).await.received(), &image.manifest);
+    assert!(world.registry.calls().is_empty());
+    for (digest, bytes) in &image.blobs {
+        assert_eq!(get(&format!("{url}/blobs/{digest}")).await.received(), bytes);
+    }
 }

@@ -131,6 +131,88 @@ async fn every_status_has_its_own_meaning() {
 }
 
 #[tokio::test]
+async fn a_date_to_come_again_is_as_far_off_as_the_answers_own_date_says() {
+    for (date, retry_after, seconds) in [
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:30 GMT", Some(30)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 23 Oct 2015 07:28:00 GMT", Some(86_400)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "Wed, 21 Oct 2015 07:27:00 GMT", None),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "soon", None),
+        ("today", "Wed, 21 Oct 2015 07:28:30 GMT", None),
+    ] {
+        let server =
+            Server::start(move |_| Reply::status(429).header("date", date).header("retry-after", retry_after)).await;
+        let want = UpstreamError::RateLimited { what: Kind::Manifest, retry_after: seconds.map(Duration::from_secs) };
+        assert_eq!(manifest(&Setup::of(&server).build()).await.unwrap_err(), want, "{retry_after}");
+    }
+}
+
+#[tokio::test]
+async fn after_one_429_nobody_asks_the_registry_and_nobody_else_is_spared() {
+    let storage = Server::start(|_| Reply::status(429).header("retry-after", "30")).await;
+    let target = storage.url("/blob");
+    let server = Server::start(move |seen| match seen.path.as_str() {
+        path if path.contains("/blobs/") => Reply::redirect(&target),
+        path if path.ends_with("/tags/list") => Reply::status(429).header("retry-after", "30"),
+        _ => Reply::ok("{}"),
+    })
+    .await;
+    let upstream = Setup::of(&server).redirect(&storage).build();
+    // Storage has its own limits.
+    let limited = |what| UpstreamError::RateLimited { what, retry_after: Some(Duration::from_secs(30)) };
+    assert_eq!(blob(&upstream, 0).await.unwrap_err(), limited(Kind::Blob));
+    manifest(&upstream).await.unwrap();
+    assert_eq!(upstream.tags(&repository(), None, None).await.unwrap_err(), limited(Kind::Tags));
+    let asked = server.seen().len();
+    assert!(upstream.is_to_be_spared());
+    for _ in 0..100 {
+        let error = manifest(&upstream).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::HeldBack { is_limit: true, .. }), "{error}");
+        assert!(error.retry_after().unwrap() > Duration::from_secs(20));
+    }
+    assert_eq!(server.seen().len(), asked);
+    // A reload takes it over; another upstream under the same name has said nothing.
+    let again = Setup::of(&server).redirect(&storage).build();
+    again.go_on_from(&upstream);
+    assert!(again.is_to_be_spared());
+    let other = Setup::of(&storage).build();
+    other.go_on_from(&upstream);
+    assert!(!other.is_to_be_spared());
+}
+
+#[tokio::test]
+async fn who_says_that_nothing_is_left_of_its_rate_is_spared_what_nobody_waits_for() {
+    let server = Server::start(|seen| {
+        let left = if seen.path.contains("/blobs/") { "0;w=21600" } else { "76;w=21600" };
+        Reply::ok("{}").header("ratelimit-limit", "100;w=21600").header("ratelimit-remaining", left)
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    manifest(&upstream).await.unwrap();
+    assert!(!upstream.is_to_be_spared());
+    blob(&upstream, 0).await.unwrap();
+    assert!(upstream.is_to_be_spared());
+    // Clients are not: it says itself when it has had enough.
+    manifest(&upstream).await.unwrap();
+    assert!(!upstream.is_to_be_spared());
+}
+
+#[tokio::test]
+async fn a_manifest_whose_connection_is_lost_in_the_middle_is_asked_for_once_more() {
+    let server = Server::start_raw(|mut stream| async move {
+        static CONNECTIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let is_first = CONNECTIONS.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
+        read_head(&mut stream).await;
+        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}").await;
+        if !is_first {
+            write(&mut stream, " ").await;
+        }
+    })
+    .await;
+    assert_eq!(&manifest(&Setup::of(&server).build()).await.unwrap().bytes[..], b"{} ");
+}
+
+#[tokio::test]
 async fn a_blob_comes_from_the_byte_asked_for_or_from_its_start() {
     let server = Server::start(|seen| match seen.header("range") {
         Some("bytes=1-") => Reply::status(206).header("content-range", "bytes 1-3/4").body("lob"),

@@ -18,7 +18,7 @@ use super::{
         Upstream,
         error::{Flaw, Kind, Outage, TlsFault, UpstreamError, UpstreamSetupError},
     },
-    SOON, Setup, digest, manifest, repository,
+    SOON, Setup, blob, digest, manifest, repository,
     server::{Certificate, GOOD, Reply, Server, Step, read_head, write},
 };
 
@@ -60,6 +60,22 @@ async fn a_small_body_that_trickles_is_not_waited_for() {
     assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Slow(8 * SOON)));
     let error = upstream.whole_blob(&repository(), &digest(), 1 << 20, Duration::ZERO).await.unwrap_err();
     assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::Slow(8 * SOON) });
+}
+
+#[tokio::test]
+async fn a_blob_that_trickles_is_given_up() {
+    let server = Server::start(|_| Reply::status(200).then(Step::trickle())).await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = 4 * SOON).build();
+    let error = blob(&upstream, 0).await.unwrap_err();
+    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::TooSlow(1024) });
+    let patient = Setup::of(&server).limits(|limits| {
+        limits.upstream_stall_timeout = 4 * SOON;
+        limits.upstream_bytes_per_second_min = 10;
+    });
+    let mut stream = patient.build().blob(&repository(), &digest(), 0).await.unwrap();
+    for _ in 0..40 {
+        assert!(stream.next().await.unwrap().is_some());
+    }
 }
 
 #[tokio::test]

@@ -31,7 +31,7 @@ use tokio::{
     task::JoinSet,
     time::{Interval, interval},
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// One request as it came.
 #[derive(Clone)]
@@ -109,6 +109,28 @@ impl Server {
             }
         });
         Self { port, ca_pem: None, seen: Arc::default(), _connections: connections }
+    }
+
+    /// The same behind TLS.
+    pub(super) async fn start_tls_raw<F>(
+        certificate: Certificate,
+        handle: impl Fn(TlsStream<TcpStream>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (acceptor, ca_pem) = acceptor(&certificate);
+        let handle = Arc::new(handle);
+        let server = Self::start_raw(move |stream| {
+            let (acceptor, handle) = (acceptor.clone(), Arc::clone(&handle));
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    handle(stream).await;
+                }
+            }
+        })
+        .await;
+        Self { ca_pem: Some(ca_pem), ..server }
     }
 
     async fn listen(

@@ -1,0 +1,272 @@
+//! What an upstream asked of one who asked it, to come again later, holds for all who ask it: a hundred clients are one.
+
+use std::{
+    pin::pin,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use config::Limits;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+use super::error::{Kind, Outage, UpstreamError};
+
+/// The first pause where upstream does not say how long; each next one in a row is twice as long.
+const STEP: Duration = Duration::from_secs(1);
+
+/// Whether an upstream may be asked now.
+pub(super) struct Backoff {
+    upstream: String,
+    state: Mutex<State>,
+    /// A trial has ended.
+    tried: Notify,
+    /// `limits.upstream_backoff_max`: whatever it asks for, it is tried again after that.
+    pause_max: Duration,
+    /// How long a trial of somebody else is waited for.
+    trial_max: Duration,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    pause: Option<Pause>,
+    /// Somebody tries whether it is over; the others wait for what comes of that.
+    is_tried: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    /// By a 429; else upstream is out and says until when.
+    is_limit: bool,
+    /// Pauses in a row, this one included.
+    count: u32,
+}
+
+/// The right to ask once.
+pub(super) struct Turn<'a> {
+    backoff: &'a Backoff,
+    is_trial: bool,
+}
+
+enum Look {
+    Go { is_trial: bool },
+    Wait,
+    Held(Pause),
+}
+
+impl Backoff {
+    pub(super) fn new(upstream: String, limits: &Limits) -> Self {
+        Self {
+            upstream,
+            state: Mutex::default(),
+            tried: Notify::new(),
+            pause_max: limits.upstream_backoff_max,
+            trial_max: limits.upstream_response_timeout,
+        }
+    }
+
+    /// Goes on where `former`, of the same upstream before a reload, was.
+    pub(super) fn go_on_from(&self, former: &Self) {
+        let pause = former.lock().pause;
+        self.lock().pause = pause;
+    }
+
+    /// Whether upstream wants to be left alone now.
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().pause.is_some_and(|pause| Instant::now() < pause.until)
+    }
+
+    /// A turn to ask `what`, at once; where a pause is over, one tries first.
+    pub(super) async fn turn(&self, what: Kind) -> Result<Turn<'_>, UpstreamError> {
+        let waiting = async {
+            loop {
+                let mut tried = pin!(self.tried.notified());
+                // Listening begins before the look, so that a trial that ends in between is heard.
+                tried.as_mut().enable();
+                match self.look() {
+                    Look::Go { is_trial } => return Ok(Turn { backoff: self, is_trial }),
+                    Look::Held(pause) => {
+                        let retry_after = pause.until.saturating_duration_since(Instant::now());
+                        return Err(UpstreamError::HeldBack { what, retry_after, is_limit: pause.is_limit });
+                    }
+                    Look::Wait => tried.await,
+                }
+            }
+        };
+        let is_limit = self.lock().pause.is_some_and(|pause| pause.is_limit);
+        let held = UpstreamError::HeldBack { what, retry_after: STEP, is_limit };
+        timeout(self.trial_max, waiting).await.unwrap_or(Err(held))
+    }
+
+    fn look(&self) -> Look {
+        let mut state = self.lock();
+        match state.pause {
+            None => Look::Go { is_trial: false },
+            Some(pause) if Instant::now() < pause.until => Look::Held(pause),
+            Some(_) if state.is_tried => Look::Wait,
+            Some(_) => {
+                state.is_tried = true;
+                Look::Go { is_trial: true }
+            }
+        }
+    }
+
+    fn hold(&self, asked: Option<Duration>, is_limit: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        // Answers that were on their way when it began do not make it longer than they say.
+        let (count, was_held) = match state.pause {
+            Some(pause) if now < pause.until => (pause.count, Some(pause.until)),
+            Some(pause) => (pause.count.saturating_add(1), None),
+            None => (1, None),
+        };
+        let own = STEP.saturating_mul(2_u32.saturating_pow(count - 1));
+        let pause = asked.filter(|asked| !asked.is_zero()).unwrap_or(own).min(self.pause_max);
+        let until = was_held.map_or(now + pause, |until| until.max(now + pause));
+        state.pause = Some(Pause { until, is_limit, count });
+        drop(state);
+        if was_held.is_none() {
+            let why = if is_limit { "limits our rate" } else { "is out, and says until when" };
+            tracing::warn!(upstream = %self.upstream, "upstream {why}: it is not asked for the next {} s", pause.as_secs_f32());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, and any state of it is a whole one.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// Upstream itself answered like this.
+    pub(super) fn answered(self, error: Option<&UpstreamError>) {
+        match error {
+            Some(UpstreamError::RateLimited { retry_after, .. }) => self.backoff.hold(*retry_after, true),
+            Some(UpstreamError::Unavailable { why: Outage::ComeAgain(_, after), .. }) => {
+                self.backoff.hold(Some(*after), false);
+            }
+            // It may still want to be left alone: the next one tries.
+            Some(UpstreamError::Unavailable { .. } | UpstreamError::HeldBack { .. }) => {}
+            // Only who tried after the pause knows that it is over.
+            None
+            | Some(
+                UpstreamError::NotFound { .. }
+                | UpstreamError::Refused { .. }
+                | UpstreamError::Misdirected { .. }
+                | UpstreamError::Malformed { .. },
+            ) => {
+                if self.is_trial {
+                    self.backoff.lock().pause = None;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.is_trial {
+            self.backoff.lock().is_tried = false;
+            self.backoff.tried.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHAT: Kind = Kind::Head;
+
+    fn backoff() -> Backoff {
+        Backoff::new("cgr.dev".to_owned(), &Limits::default())
+    }
+
+    fn limited(seconds: Option<u64>) -> UpstreamError {
+        UpstreamError::RateLimited { what: WHAT, retry_after: seconds.map(Duration::from_secs) }
+    }
+
+    async fn held(backoff: &Backoff) -> Option<(u64, bool)> {
+        match backoff.turn(WHAT).await {
+            Err(UpstreamError::HeldBack { retry_after, is_limit, .. }) => Some((retry_after.as_secs(), is_limit)),
+            Err(error) => panic!("{error}"),
+            Ok(_) => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_asks_before_the_time_that_upstream_named() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(7))));
+        assert_eq!(held(&backoff).await, Some((7, true)));
+        assert!(backoff.is_held());
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert_eq!(held(&backoff).await, Some((1, true)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        backoff.turn(WHAT).await.unwrap().answered(None);
+        assert_eq!((held(&backoff).await, backoff.is_held()), (None, false));
+        let later = UpstreamError::Unavailable { what: WHAT, why: Outage::ComeAgain(503, Duration::from_secs(86_400)) };
+        backoff.turn(WHAT).await.unwrap().answered(Some(&later));
+        assert_eq!(held(&backoff).await, Some((900, false)), "a quarter of an hour at most");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_time_the_pauses_grow_until_one_goes_well() {
+        let backoff = backoff();
+        for seconds in [1, 2, 4, 8] {
+            backoff.turn(WHAT).await.unwrap().answered(Some(&limited(None)));
+            assert_eq!(held(&backoff).await, Some((seconds, true)));
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
+        backoff.turn(WHAT).await.unwrap().answered(Some(&UpstreamError::NotFound { what: WHAT }));
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(None)));
+        assert_eq!(held(&backoff).await, Some((1, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_were_on_their_way_count_as_one_and_do_not_end_the_pause() {
+        let backoff = backoff();
+        let mut turns = Vec::new();
+        for _ in 0..100 {
+            turns.push(backoff.turn(WHAT).await.unwrap());
+        }
+        let last = turns.pop().unwrap();
+        for turn in turns {
+            turn.answered(Some(&limited(None)));
+        }
+        last.answered(None);
+        assert_eq!(held(&backoff).await, Some((1, true)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_pause_one_tries_and_the_others_wait_for_what_comes_of_it() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let trial = backoff.turn(WHAT).await.unwrap();
+        let others = futures_util::future::join_all((0..50).map(|_| held(&backoff)));
+        let ended = async {
+            tokio::task::yield_now().await;
+            trial.answered(Some(&limited(Some(5))));
+        };
+        let (others, ()) = tokio::join!(others, ended);
+        assert!(others.iter().all(|held| *held == Some((5, true))), "{others:?}");
+        // One that was given up has tried nothing: the next one does.
+        tokio::time::advance(Duration::from_secs(5)).await;
+        drop(backoff.turn(WHAT).await.unwrap());
+        let trial = backoff.turn(WHAT).await.unwrap();
+        let (other, ()) = tokio::join!(held(&backoff), async { trial.answered(None) });
+        assert_eq!(other, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_does_not_end_a_pause() {
+        let (before, after) = (backoff(), backoff());
+        before.turn(WHAT).await.unwrap().answered(Some(&limited(Some(7))));
+        after.go_on_from(&before);
+        assert_eq!(held(&after).await, Some((7, true)));
+    }
+}

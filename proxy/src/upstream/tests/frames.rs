@@ -1,0 +1,133 @@
+//! An upstream that speaks HTTP/2 frame by frame, and goes away between them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use super::{
+    super::error::{Kind, Outage, UpstreamError},
+    Setup, digest, manifest, repository,
+    server::{GOOD, Server},
+};
+
+const SETTINGS: u8 = 4;
+const HEADERS: u8 = 1;
+const ACK_OR_END: u8 = 1;
+const END_OF_HEADERS: u8 = 4;
+
+/// What a connection does once it was asked for something.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// GOAWAY that names no stream as looked at, and the end.
+    GoAway,
+    /// Nothing ever again, no answer to PING either.
+    Silence,
+    /// 200 and these bytes.
+    Answer(&'static [u8]),
+    /// 200, these bytes, and GOAWAY and the end in the middle of the body.
+    AnswerHalf(&'static [u8]),
+    /// 200, these bytes, and `RST_STREAM`.
+    AnswerReset(&'static [u8]),
+}
+
+async fn frame(stream: &mut (impl AsyncWrite + Unpin), kind: u8, flags: u8, id: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut bytes = vec![length[1], length[2], length[3], kind, flags];
+    bytes.extend(id.to_be_bytes());
+    bytes.extend(payload);
+    // A client that has seen enough closes first.
+    let _ = stream.write_all(&bytes).await;
+    let _ = stream.flush().await;
+}
+
+/// Kind, flags and stream of the next frame.
+async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]])))
+}
+
+async fn serve(mut stream: TlsStream<TcpStream>, then: Then) {
+    let mut preface = [0; 24];
+    if stream.read_exact(&mut preface).await.is_err() {
+        return;
+    }
+    frame(&mut stream, SETTINGS, 0, 0, &[]).await;
+    while let Some((kind, flags, id)) = next(&mut stream).await {
+        if kind == SETTINGS && flags & ACK_OR_END == 0 {
+            frame(&mut stream, SETTINGS, ACK_OR_END, 0, &[]).await;
+        }
+        if kind != HEADERS {
+            continue;
+        }
+        let go_away = [0; 8];
+        match then {
+            Then::GoAway => return frame(&mut stream, 7, 0, 0, &go_away).await,
+            Then::Silence => std::future::pending().await,
+            Then::Answer(bytes) => {
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, 0, ACK_OR_END, id, bytes).await;
+            }
+            Then::AnswerHalf(bytes) => {
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, 0, 0, id, bytes).await;
+                let last = [id.to_be_bytes(), [0; 4]].concat();
+                return frame(&mut stream, 7, 0, 0, &last).await;
+            }
+            Then::AnswerReset(bytes) => {
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, 0, 0, id, bytes).await;
+                frame(&mut stream, 3, 0, id, &2_u32.to_be_bytes()).await;
+            }
+        }
+    }
+}
+
+/// A server whose first connection does the first, and every later one the second; and how many there were.
+async fn first_and_later(first: Then, later: Then) -> (Server, Arc<AtomicUsize>) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    let server = Server::start_tls_raw(GOOD, move |stream| {
+        let then = if counted.fetch_add(1, Ordering::SeqCst) == 0 { first } else { later };
+        serve(stream, then)
+    })
+    .await;
+    (server, connections)
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_away_before_it_answers_is_left_for_another() {
+    for first in [Then::GoAway, Then::Silence] {
+        let (server, connections) = first_and_later(first, Then::Answer(b"{}")).await;
+        let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = Duration::from_secs(2));
+        let upstream = upstream.build();
+        let fetched = manifest(&upstream).await;
+        assert_eq!(&fetched.unwrap_or_else(|error| panic!("{first:?}: {error}")).bytes[..], b"{}");
+        assert_eq!(connections.load(Ordering::SeqCst), 2, "{first:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_whose_connection_goes_away_ends_in_an_error_and_the_rest_comes_by_another() {
+    for first in [Then::AnswerHalf(b"bl"), Then::AnswerReset(b"bl")] {
+        let (server, _) = first_and_later(first, Then::Answer(b"blob")).await;
+        let upstream = Setup::of(&server).build();
+        let mut stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
+        assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]), "{first:?}");
+        let error = stream.next().await.unwrap_err();
+        assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost }, "{first:?}");
+    }
+}
