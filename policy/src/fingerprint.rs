@@ -11,7 +11,7 @@ use crate::policy_set::{NoMatch, Policy};
 /// Rule: raise the number with every change after which the same evidence, policy and trust root could be judged otherwise, in this
 /// crate; the versions of the crates that verify, and of the engine of rules, are repeated here, and a test compares them with the
 /// workspace's lock file. All stored verdicts are then made again from stored evidence. Changes of wording alone need no new version.
-pub const JUDGE_VERSION: &str = "3 sigstore-verify=0.15.1 sigstore-bundle=0.15.1 sigstore-crypto=0.15.1 \
+pub const JUDGE_VERSION: &str = "4 sigstore-verify=0.15.1 sigstore-bundle=0.15.1 sigstore-crypto=0.15.1 \
     sigstore-merkle=0.15.1 sigstore-rekor=0.15.1 sigstore-trust-root=0.15.1 \
     sigstore-tsa=0.15.1 sigstore-types=0.15.1 rustls-webpki=0.103.16 \
     x509-cert=0.2.5 x509-tsp=0.1.0 cms=0.2.3 \

@@ -107,6 +107,10 @@ pub struct VerifiedPiece {
     pub workflow: Workflow,
     /// The earliest trusted time of the signature; none where a key signed without log and timestamp.
     pub signed_at: Option<UnixTime>,
+    /// As what the signer named the image, here and in what else was signed as it is asked: foreign text, bounded. Empty where nothing
+    /// that was signed names it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
     /// The piece's bytes.
     pub evidence: Digest,
     /// Where it was found.

@@ -1,7 +1,7 @@
 //! What judging asks of cryptography, without naming who does it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -38,6 +38,8 @@ pub(crate) enum Claim {
         annotations: BTreeMap<String, Value>,
         /// As which type of statement it can also be asked for; none for simple signing.
         predicate_type: Option<String>,
+        /// As what the signer named the image: simple signing's docker-reference, the subject's names in a statement.
+        names: Names,
     },
     /// Something else, by its type.
     Attestation {
@@ -45,6 +47,8 @@ pub(crate) enum Claim {
         predicate_type: String,
         /// Of the subject.
         annotations: BTreeMap<String, Value>,
+        /// Of the subject.
+        names: Names,
     },
 }
 
@@ -56,12 +60,53 @@ impl Claim {
         }
     }
 
+    /// As what the signer named the image.
+    pub(crate) fn names(&self) -> &Names {
+        match self {
+            Self::Signature { names, .. } | Self::Attestation { names, .. } => names,
+        }
+    }
+
     /// The type of the statement, where it is one.
     pub(crate) fn predicate_type(&self) -> Option<&str> {
         match self {
             Self::Signature { predicate_type, .. } => predicate_type.as_deref(),
             Self::Attestation { predicate_type, .. } => Some(predicate_type),
         }
+    }
+}
+
+/// Most names of one image that are kept: records are stored for every image.
+const NAMES_MAX: usize = 16;
+/// Longest name that is kept, in bytes. A longer one is cut, and is then the name of nothing.
+const NAME_BYTES_MAX: usize = 512;
+
+/// The names by which signers called an image: foreign text, each once, bounded in number and length.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// Those of `more` besides; an empty one is none.
+    pub(crate) fn add<'n>(&mut self, more: impl IntoIterator<Item = &'n str>) {
+        for name in more {
+            if name.is_empty() || self.0.len() == NAMES_MAX {
+                continue;
+            }
+            let end = (0..=NAME_BYTES_MAX.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
+            self.0.insert(name.get(..end).unwrap_or_default().to_owned());
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
+}
+
+impl<'n> FromIterator<&'n str> for Names {
+    fn from_iter<I: IntoIterator<Item = &'n str>>(names: I) -> Self {
+        let mut all = Self::default();
+        all.add(names);
+        all
     }
 }
 

@@ -14,6 +14,8 @@ mod attestations;
 mod children;
 #[path = "judge/configs.rs"]
 mod configs;
+#[path = "judge/earliest.rs"]
+mod earliest;
 #[path = "judge/flawed.rs"]
 mod flawed;
 #[path = "judge/proof.rs"]

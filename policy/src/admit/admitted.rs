@@ -7,8 +7,11 @@ use oci::{Digest, MediaType, Repository, UnixTime, UntrustedManifest};
 
 use crate::{
     fingerprint::Fingerprint,
-    record::{Finding, PolicyFinding},
+    record::{Finding, PolicyFinding, VerifiedPiece},
 };
+
+/// Most pieces of evidence that an admission names as its own.
+const EVIDENCE_MAX: usize = 16;
 
 /// A `T` that the policies in force let in, and on what grounds.
 ///
@@ -34,6 +37,18 @@ pub(super) struct Grounds {
     pub ends: Option<UnixTime>,
     pub warning: Option<String>,
     pub findings: Vec<PolicyFinding>,
+}
+
+impl Grounds {
+    /// What was verified, of its own and of the indexes it was reached through.
+    fn pieces(&self) -> impl Iterator<Item = &VerifiedPiece> {
+        std::iter::successors(Some(self), |grounds| grounds.index.as_deref())
+            .flat_map(|grounds| &grounds.findings)
+            .flat_map(|finding| match &finding.finding {
+                Finding::Verified { pieces, .. } => pieces.as_slice(),
+                Finding::Unverified { .. } | Finding::Failed { .. } | Finding::Undecided { .. } => &[],
+            })
+    }
 }
 
 impl<T> Admitted<T> {
@@ -86,6 +101,25 @@ impl<T> Admitted<T> {
     #[must_use]
     pub fn path(&self) -> &[Digest] {
         &self.grounds.path
+    }
+
+    /// When the image was signed, on trusted word: the earliest time of the evidence that let it in, of a child also of what let in the
+    /// index. None where nothing that was verified has one.
+    #[must_use]
+    pub fn signed_at(&self) -> Option<UnixTime> {
+        self.grounds.pieces().filter_map(|piece| piece.signed_at).min()
+    }
+
+    /// The evidence that let it in, of a child also of what let in the index: the first sixteen pieces, each once.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<&Digest> {
+        let mut evidence = Vec::new();
+        for piece in self.grounds.pieces() {
+            if evidence.len() < EVIDENCE_MAX && !evidence.contains(&&piece.evidence) {
+                evidence.push(&piece.evidence);
+            }
+        }
+        evidence
     }
 
     /// Whether every policy that was asked found a signature it accepts. Only then may the image be called verified.

@@ -22,7 +22,7 @@ use crate::{
     record::{Attested, AuthorityFinding, Finding, PIECES_TOLD_MAX, PieceFinding, VerifiedPiece},
     refusal::{Reason, told},
     rego::RegoBounds,
-    verifier::{By, Claim, Demand, Examined, Flaw, Signed, Verifier, examine},
+    verifier::{By, Claim, Demand, Examined, Flaw, Names, Signed, Verifier, examine},
 };
 
 pub use worth::Worth;
@@ -83,6 +83,8 @@ pub(super) struct Satisfied<'a> {
 pub(super) struct Good<'a> {
     pub piece: &'a UntrustedPiece,
     pub signed: Signed,
+    /// As what its signer named the image; where no rule wants to see all, also those of what was signed as it was.
+    pub names: Names,
     /// Which attestation of the authority it is, and as what type; none for a signature.
     pub attested: Option<&'a Attestation>,
 }
@@ -230,7 +232,12 @@ impl<'a> Case<'a> {
         Heard { outcome: Ok(Satisfied { authority, pieces }), told, unheard }
     }
 
-    /// The pieces that are good for one question, and a doubt about another; the first suffices, unless the policy's rule wants to see all.
+    /// The pieces that are good for one question, and a doubt about another; the first signed suffices, unless the policy's rule wants to
+    /// see all.
+    ///
+    /// 1. Which are signed as it is asked.
+    /// 2. Of these the one that was signed first and says what is wanted: who signs an old image again makes it no younger, and who can
+    ///    only withhold evidence can make it look younger, not older.
     fn search(
         &self,
         authority: &'a Authority,
@@ -244,12 +251,27 @@ impl<'a> Case<'a> {
             let (evidence, origin) = (piece.digest().clone(), piece.origin.clone());
             findings.push(PieceFinding { evidence, origin, attestation: name.clone(), failed, told });
         };
-        for piece in self.pieces_for(authority) {
-            match self.answers(piece, authority, attested, policy.conditions()) {
+        let wants_all = policy.rule().is_some() || self.tells_all;
+        // 1.
+        let mut signed: Vec<_> = self
+            .pieces_for(authority)
+            .map(|piece| (piece, self.signed_as_asked(piece, authority, attested, policy.conditions())))
+            .collect();
+        let mut names = Names::default();
+        if !wants_all {
+            signed.sort_by_key(|(_, examined)| first_signed(examined));
+            names.add(signed.iter().filter_map(|(piece, examined)| self.names(piece, examined)).flat_map(Names::iter));
+        }
+        // 2.
+        for (piece, examined) in signed {
+            match examined.and_then(|signed| self.says_as_asked(piece, attested).and_then(|()| Examined::Good(signed)))
+            {
                 Examined::Good(signed) => {
                     note(piece.untrusted, None, format!("signed by {}", signed.signer));
-                    good.push(Good { piece: piece.untrusted, signed, attested });
-                    if policy.rule().is_none() && !self.tells_all {
+                    let own = || self.claim_of(piece).map(|claim| claim.names().clone()).unwrap_or_default();
+                    let names = if wants_all { own() } else { std::mem::take(&mut names) };
+                    good.push(Good { piece: piece.untrusted, signed, names, attested });
+                    if !wants_all {
                         break;
                     }
                 }
@@ -288,6 +310,17 @@ impl<'a> Case<'a> {
         authority: &'a Authority,
         attested: Option<&'a Attestation>,
         conditions: &Conditions,
+    ) -> Examined<()> {
+        self.signed_as_asked(piece, authority, attested, conditions).and_then(|_| self.says_as_asked(piece, attested))
+    }
+
+    /// Whether a piece is of the kind that is asked for, by whom it is asked for, under the policy's conditions.
+    fn signed_as_asked(
+        &self,
+        piece: &Piece<'a>,
+        authority: &'a Authority,
+        attested: Option<&'a Attestation>,
+        conditions: &Conditions,
     ) -> Examined<Signed> {
         let claim = match self.claim(piece) {
             Examined::Good(claim) => claim,
@@ -297,15 +330,29 @@ impl<'a> Case<'a> {
         if let Err(flaw) = says(claim, attested) {
             return Examined::Flawed(flaw);
         }
-        let signed = self.signed(piece, authority).and_then(|signed| {
+        self.signed(piece, authority).and_then(|signed| {
             let met = conditions.met_by(&signed.workflow, claim.annotations());
             met.map(|()| signed).map_err(|why| Flaw::new(Reason::ConditionUnmet, why)).into()
-        });
+        })
+    }
+
+    /// Whether the rule of the attestation, where it has one, agrees with a piece that is signed as asked.
+    fn says_as_asked(&self, piece: &Piece<'a>, attested: Option<&'a Attestation>) -> Examined<()> {
         match attested.and_then(|attested| Some((attested, attested.rule.as_ref()?))) {
-            None => signed,
-            Some((attested, rule)) => signed.and_then(|signed| {
-                rule::of_attestation(self, piece.untrusted, attested, rule).and_then(|()| Examined::Good(signed))
-            }),
+            None => Examined::Good(()),
+            Some((attested, rule)) => rule::of_attestation(self, piece.untrusted, attested, rule),
+        }
+    }
+
+    /// As what the image is named by a piece that is signed as asked.
+    fn names<'p>(&self, piece: &'p Piece<'a>, examined: &Examined<Signed>) -> Option<&'p Names> {
+        matches!(examined, Examined::Good(_)).then(|| self.claim_of(piece).map(Claim::names)).flatten()
+    }
+
+    fn claim_of<'p>(&self, piece: &'p Piece<'a>) -> Option<&'p Claim> {
+        match self.claim(piece) {
+            Examined::Good(claim) => Some(claim),
+            Examined::Flawed(_) | Examined::Panicked => None,
         }
     }
 
@@ -400,6 +447,15 @@ fn says(claim: &Claim, attested: Option<&Attestation>) -> Result<(), Flaw> {
     }
 }
 
+/// The order in which pieces are looked at: those without a signed time after all others, those that are no good first. The sort is stable:
+/// among equals the digest decides.
+fn first_signed(examined: &Examined<Signed>) -> Option<(bool, Option<UnixTime>)> {
+    match examined {
+        Examined::Good(signed) => Some((signed.at.is_none(), signed.at)),
+        Examined::Flawed(_) | Examined::Panicked => None,
+    }
+}
+
 /// A rule that could not be run says neither yes nor no.
 fn undecidable(flaw: &Flaw) -> Option<String> {
     (flaw.reason == Reason::RuleUndecided).then(|| flaw.detail.clone())
@@ -425,7 +481,8 @@ fn verified(good: &Good<'_>) -> VerifiedPiece {
         predicate_type: attested.predicate_type.uri().to_owned(),
     });
     let (evidence, origin) = (good.piece.digest().clone(), good.piece.origin.clone());
-    VerifiedPiece { attestation, signer, workflow, signed_at: at, evidence, origin }
+    let names = good.names.iter().map(str::to_owned).collect();
+    VerifiedPiece { attestation, signer, workflow, signed_at: at, names, evidence, origin }
 }
 
 fn finding(authority: &Authority, satisfied: bool, mut pieces: Vec<PieceFinding>) -> AuthorityFinding {

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     evidence::{Form, Origin, Source, UntrustedPiece},
     policy_set::{LoadContext, NoMatch},
-    verifier::{Claim, Demand, Flaw, Signed, Verifier},
+    verifier::{Claim, Demand, Flaw, Names, Signed, Verifier},
 };
 
 const NEVER: VerdictLifetimes = VerdictLifetimes {
@@ -22,7 +22,7 @@ struct Panics;
 
 impl Verifier for Panics {
     fn read(&self, _: &UntrustedPiece, _: &Digest) -> Result<Claim, Flaw> {
-        Ok(Claim::Signature { annotations: BTreeMap::new(), predicate_type: None })
+        Ok(Claim::Signature { annotations: BTreeMap::new(), predicate_type: None, names: Names::default() })
     }
 
     fn statement(&self, _: &UntrustedPiece) -> Result<Vec<u8>, Flaw> {

@@ -45,9 +45,8 @@ struct Payload {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Critical {
-    /// Where the signer pushed to. Not compared: images keep their signatures when they are copied to another registry.
-    #[serde(rename = "identity")]
-    _identity: Identity,
+    /// Where the signer pushed to. No part of a verdict: images keep their signatures when they are copied to another registry.
+    identity: Identity,
     image: Image,
     #[serde(rename = "type")]
     kind: String,
@@ -57,7 +56,7 @@ struct Critical {
 #[serde(deny_unknown_fields)]
 struct Identity {
     #[serde(rename = "docker-reference")]
-    _docker_reference: String,
+    docker_reference: String,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +125,8 @@ pub(super) fn claim(payload: &[u8], subject: &Digest) -> Result<Claim, Flaw> {
         let detail = format!("the signature is over \"{}\"", told(&critical.image.digest));
         return Err(Flaw::new(Reason::DigestMismatch, detail));
     }
-    Ok(Claim::Signature { annotations: optional.unwrap_or_default(), predicate_type: None })
+    let names = [critical.identity.docker_reference.as_str()].into_iter().collect();
+    Ok(Claim::Signature { annotations: optional.unwrap_or_default(), predicate_type: None, names })
 }
 
 /// A simple signing payload with its signature.

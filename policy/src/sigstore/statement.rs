@@ -75,6 +75,22 @@ struct Subject {
     digest: Digests,
     #[serde(default)]
     annotations: Option<BTreeMap<String, Value>>,
+    #[serde(default)]
+    name: Name,
+}
+
+/// A subject's name. One that is no text spoils nothing: readers of statements may pass it over.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Name {
+    Text(String),
+    Other(IgnoredAny),
+}
+
+impl Default for Name {
+    fn default() -> Self {
+        Self::Other(IgnoredAny)
+    }
 }
 
 #[derive(Deserialize)]
@@ -86,16 +102,17 @@ struct Digests {
 /// What the envelope says of `subject`. Says nothing about who says so.
 pub(super) fn read(envelope: &Envelope, subject: &Digest) -> Result<Claim, Flaw> {
     let statement = parse(envelope)?;
-    let named = |entry: &Subject| entry.digest.is(subject);
-    let Some(position) = statement.subject.0.iter().position(named) else {
+    let is_meant = |entry: &Subject| entry.digest.is(subject);
+    let Some(position) = statement.subject.0.iter().position(is_meant) else {
         return Err(Flaw::new(Reason::DigestMismatch, format!("the signature is over {}", statement.first())));
     };
     let Statement { predicate_type, subject: Bounded(mut subjects), .. } = statement;
+    let names = subjects.iter().filter(|entry| is_meant(entry)).filter_map(Subject::name).collect();
     let annotations = subjects.swap_remove(position).annotations.unwrap_or_default();
     Ok(if predicate_type == SIGNATURE {
-        Claim::Signature { annotations, predicate_type: Some(predicate_type) }
+        Claim::Signature { annotations, predicate_type: Some(predicate_type), names }
     } else {
-        Claim::Attestation { predicate_type, annotations }
+        Claim::Attestation { predicate_type, annotations, names }
     })
 }
 
@@ -129,6 +146,15 @@ impl Statement {
     fn first(&self) -> String {
         let other = self.subject.0.iter().find_map(|entry| entry.digest.sha256.as_ref());
         other.map_or_else(|| "no sha256 digest".to_owned(), |hex| format!("sha256:{}", told(hex)))
+    }
+}
+
+impl Subject {
+    fn name(&self) -> Option<&str> {
+        match &self.name {
+            Name::Text(name) => Some(name),
+            Name::Other(_) => None,
+        }
     }
 }
 

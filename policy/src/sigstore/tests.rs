@@ -16,7 +16,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sigstore_types::Sha256Hash;
 
 use super::*;
-use crate::verifier::Signer;
+use crate::verifier::{Names, Signer};
 
 /// 2026-11-01: after every signature among the vectors.
 const NOW: UnixTime = UnixTime::from_millis(1_793_491_200_000);

@@ -36,7 +36,7 @@ impl<'a> Case<'a> {
                 for question in attestations.chain(signature) {
                     match self.answers(piece, authority, question, policy.conditions()) {
                         Examined::Flawed(flaw) if undecidable(&flaw).is_none() => closest = closest.max(flaw.reason),
-                        Examined::Good(_) | Examined::Flawed(_) | Examined::Panicked => return Worth::Something,
+                        Examined::Good(()) | Examined::Flawed(_) | Examined::Panicked => return Worth::Something,
                     }
                 }
             }

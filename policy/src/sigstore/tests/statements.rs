@@ -28,8 +28,11 @@ fn only_the_statement_of_cosign_sign_is_a_signature() {
     }
     for other in [PROVENANCE, "https://sigstore.dev/cosign/sign/v1/", "https://sigstore.dev/cosign/sign/v2", ""] {
         let claim = read(&statement_of(STATEMENT, other, &this())).unwrap();
-        let expected =
-            Claim::Attestation { predicate_type: other.to_owned(), annotations: std::collections::BTreeMap::new() };
+        let expected = Claim::Attestation {
+            predicate_type: other.to_owned(),
+            annotations: std::collections::BTreeMap::new(),
+            names: [Digest::sha256(b"image").hex()].into_iter().collect(),
+        };
         assert_eq!(claim, expected);
     }
 }
@@ -109,4 +112,42 @@ fn a_simple_signing_payload_says_what_its_signer_added() {
     assert!(legacy::claim(payload(r#"{"a":"1","a":"2"}"#).as_bytes(), &digest).is_err());
     let large = payload(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)));
     assert_eq!(legacy::claim(large.as_bytes(), &digest).unwrap_err().reason, Reason::EvidenceUnreadable);
+}
+
+#[test]
+fn a_statement_names_the_image_by_every_subject_that_is_it() {
+    let this = Digest::sha256(b"image");
+    let entry = |name: &str, hex: &str| format!(r#"{{"name":{name},"digest":{{"sha256":"{hex}"}}}}"#);
+    let named = |subjects: &[String]| {
+        let claim = read(&statement_of(STATEMENT, SIGN, &format!("[{}]", subjects.join(",")))).unwrap();
+        claim.names().iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let other = entry("\"cgr.dev/x/other\"", Digest::sha256(b"other").hex());
+    let [first, second] = ["\"b\"", "\"cgr.dev/x/a\""].map(|name| entry(name, this.hex()));
+    assert_eq!(named(&[second.clone(), other, first.clone(), second]), ["b", "cgr.dev/x/a"]);
+    // What is no name spoils no statement.
+    for odd in ["7", "null", "{}", "[1]", "true", "\"\""] {
+        assert_eq!(named(&[entry(odd, this.hex()), first.clone()]), ["b"], "{odd}");
+    }
+    assert_eq!(named(&[format!(r#"{{"digest":{{"sha256":"{}"}}}}"#, this.hex())]), Vec::<String>::new());
+}
+
+#[test]
+fn names_are_bounded_in_number_and_length() {
+    let names: Vec<String> = (0..40).map(|n| format!("{n}{}", "ä".repeat(400))).collect();
+    let kept: Names = names.iter().map(String::as_str).collect();
+    assert_eq!(kept.iter().count(), 16);
+    assert!(kept.iter().all(|name| (511..=512).contains(&name.len())));
+}
+
+#[test]
+fn a_simple_signing_payload_names_the_image_by_its_docker_reference() {
+    let digest = Digest::sha256(b"image");
+    for (reference, expected) in [("cgr.dev/x/nginx:latest", vec!["cgr.dev/x/nginx:latest"]), ("", vec![])] {
+        let payload = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"{reference}"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        let claim = legacy::claim(payload.as_bytes(), &digest).unwrap();
+        assert_eq!(claim.names().iter().collect::<Vec<_>>(), expected);
+    }
 }
