@@ -171,6 +171,9 @@ pub struct Limits {
     /// Former digests remembered of one tag. Default 50.
     #[serde(deserialize_with = "units::count")]
     pub tag_history_max: usize,
+    /// Images remembered of those that one tag was answered with: among them is the last good one. Default 8.
+    #[serde(deserialize_with = "units::count")]
+    pub tag_targets_max: usize,
     /// Verdicts kept in memory. Default 10000.
     #[serde(deserialize_with = "units::count")]
     pub verdict_cache_entries_max: usize,
@@ -235,6 +238,7 @@ impl Default for Limits {
             policy_file_bytes_max: MIB,
             policy_files_max: 256,
             tag_history_max: 50,
+            tag_targets_max: 8,
             verdict_cache_entries_max: 10_000,
             manifest_cache_bytes_max: 16 * MIB,
         }

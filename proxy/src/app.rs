@@ -297,13 +297,14 @@ fn lost(facts: &FactsState) -> Option<String> {
         }
     };
     Some(format!(
-        "the facts file {how}: verdicts and tags are learned again, pins are lost, and blobs are kept for two weeks to be found again"
+        "the facts file {how}: verdicts and tags are learned again, pins and how new each tag was are lost, and blobs are kept for two weeks to be found again"
     ))
 }
 
 fn store_options(settings: &Settings) -> storage::Options {
     storage::Options {
         tag_history_max: settings.limits.tag_history_max,
+        tag_targets_max: settings.limits.tag_targets_max,
         fsync: match settings.storage.fsync {
             config::Fsync::Always => storage::Fsync::Always,
             config::Fsync::Content => storage::Fsync::Content,

@@ -12,6 +12,7 @@ pub use self::{
     links::{Edge, EdgeKind, Edges},
     loss::Loss,
     open::FactsIn,
+    served::{TagLook, TagServed, TagTarget},
     tags::{TagEvent, TagFact},
     uses::Usage,
     verdicts::{EvidenceNote, ManifestFact, StoredVerdict},
@@ -34,6 +35,7 @@ mod memory;
 mod migrate;
 mod open;
 mod redb;
+mod served;
 #[cfg(feature = "sled")]
 mod sled;
 mod table;

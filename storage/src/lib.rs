@@ -42,7 +42,7 @@ pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
 pub use facts::{
     Amount, Change, Content, ContentClass, Edge, EdgeKind, Edges, EvidenceNote, Facts, FactsError, FactsIn, FactsState,
-    Loss, ManifestFact, Snapshot, StoredVerdict, TagEvent, TagFact, Totals, Usage,
+    Loss, ManifestFact, Snapshot, StoredVerdict, TagEvent, TagFact, TagLook, TagServed, TagTarget, Totals, Usage,
 };
 pub use gc::{Account, Budget, Freed, Keeper, Left, Marks, Sweep};
 pub use ingest::{Growing, Ingest, Progress};
@@ -140,6 +140,8 @@ impl Store {
 pub struct Options {
     /// How many events a tag's history keeps.
     pub tag_history_max: usize,
+    /// How many images are kept of those that a tag was answered with, the last ones.
+    pub tag_targets_max: usize,
     /// What is on disk when an answer is given.
     pub fsync: Fsync,
     /// What keeps the facts.
@@ -148,11 +150,20 @@ pub struct Options {
     pub min_free_bytes: u64,
 }
 
+/// Images kept of those that a tag was answered with, where nobody says otherwise.
+const TAG_TARGETS: usize = 8;
+
 impl Options {
     /// The safe choices.
     #[must_use]
     pub fn new(tag_history_max: usize) -> Self {
-        Self { tag_history_max, fsync: Fsync::Always, facts: FactsIn::Redb, min_free_bytes: 0 }
+        Self {
+            tag_history_max,
+            tag_targets_max: TAG_TARGETS,
+            fsync: Fsync::Always,
+            facts: FactsIn::Redb,
+            min_free_bytes: 0,
+        }
     }
 }
 

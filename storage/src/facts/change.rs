@@ -2,7 +2,10 @@
 
 use oci::{Digest, Repository, Tag, UnixTime};
 
-use super::{ContentClass, Edge, Loss, ManifestFact, contents, engine::Batch, links, loss, tags, uses, verdicts};
+use super::{
+    ContentClass, Edge, Loss, ManifestFact, TagLook, contents, engine::Batch, links, loss, served, tags,
+    tags::TagBounds, uses, verdicts,
+};
 use crate::StoreError;
 
 /// One thing to remember. All changes of one [`apply`](crate::Facts::apply) are made together.
@@ -37,6 +40,25 @@ pub enum Change {
         tag: Tag,
         /// When upstream said so.
         at: UnixTime,
+    },
+    /// A tag was looked at with this meaning, and served or not. It is noted with the newest event of that meaning in its history; what is
+    /// served enters, besides, what was ever served under the tag.
+    TagLooked {
+        /// The tag's repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// What it means.
+        digest: Digest,
+        /// How it was answered.
+        look: TagLook,
+    },
+    /// How new the images were that a tag was answered with does not count any more. Its targets and its history stay.
+    TagNewestGone {
+        /// The tag's repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
     },
     /// A repository has this manifest. The first time it was seen stays as it was.
     Manifest {
@@ -140,11 +162,17 @@ pub enum Change {
     },
 }
 
-pub(super) fn make(batch: &Batch, change: &Change, tag_history_max: usize) -> Result<(), StoreError> {
+pub(super) fn make(batch: &Batch, change: &Change, bounds: TagBounds) -> Result<(), StoreError> {
     match change {
-        Change::Tag { repository, tag, digest, at } => tags::set(batch, repository, tag, digest, *at, tag_history_max),
+        Change::Tag { repository, tag, digest, at } => {
+            tags::set(batch, repository, tag, digest, *at, bounds.history_max)
+        }
         Change::TagChecked { repository, tag, at } => tags::checked(batch, repository, tag, *at),
         Change::TagGone { repository, tag, at } => tags::gone(batch, repository, tag, *at),
+        Change::TagLooked { repository, tag, digest, look } => {
+            tags::looked(batch, (repository, tag), digest, look, bounds)
+        }
+        Change::TagNewestGone { repository, tag } => served::forget_newest(batch, repository, tag),
         Change::Manifest { repository, digest, fact } => verdicts::set_manifest(batch, repository, digest, fact),
         Change::Edge { repository, edge } => {
             let was_reached = links::is_reached(batch, &edge.child)?;

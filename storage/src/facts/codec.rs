@@ -57,6 +57,11 @@ impl Encoder {
         self.number(time.as_millis())
     }
 
+    /// An instant, or none.
+    pub(crate) fn maybe_time(self, time: Option<UnixTime>) -> Self {
+        self.byte(u8::from(time.is_some())).time(time.unwrap_or(UnixTime::from_millis(0)))
+    }
+
     /// Free text, which may hold any byte; only for values, its order means nothing.
     pub(crate) fn text(self, text: &str) -> Self {
         self.number(text.len() as u64).raw(text.as_bytes())
@@ -76,6 +81,11 @@ impl Encoder {
     pub(crate) fn prefix(self) -> KeyRange {
         let end = successor(&self.0);
         (Bound::Included(self.0), end)
+    }
+
+    /// All keys that begin with these parts and come before `key`, which does too.
+    pub(crate) fn prefix_before(self, key: Vec<u8>) -> KeyRange {
+        (Bound::Included(self.0), Bound::Excluded(key))
     }
 
     /// All keys that begin with these parts and come after `key`, wherever that lies.
@@ -157,10 +167,25 @@ impl<'a> Decoder<'a> {
         self.number().map(UnixTime::from_millis)
     }
 
+    pub(crate) fn maybe_time(&mut self) -> Result<Option<UnixTime>, StoreError> {
+        let is_there = match self.byte()? {
+            0 => false,
+            1 => true,
+            _ => return Err(self.unreadable("it says neither that there is a time nor that there is none")),
+        };
+        let time = self.time()?;
+        Ok(is_there.then_some(time))
+    }
+
     pub(crate) fn text(&mut self) -> Result<String, StoreError> {
         let length = usize::try_from(self.number()?).unwrap_or(usize::MAX);
         let bytes = self.take(length)?.to_vec();
         String::from_utf8(bytes).map_err(|_| self.unreadable("its text is not text"))
+    }
+
+    /// Whether nothing follows.
+    pub(crate) fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
     }
 
     /// Nothing may follow.

@@ -23,7 +23,7 @@ use crate::{
 
 const FORMAT_KEY: &[u8] = b"format";
 /// What the tables hold and how it is encoded.
-const FORMAT: &[u8] = b"facts 2";
+const FORMAT: &[u8] = b"facts 3";
 
 /// What can keep facts in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub(super) fn open(directory: &Directory, kind: FactsIn) -> Result<(Engine, Fact
         Found::Nothing if has_blobs => {
             tracing::error!(
                 path = %path.display(),
-                "the facts file is gone, and blobs are there: the store starts with no facts; pins and tag history are lost, the rest is fetched and judged anew, and blobs are kept for that"
+                "the facts file is gone, and blobs are there: the store starts with no facts; pins, tag history and how new each tag was are lost, the rest is fetched and judged anew, and blobs are kept for that"
             );
             return Ok((place.create(has_blobs)?, FactsState::Lost));
         }
@@ -118,7 +118,7 @@ pub(super) fn open(directory: &Directory, kind: FactsIn) -> Result<(Engine, Fact
         path = %path.display(),
         moved_to = %moved_to.display(),
         reason,
-        "the facts file is damaged: it was set aside, and the store starts with no facts; pins and tag history are lost, the rest is fetched and judged anew, and blobs are kept for that"
+        "the facts file is damaged: it was set aside, and the store starts with no facts; pins, tag history and how new each tag was are lost, the rest is fetched and judged anew, and blobs are kept for that"
     );
     let engine = place.create(has_blobs)?;
     Ok((engine, FactsState::SetAside { moved_to, reason }))
@@ -148,8 +148,8 @@ impl Place<'_> {
         let format = engine.view()?.get(Table::Meta, FORMAT_KEY)?;
         match format {
             Some(format) if format == FORMAT => Ok(engine),
-            Some(format) if format == migrate::FROM => {
-                migrate::run(&engine, |batch| batch.put(Table::Meta, FORMAT_KEY, FORMAT))?;
+            Some(format) if migrate::FROM.contains(&format.as_slice()) => {
+                migrate::run(&engine, &format, |batch| batch.put(Table::Meta, FORMAT_KEY, FORMAT))?;
                 Ok(engine)
             }
             other => Err(StoreError::OtherFormat {

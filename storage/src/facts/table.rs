@@ -16,6 +16,7 @@ pub(crate) enum Table {
     Meta,
     Tags,
     TagHistory,
+    TagServed,
     Manifests,
     Verdicts,
     Evidence,
@@ -27,10 +28,11 @@ pub(crate) enum Table {
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Meta,
         Self::Tags,
         Self::TagHistory,
+        Self::TagServed,
         Self::Manifests,
         Self::Verdicts,
         Self::Evidence,
@@ -46,6 +48,7 @@ impl Table {
             Self::Meta => "meta",
             Self::Tags => "tags",
             Self::TagHistory => "tag-history",
+            Self::TagServed => "tag-served",
             Self::Manifests => "manifests",
             Self::Verdicts => "verdicts",
             Self::Evidence => "evidence",

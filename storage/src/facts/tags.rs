@@ -6,6 +6,7 @@ use super::{
     Snapshot,
     codec::{Decoder, Encoder},
     engine::{Batch, Order},
+    served::{self, TagLook},
     table::Table,
     verdicts,
 };
@@ -31,6 +32,17 @@ pub struct TagEvent {
     pub digest: Digest,
     /// When we saw that.
     pub at: UnixTime,
+    /// How it was answered when it was last looked at with that meaning; none where nobody looked.
+    pub look: Option<TagLook>,
+}
+
+/// How much is kept of each tag.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TagBounds {
+    /// Events of its history.
+    pub history_max: usize,
+    /// Images that it was answered with.
+    pub targets_max: usize,
 }
 
 impl Snapshot {
@@ -107,6 +119,34 @@ pub(super) fn gone(batch: &Batch, repository: &Repository, tag: &Tag, at: UnixTi
     Ok(())
 }
 
+/// A tag was looked at with this meaning. It is noted with the newest event of that meaning, where one is kept.
+pub(super) fn looked(
+    batch: &Batch,
+    (repository, tag): (&Repository, &Tag),
+    digest: &Digest,
+    look: &TagLook,
+    bounds: TagBounds,
+) -> Result<(), StoreError> {
+    let look = look.clone().bounded();
+    if look.served {
+        served::serve(batch, (repository, tag), digest, &look, bounds.targets_max)?;
+    }
+    let entries = batch.keys(Table::TagHistory, &key(repository, tag).prefix(), usize::MAX)?;
+    for entry in entries.iter().rev() {
+        let event = batch.get(Table::TagHistory, entry);
+        let event = event.and_then(|found| found.map(|bytes| decode_event(&bytes)).transpose());
+        match verdicts::unless_damaged(repository, event)? {
+            Some(event) if event.digest == *digest => {
+                let event = TagEvent { look: Some(look), ..event };
+                batch.put(Table::TagHistory, entry, &encode_event(&event));
+                break;
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(())
+}
+
 fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
     let found = batch.get(Table::Tags, &key(repository, tag).finish())?;
     found.map(|bytes| decode_fact(&bytes)).transpose()
@@ -138,9 +178,9 @@ fn remember(
         Some(key) => number_in(repository, tag, key)?.saturating_add(1),
         None => 0,
     };
-    let value = Encoder::default().digest(digest).time(at).finish();
+    let event = TagEvent { digest: digest.clone(), at, look: None };
     let entry = key(repository, tag).number(number).finish();
-    batch.put(Table::TagHistory, &entry, &value);
+    batch.put(Table::TagHistory, &entry, &encode_event(&event));
     let kept = u64::try_from(history_max).unwrap_or(u64::MAX);
     while let Some(oldest) = batch.first_key(Table::TagHistory, all())? {
         if number - number_in(repository, tag, &oldest)?.min(number) < kept {
@@ -160,11 +200,11 @@ fn number_in(repository: &Repository, tag: &Tag, entry: &[u8]) -> Result<u64, St
     Ok(number)
 }
 
-fn key(repository: &Repository, tag: &Tag) -> Encoder {
+pub(super) fn key(repository: &Repository, tag: &Tag) -> Encoder {
     Encoder::repository(repository).tag(tag)
 }
 
-fn decode_fact(bytes: &[u8]) -> Result<TagFact, StoreError> {
+pub(super) fn decode_fact(bytes: &[u8]) -> Result<TagFact, StoreError> {
     let mut decoder = Decoder::new(Table::Tags, bytes);
     let digest = decoder.digest()?;
     let (seen_at, checked_at) = (decoder.time()?, decoder.time()?);
@@ -174,9 +214,20 @@ fn decode_fact(bytes: &[u8]) -> Result<TagFact, StoreError> {
     Ok(TagFact { digest, seen_at, checked_at, gone_at })
 }
 
+/// Where nobody looked, it ends early: so it was written by builds that did not know of looks.
+fn encode_event(event: &TagEvent) -> Vec<u8> {
+    let value = Encoder::default().digest(&event.digest).time(event.at);
+    match &event.look {
+        Some(look) => served::encode_look(value, look),
+        None => value,
+    }
+    .finish()
+}
+
 fn decode_event(bytes: &[u8]) -> Result<TagEvent, StoreError> {
     let mut decoder = Decoder::new(Table::TagHistory, bytes);
     let (digest, at) = (decoder.digest()?, decoder.time()?);
+    let look = if decoder.is_at_end() { None } else { Some(served::decode_look(&mut decoder)?) };
     decoder.finish()?;
-    Ok(TagEvent { digest, at })
+    Ok(TagEvent { digest, at, look })
 }

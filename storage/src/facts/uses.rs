@@ -5,7 +5,7 @@ use oci::{Digest, Repository, UnixTime};
 use super::{
     Snapshot,
     codec::{Decoder, Encoder},
-    engine::{Batch, Order},
+    engine::{Batch, KeyRange, Order},
     links::{self, EdgeKind},
     table::Table,
     verdicts,
@@ -59,7 +59,21 @@ impl Snapshot {
             Some(usage) => all.prefix_after(order_key(usage.used_at, &usage.repository, &usage.digest)),
             None => all.prefix(),
         };
-        let entries = self.scan(Table::Oldest, range, Order::Ascending, limit)?;
+        self.by_use(range, Order::Ascending, limit)
+    }
+
+    /// Manifests, the most recently used first: at most `limit`, from the first one ahead of `before` on. Fewer than `limit` are the last.
+    pub fn most_recently_used(&self, before: Option<&Usage>, limit: usize) -> Result<Vec<Usage>, StoreError> {
+        let all = Encoder::default();
+        let range = match before {
+            Some(usage) => all.prefix_before(order_key(usage.used_at, &usage.repository, &usage.digest)),
+            None => all.prefix(),
+        };
+        self.by_use(range, Order::Descending, limit)
+    }
+
+    fn by_use(&self, range: KeyRange, order: Order, limit: usize) -> Result<Vec<Usage>, StoreError> {
+        let entries = self.scan(Table::Oldest, range, order, limit)?;
         let read = |(key, value): &(Vec<u8>, Vec<u8>)| {
             let mut parts = Decoder::new(Table::Oldest, key);
             let (used_at, digest, repository) = (parts.time()?, parts.digest()?, parts.repository()?);

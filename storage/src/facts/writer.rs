@@ -13,6 +13,7 @@ use super::{
     Change, change,
     engine::{Durability, Engine},
     open,
+    tags::TagBounds,
 };
 use crate::{Fsync, Options, StoreError, directory::Directory};
 
@@ -49,7 +50,8 @@ impl Writer {
         let engine = Arc::new(engine);
         let (queue, requests) = mpsc::channel(QUEUE_MAX);
         let durability = if options.fsync == Fsync::Always { Durability::Now } else { Durability::Later };
-        let group = Group { engine: Arc::clone(&engine), tag_history_max: options.tag_history_max, durability };
+        let tags = TagBounds { history_max: options.tag_history_max, targets_max: options.tag_targets_max };
+        let group = Group { engine: Arc::clone(&engine), tags, durability };
         let thread = thread::Builder::new()
             .name("facts".to_owned())
             .spawn(move || group.run(requests))
@@ -137,7 +139,7 @@ impl fmt::Debug for Writer {
 
 struct Group {
     engine: Arc<Engine>,
-    tag_history_max: usize,
+    tags: TagBounds,
     durability: Durability,
 }
 
@@ -164,7 +166,7 @@ impl Group {
             group
                 .iter()
                 .flat_map(|request| &request.changes)
-                .try_for_each(|change| change::make(batch, change, self.tag_history_max))
+                .try_for_each(|change| change::make(batch, change, self.tags))
         })
     }
 }

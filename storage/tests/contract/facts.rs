@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use oci::{Digest, Repository, Tag};
-use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagEvent, TagFact};
+use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagEvent, TagFact, TagLook, TagServed};
 use tokio::task::JoinSet;
 
 use crate::{at, edge, repository, shared, tag};
@@ -356,4 +356,160 @@ async fn snapshots_of_several_instants_each_see_their_own() {
         let known = snapshot.tag(&nginx(), &latest).unwrap().map(|fact| fact.digest);
         assert_eq!(known.as_ref(), want.first(), "at {number}");
     }
+}
+
+/// `latest` was looked at meaning this digest, signed then, and served or not.
+fn looked(number: u64, served: bool, signed_at: Option<u64>, millis: u64) -> Change {
+    let told = if served { String::new() } else { "refused".to_owned() };
+    let look = TagLook { at: at(millis), served, signed_at: signed_at.map(at), evidence: vec![digest(1000)], told };
+    Change::TagLooked { repository: nginx(), tag: tag("latest"), digest: digest(number), look }
+}
+
+fn served(store: &Store) -> Option<TagServed> {
+    store.facts().read().unwrap().tag_served(&nginx(), &tag("latest")).unwrap()
+}
+
+fn targets(store: &Store) -> Vec<Digest> {
+    served(store).unwrap_or_default().targets.into_iter().map(|target| target.digest).collect()
+}
+
+fn newest(store: &Store) -> Option<Digest> {
+    served(store)?.newest.map(|(digest, _)| digest)
+}
+
+#[tokio::test]
+async fn what_a_tag_served_is_kept_apart_from_its_history() {
+    let place = super::place();
+    let (mut store, latest) = (place.open(), tag("latest"));
+    assert_eq!(served(&store), None);
+    let mut changes = vec![set(&latest, &digest(0), 1), looked(0, true, Some(9_000), 2)];
+    // More than the history keeps, none of it served.
+    for number in 1..20 {
+        changes.push(set(&latest, &digest(number), 10 * number));
+        changes.push(looked(number, false, Some(10_000 + number), 10 * number + 1));
+    }
+    store.facts().apply(changes).await.unwrap();
+    for _ in 0..2 {
+        let kept = served(&store).unwrap();
+        assert_eq!(kept.newest, Some((digest(0), at(9_000))));
+        let [target] = kept.targets.as_slice() else { panic!("{kept:?}") };
+        assert_eq!((&target.digest, target.served_at, target.signed_at), (&digest(0), at(2), Some(at(9_000))));
+        assert!(history(&store, &latest).iter().all(|event| event.digest != digest(0)));
+        store = place.reopen(store);
+    }
+}
+
+#[tokio::test]
+async fn how_new_a_tag_was_only_rises_and_its_targets_are_bounded() {
+    let place = super::place();
+    let store = place.open();
+    // Signed at: none, 50, 40, 50 again, 60, none.
+    for (number, signed_at) in [(1, None), (2, Some(50)), (3, Some(40)), (4, Some(50)), (5, Some(60)), (6, None)] {
+        store.facts().apply(vec![looked(number, true, signed_at, number)]).await.unwrap();
+        let expected = match number {
+            1 => None,
+            2..=4 => Some(digest(2)),
+            _ => Some(digest(5)),
+        };
+        assert_eq!(newest(&store), expected, "after {number}");
+    }
+    assert_eq!(targets(&store), [6, 5, 4, 3, 2, 1].map(digest));
+    // A flip of two images, and a clock that goes back.
+    for turn in 0..6 {
+        store.facts().apply(vec![looked(2 + turn % 2, true, Some(50), 100 - turn)]).await.unwrap();
+    }
+    assert_eq!(targets(&store), [3, 2, 6, 5, 4, 1].map(digest));
+    for number in 10..20 {
+        store.facts().apply(vec![looked(number, true, Some(1), 200)]).await.unwrap();
+    }
+    assert_eq!(targets(&store), [19, 18, 17, 16, 15, 14, 13, 12].map(digest));
+    assert_eq!(newest(&store), Some(digest(5)), "although it is no target any more");
+}
+
+#[tokio::test]
+async fn a_look_is_noted_with_the_newest_event_of_its_meaning() {
+    let place = super::place();
+    let (store, latest) = (place.open(), tag("latest"));
+    for (number, millis) in [(1, 10), (2, 20), (1, 30), (2, 40)] {
+        store.facts().apply(vec![set(&latest, &digest(number), millis)]).await.unwrap();
+    }
+    let unknown = looked(7, false, None, 45);
+    let long = TagLook {
+        at: at(51),
+        served: true,
+        signed_at: None,
+        evidence: (0..40).map(digest).collect(),
+        told: "ä".repeat(1000),
+    };
+    let long = Change::TagLooked { repository: nginx(), tag: latest.clone(), digest: digest(2), look: long };
+    store.facts().apply(vec![looked(1, false, Some(5), 50), unknown, long]).await.unwrap();
+    let events = history(&store, &latest);
+    let noted: Vec<_> = events.iter().map(|event| event.look.as_ref().map(|look| (look.at, look.served))).collect();
+    assert_eq!(noted, [Some((at(51), true)), Some((at(50), false)), None, None]);
+    let look = events[1].look.as_ref().unwrap();
+    assert_eq!((look.signed_at, look.evidence.as_slice(), look.told.as_str()), (Some(at(5)), &[digest(1000)][..], "refused"));
+    let look = events[0].look.as_ref().unwrap();
+    assert_eq!((look.evidence.len(), look.told.len()), (16, 512), "bounded");
+    assert_eq!(targets(&store), [digest(2)]);
+}
+
+#[tokio::test]
+async fn what_a_tag_served_outlives_the_tag_and_its_images() {
+    let place = super::place();
+    let (store, latest) = (place.open(), tag("latest"));
+    let forgotten = Change::Forgotten { repository: nginx(), digest: digest(1) };
+    let changes = vec![set(&latest, &digest(1), 1), looked(1, true, Some(9), 2), gone(&latest, 3), forgotten];
+    store.facts().apply(changes).await.unwrap();
+    assert_eq!((newest(&store), targets(&store)), (Some(digest(1)), vec![digest(1)]));
+    store.facts().apply(vec![set(&latest, &digest(2), 4), looked(2, true, Some(8), 5)]).await.unwrap();
+    assert_eq!((newest(&store), targets(&store)), (Some(digest(1)), vec![digest(2), digest(1)]));
+    let way_out = Change::TagNewestGone { repository: nginx(), tag: latest.clone() };
+    store.facts().apply(vec![way_out.clone(), way_out]).await.unwrap();
+    assert_eq!((newest(&store), targets(&store)), (None, vec![digest(2), digest(1)]));
+    assert_eq!(history(&store, &latest).len(), 2);
+}
+
+#[tokio::test]
+async fn tags_are_listed_in_pages_whoever_has_them() {
+    let place = super::place();
+    let store = place.open();
+    let mut changes = Vec::new();
+    for name in ["cgr.dev/a", "cgr.dev/b"] {
+        for label in ["1", "2", "3"] {
+            changes.push(Change::Tag { repository: repository(name), tag: tag(label), digest: digest(1), at: at(1) });
+        }
+    }
+    store.facts().apply(changes).await.unwrap();
+    let (mut after, mut found) = (None, Vec::new());
+    loop {
+        let page = store.facts().read().unwrap().tag_facts(after.as_ref(), 4).unwrap();
+        found.extend(page.iter().map(|(repository, tag, _)| format!("{repository}:{tag}")));
+        match page.last() {
+            Some((repository, tag, _)) if page.len() == 4 => after = Some((repository.clone(), tag.clone())),
+            _ => break,
+        }
+    }
+    assert_eq!(found, ["a:1", "a:2", "a:3", "b:1", "b:2", "b:3"].map(|tag| format!("cgr.dev/{tag}")));
+}
+
+#[tokio::test]
+async fn what_was_used_last_is_told_first() {
+    let place = super::place();
+    let store = place.open();
+    let fact = |millis| ManifestFact { media_type: "x".to_owned(), size: 1, first_seen: at(millis) };
+    for (number, millis) in [(1, 10), (2, 30), (3, 20), (4, 30)] {
+        let change = Change::Manifest { repository: nginx(), digest: digest(number), fact: fact(millis) };
+        store.facts().apply(vec![change]).await.unwrap();
+    }
+    let snapshot = store.facts().read().unwrap();
+    let (mut before, mut found) = (None, Vec::new());
+    loop {
+        let page = snapshot.most_recently_used(before.as_ref(), 3).unwrap();
+        found.extend(page.iter().map(|usage| usage.used_at.as_millis()));
+        before = page.last().cloned();
+        if page.len() < 3 {
+            break;
+        }
+    }
+    assert_eq!(found, [30, 30, 20, 10]);
 }

@@ -350,3 +350,53 @@ async fn facts_of_the_first_format_are_taken_over() {
         store.facts().apply(vec![a_tag()]).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_damaged_record_of_what_a_tag_served_is_an_error_and_never_nothing() {
+    let place = super::place();
+    let store = place.open();
+    let (repository, name, needle) = (repository("cgr.dev/a/b"), tag("latest"), Digest::sha256(b"served"));
+    let look = storage::TagLook { at: at(2), served: true, signed_at: Some(at(1)), evidence: Vec::new(), told: String::new() };
+    let looked =
+        Change::TagLooked { repository: repository.clone(), tag: name.clone(), digest: needle.clone(), look };
+    store.facts().apply(vec![looked.clone()]).await.unwrap();
+    drop(store);
+    let facts = place.path().join("facts.redb");
+    let mut bytes = fs::read(&facts).unwrap();
+    let raw: Vec<u8> = (0..32).map(|at| u8::from_str_radix(&needle.hex()[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let found: Vec<usize> = bytes.windows(32).enumerate().filter(|(_, window)| *window == raw).map(|(at, _)| at).collect();
+    assert!(!found.is_empty());
+    for at in found {
+        bytes[at] ^= 0x20;
+    }
+    fs::write(&facts, &bytes).unwrap();
+    let store = place.open();
+    let error = store.facts().read().unwrap().tag_served(&repository, &name).unwrap_err();
+    assert!(matches!(error, StoreError::FactUnreadable { .. }), "{error}");
+    // Who writes it anew is not kept from it.
+    store.facts().apply(vec![looked]).await.unwrap();
+    assert!(store.facts().read().unwrap().tag_served(&repository, &name).unwrap().is_some());
+}
+
+/// What a store of format 2 is: today's without what tags served.
+#[tokio::test]
+async fn facts_of_the_second_format_are_taken_over() {
+    let place = super::place();
+    drop(place.open());
+    fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/stores/facts-2.redb"), place.path().join("facts.redb"))
+        .unwrap();
+    for turn in 0..2 {
+        let store = place.open();
+        assert_eq!(*store.facts_state(), FactsState::Intact);
+        let (repository, name) = (repository("cgr.dev/chainguard/nginx"), tag("t0"));
+        let snapshot = store.facts().read().unwrap();
+        let event = snapshot.tag_history(&repository, &name).unwrap().pop().unwrap();
+        assert_eq!((event.digest, event.look.is_some()), (Digest::sha256(&0_u64.to_be_bytes()), turn == 1));
+        assert_eq!(snapshot.tag_served(&repository, &name).unwrap().is_some(), turn == 1);
+        let digest = Digest::sha256(&0_u64.to_be_bytes());
+        assert_eq!(snapshot.children(&repository, &digest, None, 100).unwrap().found.len(), 15);
+        drop(snapshot);
+        let look = storage::TagLook { at: at(2), served: true, signed_at: None, evidence: Vec::new(), told: String::new() };
+        store.facts().apply(vec![Change::TagLooked { repository, tag: name, digest, look }]).await.unwrap();
+    }
+}
