@@ -54,7 +54,7 @@ pub use refresh::{MirrorUrl, TrustRootRefresh};
 pub use secret::Secret;
 pub use store::{FactsIn, Fsync, Storage, VerifyReads};
 pub use text::read_text;
-pub use units::parse_size;
+pub use units::{parse_duration, parse_size};
 pub use upstream::{Credentials, HostPort, Scheme, Upstream, UpstreamUrl};
 
 use environment::Environment;

@@ -91,8 +91,10 @@ impl Visitor<'_> for NumberVisitor {
     }
 }
 
-/// One or more numbers with units, largest unit first and each once: `7d`, `1h30m`, `500ms`.
-pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+/// A duration as it is typed: one or more numbers with units, largest unit first and each once, as `7d`, `1h30m`, `500ms`; `None` where it
+/// is none, or longer than a hundred years.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
     const UNITS_MS: [(&str, u64); 6] =
         [("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
     let mut rest = text;

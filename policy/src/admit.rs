@@ -33,8 +33,9 @@ use crate::{
     authority::{Authority, Proof, RootRef, Trust},
     evidence::{UntrustedEvidence, UntrustedPiece, Wanted},
     fingerprint::Fingerprint,
+    guard::TagGuards,
     policy_set::{Policy, PolicySet},
-    record::{Effect, Record},
+    record::{Effect, PolicyFinding, Record},
     refusal::bounded,
     rego::RegoBounds,
     servable::{self, EvidenceLink, NotEvidence},
@@ -325,12 +326,42 @@ impl Judge {
             ends: index.and_then(Admitted::ends).into_iter().chain(record.ends_at).min(),
             warning: (!warnings.is_empty()).then(|| bounded(warnings.join("; "))),
             findings: record.policies.clone(),
+            guards: self.guards_of(&record.repository, &record.digest, index, &record.policies),
         };
         if !all_stand(&grounds, false) {
             // Also where the record, or the index, is from before the root's age was limited.
             grounds.ends = grounds.ends.into_iter().chain(self.lifetimes.trust_root_ends).min();
         }
         Outcome::Admitted(Admitted::assertion(Manifest(manifest), Arc::new(grounds)))
+    }
+}
+
+impl Judge {
+    /// What the policies in force ask where a tag leads to this image, about which nothing was found.
+    #[must_use]
+    pub fn tag_guards(&self, repository: &Repository, digest: &Digest) -> TagGuards {
+        self.guards_of(repository, digest, None, &[])
+    }
+
+    /// The guards of the policies that govern an image, or an index that it is reached through.
+    fn guards_of(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        index: Option<&Admitted<Manifest>>,
+        findings: &[PolicyFinding],
+    ) -> TagGuards {
+        let mut policies = self.policies.matching(repository, digest);
+        for above in index.map(child::path_through).unwrap_or_default() {
+            for policy in self.policies.matching(repository, &above) {
+                if !policies.iter().any(|other| std::ptr::eq(*other, policy)) {
+                    policies.push(policy);
+                }
+            }
+        }
+        let above = std::iter::successors(index.map(Admitted::grounds), |grounds| grounds.index.as_ref());
+        let findings = findings.iter().chain(above.flat_map(|grounds| &grounds.findings));
+        TagGuards::of(&policies, repository, digest, &findings)
     }
 }
 

@@ -12,6 +12,7 @@ mod document;
 mod envelope;
 mod error;
 mod field;
+mod guards;
 mod identities;
 mod key;
 mod node;

@@ -19,6 +19,7 @@ mod fingerprint;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod glob;
+mod guard;
 pub mod identity;
 pub mod policy_set;
 mod predicate;
@@ -44,6 +45,7 @@ pub use evidence::{
 };
 pub use fingerprint::{Fingerprint, JUDGE_VERSION};
 pub use glob::{Glob, GlobError};
+pub use guard::{Dated, Guard, Guarded, Guards, Led, Level, TagGuards, TagRefusal};
 pub use identity::{Identity, Pattern};
 pub use policy_set::{LoadContext, Loaded, Mode, NoMatch, Place, Policy, PolicyRule, PolicySet, SourceText};
 pub use predicate::{PredicateType, PredicateTypeError};

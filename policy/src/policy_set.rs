@@ -10,6 +10,7 @@ use crate::{
     cip::{self, LoadErrors},
     condition::Conditions,
     glob::Glob,
+    guard::Guards,
     predicate::PredicateType,
     rego::Rego,
     trust_root::TrustRoot,
@@ -143,6 +144,8 @@ pub struct Policy {
     pub(crate) rule: Option<PolicyRule>,
     /// What it asks of the very piece that satisfies.
     pub(crate) conditions: Conditions,
+    /// What it asks where a tag leads to an image.
+    pub(crate) guards: Guards,
     pub(crate) canonical: Vec<u8>,
     pub(crate) place: Place,
 }
@@ -182,6 +185,12 @@ impl Policy {
     #[must_use]
     pub fn conditions(&self) -> &Conditions {
         &self.conditions
+    }
+
+    /// What it asks where a tag leads to an image; never of a digest.
+    #[must_use]
+    pub fn guards(&self) -> &Guards {
+        &self.guards
     }
 
     /// Bytes that are equal for two policies exactly when they ask the same: they go into the fingerprint of verdicts.

@@ -7,6 +7,7 @@ use oci::{Digest, MediaType, Repository, UnixTime, UntrustedManifest};
 
 use crate::{
     fingerprint::Fingerprint,
+    guard::TagGuards,
     record::{Finding, PolicyFinding, VerifiedPiece},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Grounds {
     pub ends: Option<UnixTime>,
     pub warning: Option<String>,
     pub findings: Vec<PolicyFinding>,
+    /// Of the policies that govern it, made here so that an answer from memory matches no globs.
+    pub guards: TagGuards,
 }
 
 impl Grounds {
@@ -108,6 +111,12 @@ impl<T> Admitted<T> {
     #[must_use]
     pub fn signed_at(&self) -> Option<UnixTime> {
         self.grounds.pieces().filter_map(|piece| piece.signed_at).min()
+    }
+
+    /// What the policies that govern it ask where a tag leads to it.
+    #[must_use]
+    pub fn guards(&self) -> &TagGuards {
+        &self.grounds.guards
     }
 
     /// The evidence that let it in, of a child also of what let in the index: the first sixteen pieces, each once.

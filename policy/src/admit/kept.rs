@@ -57,7 +57,7 @@ fn held_bytes(grounds: &Grounds) -> usize {
     let warning = grounds.warning.as_ref().map_or(0, String::len);
     let path = grounds.path.len() * PLACES_BYTES;
     let index = grounds.index.as_deref().map_or(0, held_bytes);
-    PLACES_BYTES + findings + warning + path + index
+    PLACES_BYTES + findings + warning + path + index + grounds.guards.held_bytes()
 }
 
 impl Judge {

@@ -2,7 +2,10 @@
 //!
 //! Not in it, because nothing here acts on it: labels, others' annotations, `signatureFormat` and the values of `url`.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -12,6 +15,7 @@ use crate::{
     condition::{Conditions, Workflow},
     evidence::Location,
     glob::Glob,
+    guard::{Guards, Level},
     identity::Pattern,
     policy_set::{Policy, PolicyRule},
     rego::Rego,
@@ -32,6 +36,8 @@ struct Form<'p> {
     rule: Option<RuleForm<'p>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     conditions: Option<ConditionsForm<'p>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guards: Option<GuardsForm<'p>>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +84,25 @@ struct ConditionsForm<'p> {
     attestations_per_platform: bool,
 }
 
+/// Ages in milliseconds.
+#[derive(Serialize)]
+struct GuardsForm<'p> {
+    rollback: LevelForm,
+    max_age: Option<u128>,
+    min_age: Option<u128>,
+    bind_name: LevelForm,
+    aliases: &'p BTreeSet<(String, String)>,
+    last_good: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum LevelForm {
+    Pass,
+    Warn,
+    Deny,
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "lowercase")]
 enum KindForm<'p> {
@@ -106,6 +131,7 @@ pub(super) fn form(policy: &Policy, roots: &Roots) -> Vec<u8> {
         authorities: policy.authorities.iter().map(|it| authority(it, roots)).collect(),
         rule: policy.rule.as_ref().map(rule),
         conditions: (policy.conditions != Conditions::default()).then(|| conditions(&policy.conditions)),
+        guards: (policy.guards != Guards::default()).then(|| guards(&policy.guards)),
     };
     serde_json::to_vec(&form).expect("texts, booleans and lists of them are always JSON")
 }
@@ -146,6 +172,27 @@ fn rule(rule: &PolicyRule) -> RuleForm<'_> {
 /// Each of them in a pattern: a condition that is added has to be added here.
 fn conditions(Conditions { workflow, annotations, attestations_per_platform }: &Conditions) -> ConditionsForm<'_> {
     ConditionsForm { workflow, annotations, attestations_per_platform: *attestations_per_platform }
+}
+
+/// Likewise: a guard that is added has to be added here.
+fn guards(Guards { rollback, max_age, min_age, bind_name, aliases, last_good }: &Guards) -> GuardsForm<'_> {
+    let millis = |age: &Option<Duration>| age.map(|age| age.as_millis());
+    GuardsForm {
+        rollback: level(*rollback),
+        max_age: millis(max_age),
+        min_age: millis(min_age),
+        bind_name: level(*bind_name),
+        aliases,
+        last_good: *last_good,
+    }
+}
+
+fn level(level: Level) -> LevelForm {
+    match level {
+        Level::Pass => LevelForm::Pass,
+        Level::Warn => LevelForm::Warn,
+        Level::Deny => LevelForm::Deny,
+    }
 }
 
 fn kind(kind: &AuthorityKind) -> KindForm<'_> {

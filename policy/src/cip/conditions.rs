@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{
     field::{Field, listed},
+    guards,
     report::{Report, shown},
 };
 use crate::{
     authority::{Authority, AuthorityKind},
     condition::Conditions,
+    policy_set::Mode,
 };
 
 const PREFIX: &str = "pratique.dev/";
@@ -23,12 +25,10 @@ const KNOWN: [&str; 7] = [
     "attestations-per-platform",
 ];
 
-/// Guards of tags, which are of the language already and which this build does not act on.
-const LATER: [&str; 5] = ["rollback", "max-age", "min-age", "bind-name", "on-refusal"];
-
-/// Conditions, and the annotations that ask for them.
+/// Conditions and guards, and the annotations that ask for them.
 pub(super) struct Written<'n> {
     pub(super) conditions: Conditions,
+    pub(super) guards: guards::Written<'n>,
     asked: Vec<(Asked, Field<'n>)>,
 }
 
@@ -41,14 +41,20 @@ enum Asked {
     Annotations,
     /// Of the children of an index.
     PerPlatform,
+    /// Of what vouches for the time of a signature.
+    Time,
 }
 
 /// Reads the annotations of a document. Others' are nobody's business.
 pub(super) fn read<'n>(annotations: Option<&Field<'n>>, report: &mut Report) -> Written<'n> {
-    let mut written = Written { conditions: Conditions::default(), asked: Vec::new() };
+    let mut written =
+        Written { conditions: Conditions::default(), guards: guards::Written::default(), asked: Vec::new() };
     for (key, field) in annotations.map(Field::entries).unwrap_or_default() {
         if let Some(name) = ours(key) {
-            let asked = condition(name, &field, &mut written.conditions, report);
+            let asked = match guards::KNOWN.into_iter().find(|known| *known == name) {
+                Some(guard) => written.guards.read(guard, &field, report).then_some(Asked::Time),
+                None => condition(name, &field, &mut written.conditions, report),
+            };
             written.asked.extend(asked.map(|asked| (asked, field)));
         }
     }
@@ -66,7 +72,8 @@ pub(super) fn refuse_all(entries: Option<&Field<'_>>, of: &str, report: &mut Rep
 }
 
 /// Checks that each authority can give what is asked of it. An annotation that an authority passes by asks for nothing.
-pub(super) fn check(written: &Written<'_>, authorities: &[Authority], report: &mut Report) {
+pub(super) fn check(written: &Written<'_>, authorities: &[Authority], mode: Option<Mode>, report: &mut Report) {
+    written.guards.check(mode, report);
     for (asked, field) in &written.asked {
         let unable = authorities.iter().find_map(|authority| Some((authority, unable(*asked, authority)?)));
         if let Some((authority, why)) = unable {
@@ -90,7 +97,12 @@ fn unable(asked: Asked, authority: &Authority) -> Option<&'static str> {
         {
             Some("which wants nothing attested")
         }
-        (Asked::Claim | Asked::Annotations, AuthorityKind::Keyless(_))
+        (Asked::Time, AuthorityKind::Static(_)) => Some("which is static and knows no signed time"),
+        (Asked::Time, AuthorityKind::Key(_)) if !authority.proof.log && !authority.proof.timestamp => {
+            Some("a key without ctlog and rfc3161timestamp, which yields no signed time")
+        }
+        (Asked::Time, AuthorityKind::Key(_) | AuthorityKind::Keyless(_))
+        | (Asked::Claim | Asked::Annotations, AuthorityKind::Keyless(_))
         | (Asked::Annotations, AuthorityKind::Key(_))
         | (Asked::PerPlatform, AuthorityKind::Key(_) | AuthorityKind::Keyless(_) | AuthorityKind::Static(_)) => None,
     }
@@ -120,7 +132,7 @@ fn condition(name: &str, field: &Field<'_>, conditions: &mut Conditions, report:
             return conditions.attestations_per_platform.then_some(Asked::PerPlatform);
         }
         _ => {
-            refuse(name, field, report);
+            refuse(field, report);
             return None;
         }
     };
@@ -128,17 +140,8 @@ fn condition(name: &str, field: &Field<'_>, conditions: &mut Conditions, report:
     Some(Asked::Claim)
 }
 
-fn refuse(name: &str, field: &Field<'_>, report: &mut Report) {
-    if LATER.contains(&name) {
-        let what = "is not acted on by this build: it guards tags, and would guard nothing";
-        field.error(
-            report,
-            what,
-            Some("take it out: an annotation under pratique.dev/ is a demand, and is not ignored"),
-        );
-        return;
-    }
-    let known: Vec<_> = KNOWN.iter().map(|known| format!("{PREFIX}{known}")).collect();
+fn refuse(field: &Field<'_>, report: &mut Report) {
+    let known: Vec<_> = KNOWN.iter().chain(&guards::KNOWN).map(|known| format!("{PREFIX}{known}")).collect();
     let known: Vec<_> = known.iter().map(String::as_str).collect();
     let what = format!("is nothing that this build acts on; expected {}", listed(&known));
     field.error(

@@ -41,14 +41,14 @@ pub(super) fn policy(envelope: &Envelope<'_>, scope: Scope<'_>, report: &mut Rep
         .required(report, "authorities", "list at least one authority: key, keyless or static")
         .map(|field| authorities::read(&field, scope, report));
     let authorities = authorities?;
-    conditions::check(&written, &authorities, report);
+    conditions::check(&written, &authorities, mode, report);
     let (name, mode, rule) = (name?, mode?, rule?);
     if globs.is_empty() || authorities.is_empty() {
         return None;
     }
     let place = report.place(envelope.line);
-    let conditions = written.conditions;
-    let mut policy = Policy { name, mode, globs, authorities, rule, conditions, canonical: Vec::new(), place };
+    let (conditions, guards) = (written.conditions, written.guards.guards);
+    let mut policy = Policy { name, mode, globs, authorities, rule, conditions, guards, canonical: Vec::new(), place };
     policy.canonical = canonical::form(&policy, scope.roots);
     Some(policy)
 }

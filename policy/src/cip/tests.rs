@@ -13,6 +13,7 @@ mod documents;
 mod envelope;
 mod examples;
 mod form;
+mod guards;
 mod honoured;
 mod invalid;
 mod keys;

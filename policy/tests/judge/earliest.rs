@@ -22,8 +22,8 @@ fn signed(digest: &Digest, name: &str, at: u64) -> UntrustedPiece {
     legacy(SIGSTORE.sign_legacy(&Signer::chainguard(), name, digest, &Options::at(at)))
 }
 
-fn logged(at: u64) -> Option<UnixTime> {
-    Some(UnixTime::from_millis((at + 2) * 1000))
+fn logged(at: u64) -> UnixTime {
+    UnixTime::from_millis((at + 2) * 1000)
 }
 
 fn let_in(judge: &Judge, manifest: &UntrustedManifest, pieces: Vec<UntrustedPiece>) -> Admitted<Manifest> {
@@ -49,7 +49,7 @@ fn an_image_that_is_signed_again_does_not_become_younger() {
         ];
         let first = all[1].digest().clone();
         let admitted = let_in(&judge, &manifest, all);
-        assert_eq!(admitted.signed_at(), logged(FIRST));
+        assert_eq!(admitted.signed_at(), Some(logged(FIRST)));
         // The payload is the same in both: told once.
         assert_eq!(admitted.evidence(), [&first]);
         assert_eq!(pieces(&admitted).len(), 1);
@@ -61,7 +61,7 @@ fn the_earliest_counts_whoever_else_signed_before() {
     let (judge, manifest) = (chainguard(), image("strangers"));
     let text = SIGSTORE.sign_bundle(&Signer::fork(), manifest.digest(), &Options::at(FIRST - 100 * DAY));
     let ours = signed(manifest.digest(), "cgr.dev/chainguard/nginx", FIRST);
-    assert_eq!(let_in(&judge, &manifest, vec![bundle(text), ours]).signed_at(), logged(FIRST));
+    assert_eq!(let_in(&judge, &manifest, vec![bundle(text), ours]).signed_at(), Some(logged(FIRST)));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn the_earliest_of_all_policies_counts() {
     for (theirs, ours) in [(FIRST, FIRST + DAY), (FIRST + DAY, FIRST)] {
         let by_key = bundle(key.sign_bundle(manifest.digest(), Some(&SIGSTORE), &Options::at(ours)));
         let admitted = let_in(&judge, &manifest, vec![signed(manifest.digest(), "nginx", theirs), by_key]);
-        assert_eq!(admitted.signed_at(), logged(FIRST));
+        assert_eq!(admitted.signed_at(), Some(logged(FIRST)));
         assert_eq!(admitted.evidence().len(), 2);
     }
 }
@@ -115,7 +115,7 @@ fn a_child_is_as_old_as_what_let_in_its_index() {
     let index = let_in(&judge, &index, vec![signed(index.digest(), "cgr.dev/chainguard/nginx", FIRST)]);
     let judgement = judge.admit_child(&index, child, None, NOW);
     let ChildOutcome::Admitted(child) = judgement.outcome else { panic!("{:?}", judgement.outcome) };
-    assert_eq!(child.signed_at(), logged(FIRST));
+    assert_eq!(child.signed_at(), Some(logged(FIRST)));
     assert_eq!(child.evidence(), index.evidence());
 }
 
@@ -143,6 +143,6 @@ proptest! {
         let record = judged(&chainguard(), &manifest, &evidence).record.unwrap();
         let sorted = super::evidence((0..4).map(|n| piece(&n)).collect());
         prop_assert_eq!(&record, &judged(&chainguard(), &manifest, &sorted).record.unwrap());
-        prop_assert_eq!(admitted(judged(&chainguard(), &manifest, &evidence)).signed_at(), logged(FIRST));
+        prop_assert_eq!(admitted(judged(&chainguard(), &manifest, &evidence)).signed_at(), Some(logged(FIRST)));
     }
 }

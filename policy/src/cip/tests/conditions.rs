@@ -43,11 +43,6 @@ fn what_is_not_known_under_the_prefix_is_refused() {
     let text = annotated(
         &with_identity("issuer: i\nsubject: s"),
         &[
-            "pratique.dev/rollback: deny",
-            "pratique.dev/max-age: 30d",
-            "pratique.dev/min-age: 24h",
-            "pratique.dev/bind-name: warn",
-            "pratique.dev/on-refusal: last-good",
             "pratique.dev/workflow-issuer: x",
             "Pratique.dev/workflow-ref: x",
             "\" pratique.dev/workflow-ref\": x",
@@ -56,25 +51,15 @@ fn what_is_not_known_under_the_prefix_is_refused() {
         ],
     );
     insta::assert_snapshot!(flaws(&text), @r#"
-own.yaml:6: metadata.annotations["pratique.dev/rollback"]: is not acted on by this build: it guards tags, and would guard nothing
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:7: metadata.annotations["pratique.dev/max-age"]: is not acted on by this build: it guards tags, and would guard nothing
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:8: metadata.annotations["pratique.dev/min-age"]: is not acted on by this build: it guards tags, and would guard nothing
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:9: metadata.annotations["pratique.dev/bind-name"]: is not acted on by this build: it guards tags, and would guard nothing
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:10: metadata.annotations["pratique.dev/on-refusal"]: is not acted on by this build: it guards tags, and would guard nothing
-hint: take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:11: metadata.annotations["pratique.dev/workflow-issuer"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:6: metadata.annotations["pratique.dev/workflow-issuer"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:12: metadata.annotations["Pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:7: metadata.annotations["Pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:13: metadata.annotations[" pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:8: metadata.annotations[" pratique.dev/workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:14: metadata.annotations["pratique.dev /workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:9: metadata.annotations["pratique.dev /workflow-ref"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:15: metadata.annotations["pratique.dev/"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:10: metadata.annotations["pratique.dev/"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
 "#);
 }

@@ -167,9 +167,9 @@ own.yaml:5: metadata.namespace: is there; such a document has no namespace
 hint: take it out
 own.yaml:6: metadata.labels["pratique.dev/minimum-age"]: is a label, which asks for nothing
 hint: write it as an annotation of a ClusterImagePolicy, or take it out
-own.yaml:8: metadata.annotations["pratique.dev/maximum-age"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:8: metadata.annotations["pratique.dev/maximum-age"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
-own.yaml:9: metadata.annotations["Pratique.dev/x"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations or pratique.dev/attestations-per-platform
+own.yaml:9: metadata.annotations["Pratique.dev/x"]: is nothing that this build acts on; expected pratique.dev/workflow-trigger, pratique.dev/workflow-sha, pratique.dev/workflow-name, pratique.dev/workflow-repository, pratique.dev/workflow-ref, pratique.dev/annotations, pratique.dev/attestations-per-platform, pratique.dev/rollback, pratique.dev/max-age, pratique.dev/min-age, pratique.dev/bind-name, pratique.dev/bind-name-aliases or pratique.dev/on-refusal
 hint: correct its name, or take it out: an annotation under pratique.dev/ is a demand, and is not ignored
 own.yaml:11: metadata.owner: is no known field; expected name, annotations or labels
 hint: correct its name, or take it out: nothing is ignored in silence

@@ -70,6 +70,15 @@ metadata: {labels: {a: b}, name: own}
         annotated(&plain, &["pratique.dev/annotations: a=b"]),
         annotated(&plain, &["pratique.dev/annotations: a=c"]),
         annotated(&attested("{name: a, predicateType: spdx}"), &["pratique.dev/attestations-per-platform: 'true'"]),
+        annotated(&plain, &["pratique.dev/rollback: warn"]),
+        annotated(&plain, &["pratique.dev/rollback: deny"]),
+        annotated(&plain, &["pratique.dev/max-age: 30d"]),
+        annotated(&plain, &["pratique.dev/max-age: 31d"]),
+        annotated(&plain, &["pratique.dev/min-age: 30d"]),
+        annotated(&plain, &["pratique.dev/bind-name: 'off'"]),
+        annotated(&plain, &["pratique.dev/bind-name: deny"]),
+        annotated(&plain, &["pratique.dev/bind-name-aliases: a=b"]),
+        annotated(&plain, &["pratique.dev/on-refusal: last-good"]),
     ];
     let mut forms: Vec<_> = others.iter().map(|text| form(text)).chain([form(&plain)]).collect();
     forms.sort();
@@ -82,6 +91,7 @@ fn what_nobody_acts_on_is_not_in_the_form() {
     let plain = attested("{name: a, predicateType: spdx}");
     for same in [
         annotated(&plain, &["example.com/owner: me", "pratique.dev/attestations-per-platform: 'false'"]),
+        annotated(&plain, &["pratique.dev/rollback: allow", "pratique.dev/bind-name: warn"]),
         plain.replace("spec:", "  labels: {a: b}\nspec:"),
         plain.replace("keyless:", "signatureFormat: legacy\n      keyless:\n        url: https://fulcio.sigstore.dev"),
     ] {

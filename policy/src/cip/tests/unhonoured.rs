@@ -108,7 +108,7 @@ fn of_the_language() -> Vec<(&'static str, String)> {
         ("a field in another case", with_glob("cgr.dev/**").replace("images:", "Images:")),
         ("a field that a cluster prunes", keyless("rekor: {url: 'https://rekor.sigstore.dev'}")),
         ("a pattern that other engines read otherwise", with_identity("issuer: i\nsubjectRegExp: '^\\pL+$'")),
-        ("a guard of a later build", annotated(&with_authority(KEYLESS), &["pratique.dev/rollback: deny"])),
+        ("a guard of time over a key without log", annotated(&by_key(""), &["pratique.dev/rollback: deny"])),
         ("a condition that is none", annotated(&with_authority(KEYLESS), &["pratique.dev/workflow: x"])),
         ("a claim of a key", annotated(&by_key(""), &["pratique.dev/workflow-ref: refs/heads/main"])),
         (
