@@ -6,6 +6,7 @@
 //!                       ├─ evidence about a subject that is admitted now ───────┼──> Entry | refusal | undecided
 //!                       └─ evidence: stored, else collected ── judge, record ───┘
 //! (repository, blob) ───── parents by typed edges, any admitted now ────────────────> Permit | 404 | 403
+//! (repository, tag) ────── its digest, and guards over where the tag has led ──────────> Tagged | 403
 //! (upstream, blob) ─────── the same in any repository of it, by the store alone ─────> where a refused download may go on
 //! ```
 
@@ -16,6 +17,7 @@ mod lookup;
 mod permit;
 mod referrer;
 mod seen;
+mod tagged;
 mod told;
 
 use std::{
@@ -35,6 +37,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
+pub use tagged::Tagged;
 pub use told::{Offered, Through};
 
 use crate::{
@@ -48,6 +51,7 @@ use crate::{
 };
 use kept::Looks;
 use seen::Seen;
+use tagged::TagsLed;
 
 /// What may be served under a digest.
 pub enum Entry {
@@ -79,6 +83,8 @@ pub struct Admission {
     seen: Seen,
     /// Images whose admission is in memory.
     looks: Looks,
+    /// Where tags have led.
+    tags: TagsLed,
 }
 
 type VerdictKey = (Repository, Digest, Fingerprint);
@@ -98,6 +104,7 @@ impl Admission {
         limits: Arc<Limits>,
     ) -> Arc<Self> {
         let looks = Looks::new(limits.manifest_cache_bytes_max);
+        let tags = TagsLed::new(limits.manifest_cache_bytes_max);
         Arc::new(Self {
             in_force,
             resolver,
@@ -112,6 +119,7 @@ impl Admission {
             in_memory: Mutex::default(),
             seen: Seen::default(),
             looks,
+            tags,
         })
     }
 

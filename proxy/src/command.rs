@@ -27,8 +27,8 @@ mod verify;
 use std::sync::Arc;
 
 pub use answer::{
-    AmountTold, Answer, Attested, CacheAnswer, Changed, Checked, Differences, Explained, Failure, Flaw, Judged, Kind,
-    TagTold, Told, Verdict, Verified,
+    AmountTold, Answer, Attested, CacheAnswer, Changed, Checked, Differences, EventTold, Explained, Failure, Flaw,
+    Judged, Kind, LookTold, TagTold, TargetTold, Told, Verdict, Verified,
 };
 pub use check::check;
 pub(crate) use progress::Heard;

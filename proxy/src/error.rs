@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use oci::NameError;
-use policy::Refusal;
-use serde_json::json;
+use policy::{Refusal, TagRefusal};
+use serde_json::{Value, json};
 
 use crate::upstream::{Kind, UpstreamError};
 
@@ -29,6 +29,9 @@ pub enum ApiError {
     /// The policy says no, or nothing speaks for the image.
     #[error("{}", .0.message)]
     Refused(Arc<Refusal>),
+    /// The tag leads to an image that policy lets in, and a guard of tags says no.
+    #[error("{}", .0.message)]
+    Led(Arc<TagRefusal>),
     /// No policy matches the repository, so not even its lists are told.
     #[error("no policy matches repository {repository}, and no_match = \"deny\"")]
     RepositoryRefused {
@@ -164,7 +167,7 @@ impl ApiError {
         match self {
             Self::Malformed(..) => StatusCode::BAD_REQUEST,
             Self::Unknown { .. } | Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
-            Self::Refused(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
+            Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
             Self::Wrong { .. } => StatusCode::BAD_GATEWAY,
             Self::Undecided { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited { .. } | Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -180,7 +183,7 @@ impl ApiError {
         match self {
             Self::Malformed(code, _) => code.0,
             Self::Unknown { code, .. } | Self::Wrong { code, .. } => code,
-            Self::Refused(_) | Self::RepositoryRefused { .. } => "DENIED",
+            Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => "DENIED",
             Self::Undecided { .. } => "UNAVAILABLE",
             Self::RateLimited { .. } | Self::Overloaded { .. } => "TOOMANYREQUESTS",
             Self::Unsupported { .. } => "UNSUPPORTED",
@@ -201,6 +204,7 @@ impl ApiError {
             Self::Malformed(..)
             | Self::Unknown { .. }
             | Self::Refused(_)
+            | Self::Led(_)
             | Self::RepositoryRefused { .. }
             | Self::Wrong { .. }
             | Self::Unsupported { .. }
@@ -222,7 +226,7 @@ impl ApiError {
             Self::Fault { .. } => 4,
             Self::Undecided { .. } | Self::RateLimited { .. } | Self::Overloaded { .. } => 3,
             Self::Wrong { .. } => 2,
-            Self::Refused(_) | Self::RepositoryRefused { .. } => 1,
+            Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => 1,
             Self::Malformed(..)
             | Self::Unknown { .. }
             | Self::Unsupported { .. }
@@ -244,20 +248,40 @@ impl ApiError {
     #[must_use]
     pub fn document(&self) -> Vec<u8> {
         let mut error = json!({ "code": self.code(), "message": self.public() });
-        if let Self::Refused(refusal) = self
-            && let Some(fields) = error.as_object_mut()
-        {
-            let detail = json!({
+        if let (Some(detail), Some(fields)) = (self.detail(), error.as_object_mut()) {
+            fields.insert("detail".to_owned(), detail);
+        }
+        json!({ "errors": [error] }).to_string().into_bytes()
+    }
+}
+
+impl ApiError {
+    /// What a program may want to know of a refusal.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever is no refusal has no more to tell")]
+    fn detail(&self) -> Option<Value> {
+        match self {
+            Self::Refused(refusal) => Some(json!({
                 "repository": refusal.repository.to_string(),
                 "digest": refusal.digest.to_string(),
                 "policy": refusal.policy,
                 "authority": refusal.authority,
                 "reason": refusal.reason.as_str(),
                 "hint": refusal.hint,
-            });
-            fields.insert("detail".to_owned(), detail);
+            })),
+            Self::Led(refusal) => Some(json!({
+                "repository": refusal.repository.to_string(),
+                "tag": refusal.tag.to_string(),
+                "digest": refusal.digest.to_string(),
+                "signed_at": refusal.signed_at.map(|at| at.to_string()),
+                "newest": refusal.newest.as_ref().map(|(digest, at)| {
+                    json!({ "digest": digest.to_string(), "signed_at": at.to_string() })
+                }),
+                "policy": refusal.policy,
+                "reason": refusal.guard.reason(),
+                "hint": refusal.hint,
+            })),
+            _ => None,
         }
-        json!({ "errors": [error] }).to_string().into_bytes()
     }
 }
 

@@ -114,6 +114,7 @@ fn told(error: &ApiError) {
         ApiError::Malformed(..)
         | ApiError::Unknown { .. }
         | ApiError::Refused(_)
+        | ApiError::Led(_)
         | ApiError::RepositoryRefused { .. }
         | ApiError::Unsupported { .. }
         | ApiError::NoSuchEndpoint

@@ -10,6 +10,19 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::Subscr
 
 /// Upper bounds of duration buckets, in seconds: from a hit to a slow upstream.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
+/// Of the age of evidence: from an hour to two years.
+const AGES: [f64; 10] = [
+    3600.0,
+    21_600.0,
+    86_400.0,
+    259_200.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_536_000.0,
+    63_072_000.0,
+];
 
 /// Sends logs to standard error in the configured form. Only the first call in a process counts.
 ///
@@ -41,6 +54,8 @@ pub fn metrics() -> Result<PrometheusHandle, String> {
         .get_or_init(|| {
             let handle = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
+                .map_err(|error| error.to_string())?
+                .set_buckets_for_metric(Matcher::Full("pratique_evidence_age_seconds".to_owned()), &AGES)
                 .map_err(|error| error.to_string())?
                 .install_recorder()
                 .map_err(|error| error.to_string())?;
@@ -87,6 +102,8 @@ fn describe() {
         ("pratique_content_mismatches_total", "Content that was not what its digest or size says, by where it was met"),
         ("pratique_verdicts_total", "Verdicts made, by policy, outcome and reason"),
         ("pratique_tag_lookups_total", "Tags resolved, by how"),
+        ("pratique_tag_guards_total", "Tags that a guard met something about, by guard and outcome"),
+        ("pratique_tag_last_good_total", "Tags that led to something refused, by whether an earlier image was served"),
         ("pratique_reloads_total", "Reloads by outcome; after a failed one the last good configuration is in force"),
         ("pratique_upstream_requests_total", "Requests to upstreams, by kind and outcome"),
         (

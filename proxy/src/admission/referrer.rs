@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use oci::{Addressed, Descriptor, Digest, ManifestKind, Repository, Tag, UntrustedManifest};
+use oci::{Addressed, Descriptor, Digest, ManifestKind, Repository, UntrustedManifest};
 use policy::{Admitted, EvidenceLink, EvidenceManifest, Manifest, NotEvidence};
 use storage::{Change, Edge, EdgeKind};
 
@@ -12,7 +12,7 @@ use crate::{
     collect::{Collector, Work},
     error::ApiError,
     evidence::found,
-    evidence_tag::{evidence_tag, subject_of},
+    evidence_tag::evidence_tag,
 };
 
 impl Admission {
@@ -53,7 +53,7 @@ impl Admission {
         worst.map_or(Ok(None), Err)
     }
 
-    async fn fetch(
+    pub(super) async fn fetch(
         &self,
         in_force: &InForce,
         repository: &Repository,
@@ -61,34 +61,6 @@ impl Admission {
     ) -> Result<UntrustedManifest, ApiError> {
         let upstream = in_force.upstream(repository.upstream())?;
         Ok(self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone())
-    }
-
-    /// What a client finds under a tag such as `sha256-<hex>.sig`, now that it has been resolved to `digest`: evidence of the
-    /// subject that the tag names, or an image like any other.
-    ///
-    /// # Errors
-    /// As [`Admission::manifest`]; a subject that is refused refuses its evidence.
-    pub async fn tagged(
-        self: &Arc<Self>,
-        repository: &Repository,
-        tag: &Tag,
-        digest: &Digest,
-    ) -> Result<Entry, ApiError> {
-        let Some(subject) = subject_of(tag) else {
-            return self.manifest(repository, digest).await;
-        };
-        let subject = &subject;
-        let evidence = self
-            .settled(|in_force| async move {
-                let admitted = self.admitted(&in_force, repository, subject, 0, Effort::Upstream).await?;
-                let manifest = self.fetch(&in_force, repository, digest).await?;
-                self.evidence_of(&in_force, &admitted, &manifest, &[EvidenceLink::Tag(tag.clone())]).await
-            })
-            .await?;
-        match evidence {
-            Some(evidence) => Ok(Entry::Evidence(evidence)),
-            None => self.manifest(repository, digest).await,
-        }
     }
 
     /// `manifest` as evidence of `subject`, where it is; its blobs are then here, hashed and read. What was looked at before is not

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::cache::{
-    AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, LeftImage, LeftLayer, Listed, MarksTold, Part, Pinned,
-    Scrubbed, Stats, Unhealed,
+    AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, LeftImage, LeftLayer, Listed, MarksTold, NewestForgotten,
+    Part, Pinned, Scrubbed, Stats, Unhealed,
 };
 use crate::error::ApiError;
 
@@ -172,6 +172,51 @@ pub struct TagTold {
     pub seen_at: UnixTime,
     /// When upstream last said so.
     pub checked_at: UnixTime,
+    /// When upstream said that it is no more.
+    pub gone_at: Option<UnixTime>,
+    /// What was signed last of all that was ever served under it, and when that was.
+    pub newest: Option<(Digest, UnixTime)>,
+    /// What was served under it, the last first.
+    pub targets: Vec<TargetTold>,
+    /// What it has meant, the newest first.
+    pub history: Vec<EventTold>,
+}
+
+/// An image that was served under a tag.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TargetTold {
+    /// The image.
+    pub digest: Digest,
+    /// When it began to be served, the last time.
+    pub served_at: UnixTime,
+    /// When it was signed, on trusted word.
+    pub signed_at: Option<UnixTime>,
+}
+
+/// A tag took on a meaning.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventTold {
+    /// What it meant from then on.
+    pub digest: Digest,
+    /// When we saw that.
+    pub at: UnixTime,
+    /// How it was answered when it was last looked at with that meaning.
+    pub look: Option<LookTold>,
+}
+
+/// How a tag was answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LookTold {
+    /// When.
+    pub at: UnixTime,
+    /// Whether what it meant was served.
+    pub served: bool,
+    /// When that was signed, on trusted word.
+    pub signed_at: Option<UnixTime>,
+    /// By which evidence it was let in.
+    pub evidence: Vec<Digest>,
+    /// The refusal or the warning; empty where there was nothing to tell.
+    pub told: String,
 }
 
 /// To `policy diff`.
@@ -288,6 +333,7 @@ impl From<ApiError> for Failure {
             ApiError::Malformed(..) | ApiError::NoSuchEndpoint | ApiError::Unsupported { .. } => Kind::Usage,
             ApiError::Unknown { .. }
             | ApiError::Refused(_)
+            | ApiError::Led(_)
             | ApiError::RepositoryRefused { .. }
             | ApiError::Wrong { .. }
             | ApiError::Range { .. } => Kind::No,

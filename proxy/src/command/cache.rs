@@ -9,7 +9,9 @@ use oci::{Digest, Reference, Repository};
 use storage::{Amount, Change, EdgeKind, Freed, Keeper, Left, Marks, StoreError, Usage};
 
 use super::{
-    answer::{AmountTold, CacheAnswer, Failure, FreedTold, LeftImage, LeftLayer, MarksTold, Pinned, Stats},
+    answer::{
+        AmountTold, CacheAnswer, Failure, FreedTold, LeftImage, LeftLayer, MarksTold, NewestForgotten, Pinned, Stats,
+    },
     image::Image,
     progress::{Doing, Progress, Reporter},
     request::CacheRequest,
@@ -31,6 +33,7 @@ pub(super) async fn answer(app: &Arc<App>, request: CacheRequest, reporter: &Rep
         CacheRequest::Show { image } => listing::show(app, &image).map(CacheAnswer::Shown),
         CacheRequest::Gc { dry_run } => gc(app, &keeper, dry_run, reporter).await.map(CacheAnswer::Freed),
         CacheRequest::Pin { image, pinned } => pin(app, &image, pinned).await.map(CacheAnswer::Pinned),
+        CacheRequest::ForgetNewest { image } => forget_newest(app, &image).await.map(CacheAnswer::NewestForgotten),
         CacheRequest::Rm { images, dry_run } => rm(app, &keeper, &images, dry_run).await.map(CacheAnswer::Freed),
         CacheRequest::Scrub { rate } => scrub::scrub(app, rate, reporter).await.map(CacheAnswer::Scrubbed),
         CacheRequest::Stats => stats(app).await.map(CacheAnswer::Stats),
@@ -160,6 +163,16 @@ async fn pin(app: &Arc<App>, typed: &str, pinned: bool) -> Result<Pinned, Failur
     let change = Change::Pinned { repository: repository.clone(), digest: digest.clone(), pinned, at: app.clock.now() };
     app.store.facts().apply(vec![change]).await.map_err(failed)?;
     Ok(Pinned { image: typed, repository, digest, stays: pinned })
+}
+
+async fn forget_newest(app: &Arc<App>, typed: &str) -> Result<NewestForgotten, Failure> {
+    let Image { typed, repository, reference } = Image::parse(typed, &app.in_force())?;
+    let Reference::Tag(tag) = reference else {
+        let hint = "write it as cgr.dev/chainguard/nginx:latest: by digest nothing is compared";
+        return Err(Failure::usage(format!("{typed} is a digest, and what is forgotten is known of tags"), hint));
+    };
+    let newest = app.admission.forget_newest(&repository, &tag).await?;
+    Ok(NewestForgotten { image: typed, repository, tag: tag.to_string(), newest })
 }
 
 async fn stats(app: &Arc<App>) -> Result<Stats, Failure> {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use oci::{Digest, Reference, Repository};
+use oci::{Digest, Reference, Repository, Tag};
+use storage::{Snapshot, StoreError, TagEvent, TagFact, TagLook, TagServed, TagTarget};
 
 use super::{
-    answer::{Explained, Failure, Judged, TagTold},
+    answer::{EventTold, Explained, Failure, Judged, LookTold, TagTold, TargetTold, Verdict},
     gather,
     image::Image,
     kept::{self, Kept},
@@ -22,14 +23,14 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
     let (tag, digest) = match &image.reference {
         Reference::Digest(digest) => (None, digest.clone()),
         Reference::Tag(tag) => {
-            let known =
-                app.store.facts().read().map_err(ApiError::from)?.tag(repository, tag).map_err(ApiError::from)?;
+            let facts = app.store.facts().read().map_err(ApiError::from)?;
+            let known = facts.tag(repository, tag).map_err(ApiError::from)?;
             let fact = known.ok_or_else(|| {
                 let hint = "pull it, or ask by digest; pratique verify asks upstream";
                 Failure::no(format!("{repository}:{tag} was never asked for here")).hint(hint)
             })?;
-            let (digest, seen_at, checked_at) = (fact.digest.clone(), fact.seen_at, fact.checked_at);
-            (Some(TagTold { name: tag.to_string(), digest: digest.clone(), seen_at, checked_at }), digest)
+            let digest = fact.digest.clone();
+            (Some(tag_told(&facts, repository, tag, fact).map_err(ApiError::from)?), digest)
         }
     };
     let told = |judged, is_stored, through| {
@@ -53,13 +54,38 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
         (Some((judged, is_stored, index)), _) => told(judged, is_stored, Some(index)),
         (None, Some(judged)) => told(judged, true, None),
         (None, None) => {
-            let judged = Kept::new(app, &in_force.judge).by_itself(repository, &digest).await?.ok_or_else(|| {
-                Failure::no(format!("nothing is known of {repository}@{digest}"))
-                    .hint("pull it, or let pratique verify ask upstream")
-            })?;
-            told(Judged { image: typed.to_owned(), ..judged }, false, None)
+            match (Kept::new(app, &in_force.judge).by_itself(repository, &digest).await?, &tag) {
+                (Some(judged), _) => told(Judged { image: typed.to_owned(), ..judged }, false, None),
+                // Of the tag there is something to tell, whatever has left.
+                (None, Some(_)) => {
+                    let why = "nothing is stored of it any more".to_owned();
+                    let judged = gather::without_record(typed, repository, &digest, Verdict::Undecided, why);
+                    told(judged, false, None)
+                }
+                (None, None) => Err(Failure::no(format!("nothing is known of {repository}@{digest}"))
+                    .hint("pull it, or let pratique verify ask upstream")),
+            }
         }
     }
+}
+
+/// What is known of a tag, and of where it has led.
+fn tag_told(facts: &Snapshot, repository: &Repository, tag: &Tag, fact: TagFact) -> Result<TagTold, StoreError> {
+    let TagServed { newest, targets } = facts.tag_served(repository, tag)?.unwrap_or_default();
+    let target = |TagTarget { digest, served_at, signed_at }: TagTarget| TargetTold { digest, served_at, signed_at };
+    let look =
+        |TagLook { at, served, signed_at, evidence, told }: TagLook| LookTold { at, served, signed_at, evidence, told };
+    let event = |event: TagEvent| EventTold { digest: event.digest, at: event.at, look: event.look.map(look) };
+    Ok(TagTold {
+        name: tag.to_string(),
+        digest: fact.digest,
+        seen_at: fact.seen_at,
+        checked_at: fact.checked_at,
+        gone_at: fact.gone_at,
+        newest,
+        targets: targets.into_iter().map(target).collect(),
+        history: facts.tag_history(repository, tag)?.into_iter().map(event).collect(),
+    })
 }
 
 /// The verdict that is remembered under what is in force, where it holds.

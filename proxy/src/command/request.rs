@@ -74,6 +74,11 @@ pub enum CacheRequest {
         /// Whether it stays.
         pinned: bool,
     },
+    /// How new the images were that this tag served does not count any more.
+    ForgetNewest {
+        /// As typed, with a tag.
+        image: String,
+    },
     /// Let go of these images, all or none.
     Rm {
         /// As typed.

@@ -18,6 +18,7 @@ mod conditions;
 mod crowds;
 mod doors;
 mod fills;
+mod guards;
 mod hardening;
 mod memory;
 mod messages;

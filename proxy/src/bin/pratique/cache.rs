@@ -38,6 +38,9 @@ pub(crate) enum Cache {
     Pin(Images),
     /// Let images leave again when the budgets say so; they count as used just now.
     Unpin(Images),
+    /// Let tags lead back: how new the images were that each has served does not count any more, and where it leads next sets that anew.
+    /// The way out where `pratique.dev/rollback` refuses what was moved back on purpose.
+    ForgetNewest(Images),
     /// Remove images now, with their verdicts and evidence, the children of an index, and all that no other image needs. All of them or
     /// none: a pinned one stays, and with it the others. The next pull fetches and judges them again.
     Rm {
@@ -87,6 +90,7 @@ impl Cache {
             Self::Gc { dry_run, common } => common.ask(vec![CacheRequest::Gc { dry_run }]),
             Self::Pin(images) => images.ask(|image| CacheRequest::Pin { image, pinned: true }),
             Self::Unpin(images) => images.ask(|image| CacheRequest::Pin { image, pinned: false }),
+            Self::ForgetNewest(images) => images.ask(|image| CacheRequest::ForgetNewest { image }),
             Self::Rm { dry_run, images: Images { images, common } } => {
                 common.ask(vec![CacheRequest::Rm { images, dry_run }])
             }

@@ -15,6 +15,8 @@ pub enum CacheAnswer {
     Freed(FreedTold),
     /// To `pin` and `unpin`.
     Pinned(Pinned),
+    /// To `forget-newest`.
+    NewestForgotten(NewestForgotten),
     /// To `scrub`.
     Scrubbed(Scrubbed),
     /// To `stats`.
@@ -133,6 +135,19 @@ pub struct Pinned {
     pub digest: Digest,
     /// Whether it stays now.
     pub stays: bool,
+}
+
+/// To `forget-newest`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewestForgotten {
+    /// As typed.
+    pub image: String,
+    /// The tag's.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: String,
+    /// What does not count any more; none where nothing did.
+    pub newest: Option<Digest>,
 }
 
 /// To `scrub`.

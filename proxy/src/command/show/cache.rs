@@ -4,7 +4,8 @@ use oci::UnixTime;
 
 use super::{Exit, Shown, counted};
 use crate::command::answer::{
-    AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, Listed, MarksTold, Pinned, Scrubbed, Stats,
+    AmountTold, CacheAnswer, FreedTold, KeptImage, KeptShown, Listed, MarksTold, NewestForgotten, Pinned, Scrubbed,
+    Stats,
 };
 
 pub(super) fn tell(answer: &CacheAnswer, shown: &mut Shown) {
@@ -13,6 +14,7 @@ pub(super) fn tell(answer: &CacheAnswer, shown: &mut Shown) {
         CacheAnswer::Shown(it) => kept(it, shown),
         CacheAnswer::Freed(it) => freed(it, shown),
         CacheAnswer::Pinned(it) => pinned(it, shown),
+        CacheAnswer::NewestForgotten(it) => newest_forgotten(it, shown),
         CacheAnswer::Scrubbed(it) => scrubbed(it, shown),
         CacheAnswer::Stats(it) => stats(it, shown),
     }
@@ -28,6 +30,7 @@ pub(super) fn exit(answer: &CacheAnswer) -> Exit {
         | CacheAnswer::Shown(_)
         | CacheAnswer::Freed(_)
         | CacheAnswer::Pinned(_)
+        | CacheAnswer::NewestForgotten(_)
         | CacheAnswer::Scrubbed(_)
         | CacheAnswer::Stats(_) => Exit::Yes,
     }
@@ -117,6 +120,14 @@ fn freed(freed: &FreedTold, shown: &mut Shown) {
 fn pinned(pinned: &Pinned, shown: &mut Shown) {
     let what = if pinned.stays { "pinned" } else { "not pinned" };
     shown.out(&format!("{}@{}: {what}", pinned.repository, pinned.digest));
+}
+
+fn newest_forgotten(it: &NewestForgotten, shown: &mut Shown) {
+    let NewestForgotten { repository, tag, newest, .. } = it;
+    shown.out(&match newest {
+        Some(digest) => format!("{repository}:{tag}: {digest} does not count as its newest any more"),
+        None => format!("{repository}:{tag}: nothing counted as its newest"),
+    });
 }
 
 fn scrubbed(scrubbed: &Scrubbed, shown: &mut Shown) {

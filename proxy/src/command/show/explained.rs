@@ -2,16 +2,17 @@
 
 use std::fmt::Write as _;
 
+use oci::UnixTime;
 use policy::{AuthorityFinding, Finding, Mode, PieceFinding, PolicyFinding, VerifiedPiece};
 
 use super::{Exit, Shown};
-use crate::command::answer::{Explained, Judged};
+use crate::command::answer::{Explained, Judged, LookTold, TagTold};
 
 pub(super) fn tell(explained: &Explained, shown: &mut Shown) {
     let judged = &explained.judged;
     shown.out(&format!("{}@{}", judged.repository, explained.digest));
     if let Some(tag) = &explained.tag {
-        shown.out(&format!("  tag {}: meant this since {}, last confirmed {}", tag.name, tag.seen_at, tag.checked_at));
+        self::tag(tag, shown);
     }
     if let Some(index) = &explained.through {
         let about = if judged.digest == explained.digest { "what is asked of it besides" } else { "about the index" };
@@ -29,6 +30,42 @@ pub(super) fn tell(explained: &Explained, shown: &mut Shown) {
     message.chain(hint).for_each(|line| shown.out(&line));
     policies(&judged.policies, 1, &mut shown.stdout);
     shown.exit = Exit::Yes;
+}
+
+/// Where a tag leads, and where it has led.
+fn tag(tag: &TagTold, shown: &mut Shown) {
+    let gone = tag.gone_at.map_or_else(String::new, |at| format!(", gone since {at}"));
+    shown
+        .out(&format!("  tag {}: meant this since {}, last confirmed {}{gone}", tag.name, tag.seen_at, tag.checked_at));
+    if let Some((digest, at)) = &tag.newest {
+        shown.out(&format!("  newest served under it: {digest}, signed {at}"));
+    }
+    if !tag.targets.is_empty() {
+        shown.out("  served under it, the last first:");
+    }
+    for target in &tag.targets {
+        shown.out(&format!("    {}  {}{}", target.served_at, target.digest, signed(target.signed_at)));
+    }
+    shown.out("  what it has meant, the newest first:");
+    for event in &tag.history {
+        let answered = match &event.look {
+            None => "never asked for".to_owned(),
+            Some(look) => answered(look),
+        };
+        shown.out(&format!("    {}  {}  {answered}", event.at, event.digest));
+    }
+}
+
+fn answered(look: &LookTold) -> String {
+    let (said, told) = (if look.served { "served" } else { "not served" }, look.told.as_str());
+    let evidence: Vec<_> = look.evidence.iter().map(ToString::to_string).collect();
+    let by = if evidence.is_empty() { String::new() } else { format!(", by {}", evidence.join(", ")) };
+    let told = if told.is_empty() { String::new() } else { format!(": {told}") };
+    format!("{said}{}{by}{told}", signed(look.signed_at))
+}
+
+fn signed(at: Option<UnixTime>) -> String {
+    at.map_or_else(String::new, |at| format!(", signed {at}"))
 }
 
 /// Each policy with what was looked at for it.

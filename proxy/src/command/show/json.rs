@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::Exit;
 use crate::command::{
     answer::{
-        Answer, Attested, CacheAnswer, Checked, Differences, Explained, Failure, Judged, Kind, Verdict, Verified,
+        Answer, Attested, CacheAnswer, Checked, Differences, Explained, Failure, Judged, Kind, TagTold, Verdict,
+        Verified,
     },
     verify,
 };
@@ -33,6 +34,7 @@ fn cache(answer: &CacheAnswer) -> Value {
         CacheAnswer::Shown(it) => serde_json::to_value(it),
         CacheAnswer::Freed(it) => serde_json::to_value(it),
         CacheAnswer::Pinned(it) => serde_json::to_value(it),
+        CacheAnswer::NewestForgotten(it) => serde_json::to_value(it),
         CacheAnswer::Scrubbed(it) => serde_json::to_value(it),
         CacheAnswer::Stats(it) => serde_json::to_value(it),
     };
@@ -195,16 +197,42 @@ fn explained(it: &Explained) -> Value {
     fields.insert("digest".to_owned(), it.digest.to_string().into());
     fields.insert("stored".to_owned(), it.is_stored.into());
     fields.insert("through".to_owned(), it.through.as_ref().map(ToString::to_string).into());
-    let tag = it.tag.as_ref().map(|tag| {
-        json!({
-            "name": tag.name,
-            "digest": tag.digest,
-            "since": tag.seen_at.to_string(),
-            "confirmed": tag.checked_at.to_string(),
-        })
-    });
+    let tag = it.tag.as_ref().map(self::tag);
     fields.insert("tag".to_owned(), tag.into());
     fields.into()
+}
+
+fn tag(it: &TagTold) -> Value {
+    let time = |at: &Option<UnixTime>| at.map(|at| at.to_string());
+    let history = it.history.iter().map(|event| {
+        let look = event.look.as_ref().map(|look| {
+            json!({
+                "at": look.at.to_string(),
+                "served": look.served,
+                "signed": time(&look.signed_at),
+                "evidence": look.evidence.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "told": look.told,
+            })
+        });
+        json!({ "digest": event.digest.to_string(), "since": event.at.to_string(), "answered": look })
+    });
+    let targets = it.targets.iter().map(|target| {
+        json!({
+            "digest": target.digest.to_string(),
+            "served": target.served_at.to_string(),
+            "signed": time(&target.signed_at),
+        })
+    });
+    json!({
+        "name": it.name,
+        "digest": it.digest.to_string(),
+        "since": it.seen_at.to_string(),
+        "confirmed": it.checked_at.to_string(),
+        "gone": time(&it.gone_at),
+        "newest": it.newest.as_ref().map(|(digest, at)| json!({ "digest": digest.to_string(), "signed": at.to_string() })),
+        "targets": targets.collect::<Vec<_>>(),
+        "history": history.collect::<Vec<_>>(),
+    })
 }
 
 fn tested(it: &Result<Judged, Failure>) -> Value {

@@ -1,0 +1,370 @@
+//! What a tag is answered with: the image it leads to, where policy and the guards of tags let it, else the last good one.
+//!
+//! ```text
+//! tag ── resolve ──> digest ── entry ──> Image ── guards, floor ──> served, written down
+//!                                 │                    │ denied
+//!                                 │ refused            ▼
+//!                                 └────────────> last good, where every policy says so ──> 403 where none
+//! ```
+
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
+
+use metrics::{counter, histogram};
+use oci::{Digest, Repository, Tag, UnixTime};
+use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest};
+use storage::{Change, Snapshot, TagLook, TagServed};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{Admission, Effort, Entry};
+use crate::{app::InForce, error::ApiError, evidence_tag::subject_of, memory::Memory};
+
+/// What is served under a tag, and what is to be told with it.
+pub struct Tagged {
+    /// The image, or evidence.
+    pub entry: Entry,
+    /// In plain text.
+    pub warnings: Vec<String>,
+}
+
+/// What is known of where tags have led.
+pub(super) struct TagsLed {
+    /// As it was when each tag was last answered from the store.
+    known: Memory<Tag, Known>,
+    /// One look at a time at each tag that writes down what it found: between reading how new a tag was and writing it nobody else does.
+    turns: [Mutex<()>; TURNS],
+    hasher: RandomState,
+}
+
+/// How new a tag was when it was answered with this image.
+struct Known {
+    digest: Digest,
+    newest: Option<(Digest, UnixTime)>,
+}
+
+/// A power of two.
+const TURNS: usize = 64;
+/// The part of the memory for answers that is for this: a sixteenth.
+const KNOWN_SHARE: u64 = 16;
+/// Of one tag, in bytes.
+const KNOWN_BYTES: usize = 256;
+
+impl TagsLed {
+    /// With its part of `bytes_max` bytes of memory.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        let turns = std::array::from_fn(|_| Mutex::new(()));
+        Self { known: Memory::new(bytes_max / KNOWN_SHARE), turns, hasher: RandomState::new() }
+    }
+
+    async fn turn(&self, tag: &Place<'_>) -> Option<MutexGuard<'_, ()>> {
+        let place = self.hasher.hash_one((tag.repository, tag.tag)) % TURNS as u64;
+        match usize::try_from(place).ok().and_then(|place| self.turns.get(place)) {
+            Some(turn) => Some(turn.lock().await),
+            None => None,
+        }
+    }
+}
+
+/// A tag in its repository.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    repository: &'a Repository,
+    tag: &'a Tag,
+}
+
+impl Admission {
+    /// What a client finds under a tag, now that it has been resolved to `digest`.
+    ///
+    /// 1. A tag such as `sha256-<hex>.sig` leads to evidence of the subject that it names, unguarded, or to an image like any other.
+    /// 2. The image is judged as by digest.
+    /// 3. The guards of the policies that govern it look at where the tag has led before.
+    /// 4. What is served is written down before it is answered, and so is what is not, once.
+    /// 5. In place of what is refused, by policy or guard, the last good image is served where every policy says so. In place of what could
+    ///    not be decided, the one that was served last, for as long as `tags.max_stale` lasts.
+    ///
+    /// # Errors
+    /// As [`Admission::manifest`]; 403 where a guard denies; a subject that is refused refuses its evidence.
+    pub async fn tagged(
+        self: &Arc<Self>,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Result<Tagged, ApiError> {
+        let place = Place { repository, tag };
+        let outcome = self.settled(|in_force| async move { self.tagged_under(&in_force, place, digest).await }).await;
+        match outcome {
+            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) if subject_of(tag).is_none() => {
+                let kept =
+                    self.settled(|in_force| async move { self.while_undecided(&in_force, place, digest).await }).await;
+                // Whatever came in the way of it says less than what came before.
+                kept.ok().flatten().ok_or(error)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The numbers are those of [`Admission::tagged`].
+    async fn tagged_under(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        place: Place<'_>,
+        digest: &Digest,
+    ) -> Result<Tagged, ApiError> {
+        let Place { repository, tag } = place;
+        // 1.
+        if let Some(subject) = subject_of(tag) {
+            let admitted = self.admitted(in_force, repository, &subject, 0, Effort::Upstream).await?;
+            let manifest = self.fetch(in_force, repository, digest).await?;
+            let links = [EvidenceLink::Tag(tag.clone())];
+            let entry = match self.evidence_of(in_force, &admitted, &manifest, &links).await? {
+                Some(evidence) => Entry::Evidence(evidence),
+                None => self.entry(in_force, repository, digest).await?,
+            };
+            return Ok(Tagged { entry, warnings: Vec::new() });
+        }
+        // 2.
+        let admitted = match self.entry(in_force, repository, digest).await {
+            Ok(Entry::Image(admitted)) => admitted,
+            // Nothing that could run.
+            Ok(evidence @ Entry::Evidence(_)) => return Ok(Tagged { entry: evidence, warnings: Vec::new() }),
+            Err(error @ ApiError::Refused(_)) => {
+                let look = TagLook {
+                    at: self.clock.now(),
+                    served: false,
+                    signed_at: None,
+                    evidence: Vec::new(),
+                    told: error.to_string(),
+                };
+                let turn = self.tags.turn(&place).await;
+                let is_news = self.note(place, digest, look).await?;
+                drop(turn);
+                return self.in_place_of(in_force, place, digest, (error, is_news)).await;
+            }
+            Err(error) => return Err(error),
+        };
+        // 3. and 4.
+        let (guarded, is_news) = self.led_to(place, &admitted).await?;
+        match guarded.refusal {
+            None => Ok(Tagged { entry: Entry::Image(admitted), warnings: guarded.warnings }),
+            // 5.
+            Some(refusal) => {
+                self.in_place_of(in_force, place, digest, (ApiError::Led(Arc::new(refusal)), is_news)).await
+            }
+        }
+    }
+
+    /// What a tag is answered with, where all that it takes is in memory: the image, and guards that let it pass. `None` says nothing:
+    /// [`Admission::tagged`] does.
+    #[must_use]
+    pub fn recalled_tag(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        tag: &Tag,
+        digest: &Digest,
+    ) -> Option<(Arc<Admitted<Manifest>>, Vec<String>)> {
+        let known = self.tags.known.recall(repository, tag).filter(|known| known.value.digest == *digest)?;
+        let admitted = self.recalled(in_force, repository, digest)?;
+        let guarded = self.guarded(Place { repository, tag }, &admitted, known.value.newest.as_ref(), None);
+        if guarded.refusal.is_some() {
+            return None;
+        }
+        count(&guarded);
+        Some((admitted, guarded.warnings))
+    }
+
+    /// How new a tag ever was does not count any more: where it leads next sets that anew. What it was until now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_newest(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, ApiError> {
+        let place = Place { repository, tag };
+        let turn = self.tags.turn(&place).await;
+        let newest = self.served(place)?.newest;
+        let change = Change::TagNewestGone { repository: repository.clone(), tag: tag.clone() };
+        self.store.facts().apply(vec![change]).await?;
+        self.tags.known.forget(&(repository, tag));
+        drop(turn);
+        Ok(newest.map(|(digest, _)| digest))
+    }
+
+    /// Asks the guards, and writes down what came of it. Whether that is news.
+    async fn led_to(&self, place: Place<'_>, admitted: &Arc<Admitted<Manifest>>) -> Result<(Guarded, bool), ApiError> {
+        let Place { repository, tag } = place;
+        let digest = admitted.digest();
+        let turn = self.tags.turn(&place).await;
+        let newest = self.served(place)?.newest;
+        let guarded = self.guarded(place, admitted, newest.as_ref(), None);
+        let told = match &guarded.refusal {
+            Some(refusal) => refusal.message.clone(),
+            None => guarded.warnings.join("; "),
+        };
+        let look = TagLook {
+            at: self.clock.now(),
+            served: guarded.refusal.is_none(),
+            signed_at: admitted.signed_at(),
+            evidence: admitted.evidence().into_iter().cloned().collect(),
+            told,
+        };
+        let is_news = self.note(place, digest, look).await?;
+        let since = self.tags.known.moment();
+        if guarded.refusal.is_none() {
+            let known = Known { digest: digest.clone(), newest: self.served(place)?.newest };
+            let rests_on = std::iter::once((repository, tag));
+            self.tags.known.keep((repository, tag), known, (since, rests_on), KNOWN_BYTES);
+        }
+        drop(turn);
+        count(&guarded);
+        if guarded.refusal.is_none()
+            && let Some(age) = admitted.signed_at().and_then(|at| self.clock.now().since(at))
+        {
+            histogram!("pratique_evidence_age_seconds").record(age.as_secs_f64());
+        }
+        if is_news {
+            for warning in &guarded.warnings {
+                tracing::warn!(%repository, %tag, %digest, "{warning}");
+            }
+        }
+        Ok((guarded, is_news))
+    }
+
+    /// What the guards of the policies that govern an image meet where a tag leads to it.
+    fn guarded(
+        &self,
+        Place { repository, tag }: Place<'_>,
+        admitted: &Admitted<Manifest>,
+        newest: Option<&(Digest, UnixTime)>,
+        exempt: Option<Guard>,
+    ) -> Guarded {
+        let image = Dated { digest: admitted.digest(), signed_at: admitted.signed_at() };
+        let newest = newest.map(|(digest, at)| (digest, *at));
+        admitted.guards().look(&Led { repository, tag, image, newest }, self.clock.now(), exempt)
+    }
+
+    /// What was served under a tag. What cannot be read is an error, never nothing.
+    fn served(&self, Place { repository, tag }: Place<'_>) -> Result<TagServed, ApiError> {
+        Ok(self.store.facts().read()?.tag_served(repository, tag)?.unwrap_or_default())
+    }
+
+    /// Writes down how a tag is answered, where that is news. To be called in the tag's turn.
+    async fn note(&self, place: Place<'_>, digest: &Digest, look: TagLook) -> Result<bool, ApiError> {
+        let (Place { repository, tag }, look) = (place, look.bounded());
+        if !is_news(&self.store.facts().read()?, place, digest, &look)? {
+            return Ok(false);
+        }
+        let change =
+            Change::TagLooked { repository: repository.clone(), tag: tag.clone(), digest: digest.clone(), look };
+        // Before, too: who asked may leave while it is written.
+        self.tags.known.forget(&(repository, tag));
+        self.store.facts().apply(vec![change]).await?;
+        self.tags.known.forget(&(repository, tag));
+        Ok(true)
+    }
+
+    /// The last good image in place of one that is refused, where every policy that governs the refused one says so: of those that were
+    /// served before, the last that is admitted now and passes every guard but the one against older ones. What cannot be decided is not
+    /// passed over: not knowing is not no.
+    async fn in_place_of(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        place: Place<'_>,
+        refused: &Digest,
+        (why, is_news): (ApiError, bool),
+    ) -> Result<Tagged, ApiError> {
+        let Place { repository, tag } = place;
+        if !in_force.judge.tag_guards(repository, refused).keep_last_good() {
+            return Err(why);
+        }
+        let TagServed { newest, targets } = self.served(place)?;
+        for target in targets.iter().filter(|target| target.digest != *refused) {
+            let admitted = match self.admitted(in_force, repository, &target.digest, 0, Effort::Upstream).await {
+                Ok(admitted) => admitted,
+                Err(ApiError::Refused(_) | ApiError::Unknown { .. } | ApiError::Wrong { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let guarded = self.guarded(place, &admitted, newest.as_ref(), Some(Guard::Rollback));
+            if guarded.refusal.is_some() {
+                continue;
+            }
+            let digest = admitted.digest();
+            let signed = admitted.signed_at().map_or_else(String::new, |at| format!(", signed {at}"));
+            let warning = format!("tag kept at {digest}{signed}: {why}");
+            counter!("pratique_tag_last_good_total", "outcome" => "served").increment(1);
+            if is_news {
+                tracing::warn!(%repository, %tag, %digest, %refused, "{warning}");
+            }
+            let warnings = std::iter::once(warning).chain(guarded.warnings).collect();
+            return Ok(Tagged { entry: Entry::Image(admitted), warnings });
+        }
+        counter!("pratique_tag_last_good_total", "outcome" => "none").increment(1);
+        Err(why)
+    }
+
+    /// The image that was served last in place of one that could not be decided, and was never served: as where upstream does not say what
+    /// the tag means, for as long as `tags.max_stale` after the tag was first seen to mean it.
+    async fn while_undecided(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        place: Place<'_>,
+        undecided: &Digest,
+    ) -> Result<Option<Tagged>, ApiError> {
+        let Place { repository, tag } = place;
+        let fact = self.store.facts().read()?.tag(repository, tag)?;
+        let is_young =
+            |seen_at| self.clock.now().since(seen_at).is_some_and(|age| age < in_force.settings.tags.max_stale);
+        let Some(fact) = fact.filter(|fact| fact.digest == *undecided && is_young(fact.seen_at)) else {
+            return Ok(None);
+        };
+        let TagServed { newest, targets } = self.served(place)?;
+        if targets.iter().any(|target| target.digest == *undecided) {
+            return Ok(None);
+        }
+        let Some(target) = targets.first() else { return Ok(None) };
+        let admitted = self.admitted(in_force, repository, &target.digest, 0, Effort::Settled).await?;
+        let guarded = self.guarded(place, &admitted, newest.as_ref(), None);
+        if guarded.refusal.is_some() {
+            return Ok(None);
+        }
+        let digest = admitted.digest();
+        let warning = format!("tag as of before {}: cannot decide on {undecided}", fact.seen_at);
+        counter!("pratique_tag_lookups_total", "outcome" => "undecided-stale").increment(1);
+        tracing::warn!(%repository, %tag, %digest, %undecided, "{warning}");
+        let warnings = std::iter::once(warning).chain(guarded.warnings).collect();
+        Ok(Some(Tagged { entry: Entry::Image(admitted), warnings }))
+    }
+}
+
+/// Whether a look says what the last one with that meaning did not: another outcome, or other evidence; or another image was served since.
+fn is_news(
+    facts: &Snapshot,
+    Place { repository, tag }: Place<'_>,
+    digest: &Digest,
+    look: &TagLook,
+) -> Result<bool, ApiError> {
+    let history = facts.tag_history(repository, tag)?;
+    let event = history.iter().find(|event| event.digest == *digest);
+    let noted = event.and_then(|event| event.look.as_ref());
+    let is_noted = noted.is_some_and(|noted| TagLook { at: noted.at, ..look.clone() } == *noted);
+    if !look.served {
+        return Ok(event.is_some() && !is_noted);
+    }
+    let served = facts.tag_served(repository, tag)?.unwrap_or_default();
+    let is_last =
+        served.targets.first().is_some_and(|target| target.digest == *digest && target.signed_at == look.signed_at);
+    let rises = look.signed_at.is_some_and(|at| served.newest.is_none_or(|(_, newest)| at > newest));
+    Ok((event.is_some() && !is_noted) || !is_last || rises)
+}
+
+/// One answer each.
+fn count(guarded: &Guarded) {
+    for (guard, level) in &guarded.met {
+        let outcome = match level {
+            Level::Pass => "allowed",
+            Level::Warn => "warned",
+            Level::Deny => "denied",
+        };
+        counter!("pratique_tag_guards_total", "guard" => guard.as_str(), "outcome" => outcome).increment(1);
+    }
+}

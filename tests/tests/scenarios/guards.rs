@@ -1,0 +1,388 @@
+//! Guards of tags: an upstream that replays, renames, freezes and flips; and the last good image in place of one that is refused.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use oci::{Digest, UnixTime};
+use proxy::clock::Clock;
+use serde_json::{Value, json};
+use storage::{Change, TagServed};
+use support::{
+    client::{Answer, Client},
+    image::{self, Image},
+    policies,
+    sigstore::{Options, Signer},
+    upstream::Fault,
+    world::{Pratique, Setup, World},
+};
+
+use crate::{chainguard_policy, get, sized};
+
+const REPOSITORY: &str = "chainguard/nginx";
+const DAY: u64 = 86_400;
+/// 2026-09-21, in seconds.
+const NOW: u64 = 1_790_000_000;
+
+/// A policy for Chainguard's identity with these annotations, each without its prefix.
+fn policy(name: &str, mode: &str, annotations: &[&str]) -> String {
+    annotated(&chainguard_policy(name, "cgr.dev/chainguard/**"), mode, annotations)
+}
+
+fn annotated(policy: &str, mode: &str, annotations: &[&str]) -> String {
+    let lines: String =
+        annotations.iter().map(|line| format!("    pratique.dev/{line}\n")).collect::<Vec<_>>().concat();
+    let spec = format!("  annotations:\n    example.com/x: y\n{lines}spec:\n  mode: {mode}\n");
+    policy.replace("spec:\n", &spec)
+}
+
+/// A world whose time is moved by hand.
+struct Stage {
+    world: World,
+    time: Arc<AtomicU64>,
+    clock: Clock,
+    pratique: Pratique,
+}
+
+impl Stage {
+    async fn new(policy: &str) -> Self {
+        Self::with(&Setup::with_policy(policy)).await
+    }
+
+    async fn with(setup: &Setup) -> Self {
+        let world = World::new().await;
+        let time = Arc::new(AtomicU64::new(NOW * 1000));
+        let hand = Arc::clone(&time);
+        let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+        let pratique = world.try_pratique(setup, clock.clone()).await.unwrap();
+        Self { world, time, clock, pratique }
+    }
+
+    /// The tag leads to an image that was signed so many days ago.
+    fn lead(&self, image: &Image, days_ago: u64) {
+        self.lead_as(image, days_ago, REPOSITORY, &Signer::chainguard());
+    }
+
+    fn lead_as(&self, image: &Image, days_ago: u64, name: &str, signer: &Signer) {
+        image.push(&self.world.registry, REPOSITORY, Some("latest"));
+        let options = Options::at(NOW - days_ago * DAY);
+        let signature = self.world.sigstore.sign_legacy(signer, &format!("cgr.dev/{name}"), &image.digest, &options);
+        let tag = image::cosign_tag(&image.digest, "sig");
+        image::signature_manifest(&[signature]).push(&self.world.registry, REPOSITORY, Some(&tag));
+    }
+
+    fn url(&self, reference: &str) -> String {
+        format!("{}/v2/{REPOSITORY}/manifests/{reference}", self.pratique.url())
+    }
+
+    /// What a client gets, upstream being asked again where the tag leads.
+    async fn ask(&self) -> Answer {
+        self.time.fetch_add(61_000, Ordering::SeqCst);
+        get(&self.url("latest")).await
+    }
+
+    fn served(&self) -> TagServed {
+        let (repository, tag) = (format!("cgr.dev/{REPOSITORY}").parse().unwrap(), "latest".parse().unwrap());
+        self.pratique
+            .server
+            .app
+            .store
+            .facts()
+            .read()
+            .unwrap()
+            .tag_served(&repository, &tag)
+            .unwrap()
+            .unwrap_or_default()
+    }
+
+    async fn restarted(self, setup: &Setup) -> Self {
+        let Self { world, time, clock, pratique } = self;
+        pratique.stop().await;
+        let pratique = world.try_pratique(setup, clock.clone()).await.unwrap();
+        Self { world, time, clock, pratique }
+    }
+}
+
+fn warnings(answer: &Answer) -> String {
+    answer.header("warning").unwrap_or_default().to_owned()
+}
+
+fn led_to(answer: &Answer) -> &str {
+    answer.header("docker-content-digest").unwrap_or_default()
+}
+
+fn document(answer: &Answer) -> Value {
+    serde_json::from_slice(answer.received()).unwrap()
+}
+
+fn time(days_ago: u64) -> String {
+    // The log takes it in two seconds after it is signed.
+    UnixTime::from_millis((NOW - days_ago * DAY + 2) * 1000).to_string()
+}
+
+#[tokio::test]
+async fn a_replayed_image_is_met_as_the_policy_says_by_tag_and_never_by_digest() {
+    for (mode, level) in [("enforce", "allow"), ("enforce", "warn"), ("warn", "deny"), ("enforce", "deny")] {
+        let setup = Setup::with_policy(&policy("own", mode, &[&format!("rollback: {level}")]));
+        let mut stage = Stage::with(&setup).await;
+        let (old, new) = (sized(10, 1), sized(10, 2));
+        stage.lead(&old, 300);
+        assert_eq!(stage.ask().await.status, 200, "the first use");
+        stage.lead(&new, 10);
+        let answer = stage.ask().await;
+        assert_eq!((answer.status.as_u16(), warnings(&answer).as_str()), (200, ""), "{mode} {level}: it leads on");
+        stage.lead(&old, 300);
+        for turn in 0..4 {
+            let answer = match turn {
+                0 | 2 => stage.ask().await,
+                // From memory, and after a restart from the store.
+                _ => get(&stage.url("latest")).await,
+            };
+            let warned = warnings(&answer).contains("leads back to");
+            let expected = match (mode, level) {
+                (_, "allow") => (200, false),
+                ("enforce", "deny") => (403, false),
+                _ => (200, true),
+            };
+            assert_eq!((answer.status.as_u16(), warned), expected, "{mode} {level}, turn {turn}");
+            assert_eq!(stage.served().newest.map(|(digest, _)| digest), Some(new.digest.clone()));
+            if expected.0 == 403 {
+                let told = &document(&answer)["errors"][0];
+                let detail = json!({
+                    "repository": format!("cgr.dev/{REPOSITORY}"),
+                    "tag": "latest",
+                    "digest": old.digest.to_string(),
+                    "signed_at": time(300),
+                    "newest": { "digest": new.digest.to_string(), "signed_at": time(10) },
+                    "policy": "own",
+                    "reason": "rolled-back",
+                    "hint": format!("pull by digest to take it anyway; if it is meant, pratique cache forget-newest cgr.dev/{REPOSITORY}:latest"),
+                });
+                assert_eq!((&told["code"], &told["detail"]), (&json!("DENIED"), &detail));
+                let message = told["message"].as_str().unwrap();
+                for part in [old.digest.to_string(), new.digest.to_string(), time(300), time(10)] {
+                    assert!(message.contains(&part), "{message}");
+                }
+            }
+            let head = Client::plain().head(&stage.url("latest"), &[]).await.unwrap();
+            assert_eq!((head.status, head.header("content-length")), (answer.status, answer.header("content-length")));
+            assert_eq!(get(&stage.url(&old.digest.to_string())).await.status, 200, "by digest policy alone decides");
+            if turn == 2 {
+                stage = Box::pin(stage.restarted(&setup)).await;
+            }
+        }
+        // Where it leads on again, it is followed.
+        let newest = sized(10, 3);
+        stage.lead(&newest, 1);
+        assert_eq!(led_to(&stage.ask().await), newest.digest.to_string());
+    }
+}
+
+#[tokio::test]
+async fn another_image_of_the_signer_is_met_and_an_alias_is_none() {
+    for (annotations, status, warned) in [
+        (&[][..], 200, true),
+        (&["bind-name: 'off'"], 200, false),
+        (&["bind-name: deny"], 403, false),
+        (&["bind-name: deny", "bind-name-aliases: nginx=redis"], 200, false),
+    ] {
+        let stage = Stage::new(&policy("own", "enforce", annotations)).await;
+        stage.lead_as(&sized(10, 1), 10, "chainguard/redis", &Signer::chainguard());
+        for answer in [stage.ask().await, get(&stage.url("latest")).await] {
+            assert_eq!(answer.status, status, "{annotations:?}");
+            let told = warnings(&answer).contains("which was signed as");
+            assert_eq!(told, warned, "{annotations:?}: {}", warnings(&answer));
+            if status == 403 {
+                assert_eq!(document(&answer)["errors"][0]["detail"]["reason"], "renamed");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_tag_and_one_that_is_too_fresh_are_met_as_time_goes_by() {
+    let stage = Stage::new(&policy("own", "enforce", &["min-age: 24h", "max-age: 30d"])).await;
+    let image = sized(10, 1);
+    stage.lead(&image, 0);
+    let reason = |answer: &Answer| document(answer)["errors"][0]["detail"]["reason"].clone();
+    let fresh = stage.ask().await;
+    assert_eq!((fresh.status.as_u16(), reason(&fresh)), (403, json!("too-fresh")));
+    assert_eq!(get(&stage.url(&image.digest.to_string())).await.status, 200);
+    stage.time.fetch_add(DAY * 1000, Ordering::SeqCst);
+    assert_eq!(stage.ask().await.status, 200);
+    // Within tags.ttl and in memory, and all the same it ends on time.
+    stage.time.store((NOW + 30 * DAY + 2) * 1000 - 1000, Ordering::SeqCst);
+    assert_eq!(stage.ask().await.status, 403, "a minute later");
+    stage.time.store((NOW + 30 * DAY + 2) * 1000 - 62_000, Ordering::SeqCst);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.time.fetch_add(2000, Ordering::SeqCst);
+    let frozen = get(&stage.url("latest")).await;
+    assert_eq!((frozen.status.as_u16(), reason(&frozen)), (403, json!("frozen")));
+}
+
+#[tokio::test]
+async fn a_tag_that_flips_never_leads_back_and_the_ledger_tells_it() {
+    let stage = Stage::new(&policy("own", "enforce", &["rollback: deny"])).await;
+    let (old, new) = (sized(10, 1), sized(10, 2));
+    for turn in 0..6 {
+        let (image, days_ago) = if turn % 2 == 0 { (&old, 20) } else { (&new, 10) };
+        stage.lead(image, days_ago);
+        let expected = if turn == 0 || turn % 2 == 1 { 200 } else { 403 };
+        assert_eq!(stage.ask().await.status, expected, "turn {turn}");
+    }
+    let app = &stage.pratique.server.app;
+    let (repository, tag) = (format!("cgr.dev/{REPOSITORY}").parse().unwrap(), "latest".parse().unwrap());
+    let history = app.store.facts().read().unwrap().tag_history(&repository, &tag).unwrap();
+    let told: Vec<_> = history.iter().map(|event| event.look.as_ref().map(|look| look.served)).collect();
+    assert_eq!(told, [Some(true), Some(false), Some(true), Some(false), Some(true), Some(true)]);
+    let look = history[1].look.as_ref().unwrap();
+    assert!(look.told.contains("leads back to") && look.signed_at.is_some() && look.evidence.len() == 1, "{look:?}");
+}
+
+#[tokio::test]
+async fn crowds_never_get_an_older_image_after_a_newer_one() {
+    let world = World::new().await;
+    let setup = Setup::with_policy(&policy("own", "enforce", &["rollback: deny"])).sections("[tags]\nttl = \"1ms\"\n");
+    let pratique = world.pratique(&setup).await;
+    let stage = Stage { clock: Clock::system(), time: Arc::default(), pratique, world };
+    let (old, new) = (sized(10, 1), sized(10, 2));
+    stage.lead(&new, 500);
+    stage.lead(&old, 600);
+    let (url, newer_came) = (stage.url("latest"), Arc::new(AtomicBool::new(false)));
+    let mut crowd = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (url, newer_came, old, new) =
+            (url.clone(), Arc::clone(&newer_came), old.digest.to_string(), new.digest.to_string());
+        crowd.spawn(async move {
+            let client = Client::plain();
+            for _ in 0..10 {
+                let after = newer_came.load(Ordering::SeqCst);
+                let answer = client.get(&url, &[]).await.unwrap();
+                assert!(answer.status == 200 || answer.status == 403, "{}", answer.status);
+                assert!(!(after && answer.status == 200 && led_to(&answer) == old), "an older one after a newer one");
+                if answer.status == 200 && led_to(&answer) == new {
+                    newer_came.store(true, Ordering::SeqCst);
+                }
+            }
+        });
+    }
+    for turn in 0..20 {
+        let image = if turn % 2 == 0 { &new } else { &old };
+        image.push(&stage.world.registry, REPOSITORY, Some("latest"));
+        tokio::task::yield_now().await;
+        get(&url).await;
+    }
+    while let Some(done) = crowd.join_next().await {
+        done.unwrap();
+    }
+    new.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    assert_eq!(get(&url).await.status, 200);
+    old.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    tokio::time::timeout(std::time::Duration::from_secs(10), async { while get(&url).await.status != 403 {} })
+        .await
+        .expect("the older one is refused");
+}
+
+/// Everything that is known of an image leaves the store.
+async fn evicted(stage: &Stage, digest: &Digest) {
+    let (app, repository) = (&stage.pratique.server.app, format!("cgr.dev/{REPOSITORY}").parse().unwrap());
+    let change = Change::Forgotten { repository, digest: digest.clone() };
+    app.store.facts().apply(vec![change]).await.unwrap();
+    app.admission.forget(digest);
+}
+
+#[tokio::test]
+async fn the_last_good_image_is_served_in_place_of_one_that_is_refused() {
+    let stage = Stage::new(&policy("own", "enforce", &["on-refusal: last-good", "rollback: deny"])).await;
+    let (first, second, unsigned) = (sized(10, 1), sized(10, 2), sized(10, 3));
+    unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    assert_eq!(stage.ask().await.status, 403, "there is none yet");
+    stage.lead(&first, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead(&second, 10);
+    assert_eq!(stage.ask().await.status, 200);
+    unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    for evict in [false, true] {
+        if evict {
+            evicted(&stage, &second.digest).await;
+        }
+        let kept = stage.ask().await;
+        assert_eq!((kept.status.as_u16(), led_to(&kept)), (200, second.digest.to_string().as_str()));
+        let warning = warnings(&kept);
+        assert!(warning.contains(&format!("tag kept at {}, signed {}", second.digest, time(10))), "{warning}");
+        assert!(warning.contains("refused by policy own"), "{warning}");
+        assert_eq!(kept.received(), &second.manifest);
+    }
+    // Refused by a guard, the same.
+    stage.lead(&first, 20);
+    let kept = stage.ask().await;
+    assert_eq!((kept.status.as_u16(), led_to(&kept)), (200, second.digest.to_string().as_str()));
+    assert!(warnings(&kept).contains("leads back to"), "{}", warnings(&kept));
+    assert_eq!(
+        get(&stage.url(&unsigned.digest.to_string())).await.status,
+        403,
+        "by digest nothing is put in its place"
+    );
+}
+
+#[tokio::test]
+async fn what_is_served_in_place_is_admitted_by_what_is_in_force() {
+    let both = |accepted: &[Signer], annotations: &[&str]| {
+        let identities: String = accepted
+            .iter()
+            .map(|signer| format!("      - issuer: {:?}\n        subject: {:?}\n", signer.issuer, signer.subject))
+            .collect::<Vec<_>>()
+            .concat();
+        let first = &accepted[0];
+        let one = policies::keyless("own", "cgr.dev/chainguard/**", &first.issuer, &first.subject);
+        let at = one.find("      - issuer").unwrap();
+        annotated(&format!("{}{identities}", &one[..at]), "enforce", annotations)
+    };
+    let keeps = &["on-refusal: last-good"][..];
+    let all = [Signer::chainguard(), Signer::fork()];
+    let stage = Stage::new(&both(&all, keeps)).await;
+    let (ours, theirs) = (sized(10, 1), sized(10, 2));
+    stage.lead(&ours, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead_as(&theirs, 10, REPOSITORY, &Signer::fork());
+    assert_eq!(stage.ask().await.status, 200);
+    // Their identity is removed: what is older and still admitted is served.
+    let setup = Setup::with_policy(&both(&all[..1], keeps));
+    stage.pratique.reload(&stage.world, &setup).await.unwrap();
+    let kept = get(&stage.url("latest")).await;
+    assert_eq!((kept.status.as_u16(), led_to(&kept)), (200, ours.digest.to_string().as_str()));
+    assert!(warnings(&kept).contains("tag kept at"), "{}", warnings(&kept));
+    // Ours instead: nothing of what was served is admitted any more, and the newer one is.
+    let setup = Setup::with_policy(&both(&all[1..], keeps));
+    stage.pratique.reload(&stage.world, &setup).await.unwrap();
+    assert_eq!(led_to(&get(&stage.url("latest")).await), theirs.digest.to_string());
+    // Where one policy does not say so, it is refused.
+    let mut mixed = Setup::with_policy(&both(&all[..1], keeps));
+    mixed.policies.push(("other.yaml".to_owned(), chainguard_policy("other", "cgr.dev/chainguard/**")));
+    stage.pratique.reload(&stage.world, &mixed).await.unwrap();
+    assert_eq!(get(&stage.url("latest")).await.status, 403);
+}
+
+#[tokio::test]
+async fn what_cannot_be_decided_is_not_refused_and_the_last_served_is_kept_for_max_stale() {
+    let setup = Setup::with_policy(&policy("own", "enforce", &[])).sections("[tags]\nmax_stale = \"1h\"\n");
+    let stage = Stage::with(&setup).await;
+    let (first, second) = (sized(10, 1), sized(10, 2));
+    stage.lead(&first, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead(&second, 10);
+    let hex = second.digest.hex().to_owned();
+    let fault = stage.world.registry.fault(
+        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
+        Fault::status(500),
+    );
+    let kept = stage.ask().await;
+    assert_eq!((kept.status.as_u16(), led_to(&kept)), (200, first.digest.to_string().as_str()));
+    assert!(warnings(&kept).contains(&format!("cannot decide on {}", second.digest)), "{}", warnings(&kept));
+    assert_eq!(get(&stage.url(&second.digest.to_string())).await.status, 503);
+    stage.time.fetch_add(3_600_000, Ordering::SeqCst);
+    assert_eq!(stage.ask().await.status, 503);
+    fault.clear();
+    assert_eq!(led_to(&stage.ask().await), second.digest.to_string());
+}
