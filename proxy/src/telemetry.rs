@@ -1,5 +1,7 @@
 //! Logs and metrics.
 
+mod lines;
+
 use std::{io::IsTerminal as _, sync::OnceLock, time::Duration};
 
 use config::{Log, LogFormat};
@@ -7,6 +9,8 @@ use metrics::{describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::sync::watch;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use lines::{Form, OneLine};
 
 /// Upper bounds of duration buckets, in seconds: from a hit to a slow upstream.
 const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
@@ -35,10 +39,13 @@ pub fn logs(log: &Log) -> Result<(), String> {
     let _ = match log.format {
         LogFormat::Human => {
             let colours = std::io::stderr().is_terminal();
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours).with_target(false)).try_init()
+            let form = if colours { Form::Coloured } else { Form::Plain };
+            let writer = move || OneLine::new(std::io::stderr(), form);
+            registry.with(fmt::layer().with_writer(writer).with_ansi(colours).with_target(false)).try_init()
         }
         LogFormat::Json => {
-            registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+            let writer = || OneLine::new(std::io::stderr(), Form::Json);
+            registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
         }
     };
     Ok(())
