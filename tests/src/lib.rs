@@ -12,6 +12,7 @@
 )]
 
 pub mod bare;
+pub mod canary;
 pub mod client;
 pub mod image;
 pub mod judging;

@@ -65,7 +65,7 @@ impl Stage {
     ///
     /// Clients reach pratique by a name that only the tunnel knows: dockerd checks no certificate of anything on 127.0.0.0/8.
     pub async fn https() -> Self {
-        let auth = TokenAuth::account("robot", "correct horse").realm_at(Place::Auth);
+        let auth = TokenAuth::account(support::canary::USER, support::canary::PASSWORD).realm_at(Place::Auth);
         let world = World::with(Registry::builder().https().token_auth(auth).redirect_blobs()).await;
         let (image, unsigned) = push(&world).await;
         let ca = Ca::new();
@@ -177,7 +177,7 @@ fn secured(world: &World, ca: &Ca) -> Setup {
     let (certificate, key) = ca.server();
     write("tls.crt", &certificate);
     write("tls.key", &key);
-    write("password", "correct horse");
+    write("password", support::canary::PASSWORD);
     let at = |place| world.registry.host_port_of(place);
     let mut setup = Setup::default().sections("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n");
     setup.upstream = format!(

@@ -12,6 +12,7 @@
 )]
 
 mod admin;
+mod canaries;
 mod drain;
 mod framing;
 mod full;

@@ -1,6 +1,7 @@
 //! TLS and credentials, at both ends.
 
 use support::{
+    canary,
     client::Client,
     image,
     pull::{message, pull},
@@ -14,13 +15,14 @@ fn private_upstream() -> support::upstream::Builder {
     Registry::builder()
         .https()
         .redirect_blobs()
-        .token_auth(TokenAuth::account("robot", "canary-password").realm_at(Place::Auth))
+        .token_auth(TokenAuth::account(canary::USER, canary::PASSWORD).realm_at(Place::Auth))
 }
 
 fn credentials(world: &World) -> Setup {
-    std::fs::write(world.directory.path().join("password"), "canary-password\n").unwrap();
+    std::fs::write(world.directory.path().join("password"), format!("{}\n", canary::PASSWORD)).unwrap();
     let upstream = format!(
-        "username = \"robot\"\npassword_file = \"password\"\nrealms = [\"{}\"]\nredirects = [\"{}\"]",
+        "username = \"{}\"\npassword_file = \"password\"\nrealms = [\"{}\"]\nredirects = [\"{}\"]",
+        canary::USER,
         world.registry.host_port_of(Place::Auth),
         world.registry.host_port_of(Place::Storage),
     );
@@ -93,7 +95,7 @@ async fn credentials_that_upstream_does_not_take_are_503_and_never_shown() {
     let world = World::with(private_upstream()).await;
     world.push_signed("chainguard/nginx", "latest", &sized(5, 1));
     let setup = credentials(&world);
-    std::fs::write(world.directory.path().join("password"), "wrong-canary").unwrap();
+    std::fs::write(world.directory.path().join("password"), canary::WRONG_PASSWORD).unwrap();
     let pratique = world.pratique(&setup).await;
     let answer = get(&format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url())).await;
     assert_eq!(answer.status, 503);
