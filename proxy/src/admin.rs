@@ -35,7 +35,13 @@ fn answer(request: &Request<Incoming>, app: &App, metrics: &PrometheusHandle, dr
     }
     match request.uri().path() {
         // Alive: the process answers. Nothing that a restart would not mend is asked here.
-        "/healthz" => respond::admin(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        "/healthz" => match app.store.facts().failure() {
+            None => respond::admin(StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Some(error) => {
+                let text = format!("the facts cannot be written, a restart reads them anew: {error}\n");
+                respond::admin(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+            }
+        },
         "/readyz" => match ready(app, draining) {
             Ok(()) => respond::admin(StatusCode::OK, TEXT, "ready\n".to_owned()),
             Err(why) => respond::admin(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),

@@ -89,6 +89,12 @@ impl Facts {
         Ok(Snapshot { view, writer: Arc::clone(&self.writer) })
     }
 
+    /// Why the facts were given up until the next start, where they were: after a failed write or sync nobody knows what is on disk.
+    #[must_use]
+    pub fn failure(&self) -> Option<FactsError> {
+        self.writer.engine().failure()
+    }
+
     /// Makes all `changes`, in their order, or none; durable when this returns, as far as [`Fsync`](crate::Fsync) says. Where the returned future is dropped they may
     /// still be made. After the disk has failed, every later call fails too, until the process starts again; after it was full,
     /// the next call tries again.

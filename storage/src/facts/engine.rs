@@ -8,7 +8,7 @@ use std::{
     fmt,
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 pub(crate) use self::batch::{Batch, in_table, is_empty};
@@ -108,6 +108,9 @@ type Open = dyn Fn() -> Result<Arc<dyn FactsStore>, StoreError> + Send + Sync;
 pub(crate) struct Engine {
     open: Box<Open>,
     state: RwLock<State>,
+    /// Whose commit it is: one's reads would miss the other's writes, and a store that one of them found full fails the other for
+    /// another reason, after which nothing would be believed.
+    turn: Mutex<()>,
 }
 
 enum State {
@@ -124,7 +127,7 @@ impl Engine {
         open: impl Fn() -> Result<Arc<dyn FactsStore>, StoreError> + Send + Sync + 'static,
     ) -> Result<Self, StoreError> {
         let store = guarded("open", &open)?;
-        Ok(Self { open: Box::new(open), state: RwLock::new(State::Open(store)) })
+        Ok(Self { open: Box::new(open), state: RwLock::new(State::Open(store)), turn: Mutex::new(()) })
     }
 
     /// A snapshot: everything read through it is of one instant.
@@ -132,12 +135,13 @@ impl Engine {
         self.store("read")?.read().map(View)
     }
 
-    /// All that `work` writes; nothing of it on any error. One caller at a time, or one's reads may miss the other's writes.
+    /// All that `work` writes; nothing of it on any error.
     pub(crate) fn commit(
         &self,
         durability: Durability,
         work: impl FnOnce(&Batch) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let store = self.store("write")?;
         // A damaged page can make the store panic. The waiting requests still get an answer.
         let done = guarded("write", || {
@@ -161,6 +165,14 @@ impl Engine {
     pub(crate) fn make(&self, tables: &[Table]) -> Result<(), StoreError> {
         let store = self.store("write")?;
         guarded("write", || store.make(tables))
+    }
+
+    /// Why the store was given up for this process, where it was.
+    pub(crate) fn failure(&self) -> Option<FactsError> {
+        match &*self.state.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Failed(error) => Some(error.clone()),
+            State::Open(_) | State::Closed => None,
+        }
     }
 
     fn give_up(&self, error: &FactsError) {

@@ -128,6 +128,27 @@ fn after_a_full_disk_the_next_commit_tries_again() {
 }
 
 #[test]
+fn a_full_disk_that_two_meet_at_once_is_no_failure() {
+    for _ in 0..100 {
+        let bench = Bench::new();
+        let engine = bench.open();
+        put(&engine, b"a", b"1").unwrap();
+        bench.fault.set(Some(io::ErrorKind::StorageFull), false);
+        std::thread::scope(|scope| {
+            let syncing = scope.spawn(|| engine.sync());
+            let putting = scope.spawn(|| put(&engine, b"b", b"2"));
+            for done in [syncing.join().unwrap(), putting.join().unwrap()] {
+                assert!(done.as_ref().err().is_none_or(StoreError::is_full), "{done:?}");
+            }
+        });
+        bench.fault.set(None, false);
+        assert!(engine.failure().is_none());
+        put(&engine, b"b", b"2").unwrap();
+        assert_eq!(get(&engine, b"a").unwrap().as_deref(), Some(&b"1"[..]));
+    }
+}
+
+#[test]
 fn after_a_failed_write_or_sync_everything_fails_until_the_next_start() {
     for only_sync in [false, true] {
         let bench = Bench::new();
@@ -140,6 +161,7 @@ fn after_a_failed_write_or_sync_everything_fails_until_the_next_start() {
         assert!(matches!(error, StoreError::Facts { .. }) && !error.is_full());
         assert!(get(&engine, b"a").is_err());
         assert!(!error.is_damage(), "the file is not to blame");
+        assert!(engine.failure().is_some(), "only a start mends it, and says so to whoever can start it");
         drop(engine);
         let engine = bench.open();
         assert_eq!(get(&engine, b"a").unwrap().as_deref(), Some(&b"1"[..]));
