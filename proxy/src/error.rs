@@ -109,6 +109,9 @@ impl From<NameError> for ApiError {
 impl From<storage::StoreError> for ApiError {
     /// A store error is never a miss.
     fn from(error: storage::StoreError) -> Self {
+        if error.is_out_of_files() {
+            return Self::undecided("too many files are open for another one");
+        }
         Self::Fault { message: format!("store: {}", chain(&error)) }
     }
 }

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use config::{Limits, Loaded, Settings};
 use metrics::{counter, gauge};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
@@ -11,10 +12,13 @@ use crate::{
     app::{App, Noted, StartError},
     clock::Clock,
     control::Control,
+    descriptors,
     error::chain,
     keeping,
     listen::{Listener, TlsFiles},
-    scrub, stack, telemetry, trust,
+    scrub, stack,
+    supervise::supervised,
+    telemetry, trust,
 };
 
 /// A server that answers until it is told to stop.
@@ -49,6 +53,7 @@ impl Server {
         let metrics = telemetry::metrics().map_err(StartError::Store)?;
         let settings = loaded.settings.clone();
         let limits = Arc::new(settings.limits.clone());
+        let few_files = descriptors::raise(&limits);
         let tls = settings.tls.clone().map(TlsFiles::new).transpose()?.map(Arc::new);
         let opened = settings.clone();
         let Noted { value: app, notes } = tokio::task::spawn_blocking(move || App::new(opened, clock))
@@ -71,11 +76,8 @@ impl Server {
             admin = Some(Admin { stop, task: tokio::spawn(listener.run(service, stopping)) });
         }
         let control = control(&app, limits_of_control, &draining);
-        tokio::spawn(scrub::run(Arc::clone(&app), draining.clone()));
-        tokio::spawn(telemetry::upkeep(metrics, draining.clone()));
-        let keeping = tokio::spawn(keeping::run(Arc::clone(&app), draining.clone()));
-        let refreshing = tokio::spawn(trust::run(Arc::clone(&app), draining));
-        for note in loaded.notes.iter().chain(&notes) {
+        let (keeping, refreshing) = background(&app, metrics, &draining);
+        for note in loaded.notes.iter().chain(&notes).chain(&few_files) {
             tracing::info!("{note}");
         }
         show_policies(&app);
@@ -128,6 +130,20 @@ impl Server {
         }
         tracing::info!("stopped");
     }
+}
+
+/// What goes on beside requests. The two that write are waited for at the end.
+fn background(
+    app: &Arc<App>,
+    metrics: PrometheusHandle,
+    draining: &watch::Receiver<bool>,
+) -> (JoinHandle<()>, JoinHandle<()>) {
+    let (scrubbed, kept, trusting) = (Arc::clone(app), Arc::clone(app), Arc::clone(app));
+    supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining));
+    supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining));
+    let keeping = supervised("keeping", draining, move |draining| keeping::run(Arc::clone(&kept), draining));
+    let refreshing = supervised("trust-root", draining, move |draining| trust::run(Arc::clone(&trusting), draining));
+    (keeping, refreshing)
 }
 
 /// Answers commands. A server that cannot is a server all the same.

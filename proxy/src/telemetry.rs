@@ -95,6 +95,7 @@ pub(crate) async fn upkeep(metrics: PrometheusHandle, mut draining: watch::Recei
 fn describe() {
     let counters = [
         ("pratique_requests_total", "Answers by call and status"),
+        ("pratique_background_panics_total", "Tasks of the background that ended in a fault of ours and began anew"),
         ("pratique_manifest_hits_total", "Manifests served from the store"),
         ("pratique_manifest_misses_total", "Manifests fetched from upstream"),
         ("pratique_blob_hits_total", "Blobs served from the store"),

@@ -136,6 +136,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the system has no file descriptor left: nothing is wrong with the store, and others are given back.
+    #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "only the file system runs out of them")]
+    pub fn is_out_of_files(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                let out = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE].map(rustix::io::Errno::raw_os_error);
+                source.raw_os_error().is_some_and(|error| out.contains(&error))
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { operation, path, source }
