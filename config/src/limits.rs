@@ -135,6 +135,9 @@ pub struct Limits {
     /// Client connections. Default 4096.
     #[serde(deserialize_with = "units::count")]
     pub connections_max: usize,
+    /// Those of them that one client (an address; of IPv6 a /64) may have; more are closed at once. Default 2048.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_per_client_max: usize,
     /// HTTP/2 streams of one client connection. Default 256.
     #[serde(deserialize_with = "units::count")]
     pub http2_streams_max: u32,
@@ -156,9 +159,18 @@ pub struct Limits {
     /// A client that takes no byte of its answer. Default 60s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub client_write_timeout: Duration,
-    /// Client requests worked on at one time; more are told to come again. Default 1024.
+    /// Client requests worked on at one time; more wait for `queue_timeout`. Default 1024.
     #[serde(deserialize_with = "units::count")]
     pub requests_max: usize,
+    /// Those of them that one client (an address; of IPv6 a /64) may have; more wait for `queue_timeout`. Default 512.
+    #[serde(deserialize_with = "units::count")]
+    pub requests_per_client_max: usize,
+    /// Client requests that wait for their turn; more are told to come again at once. Default 1024.
+    #[serde(deserialize_with = "units::count")]
+    pub requests_waiting_max: usize,
+    /// How long a client request waits for its turn before it is told to come again. Default 5s.
+    #[serde(deserialize_with = "units::positive_duration")]
+    pub queue_timeout: Duration,
     /// From SIGTERM to the end of the last answer. Default 30s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub drain_timeout: Duration,
@@ -226,6 +238,7 @@ impl Default for Limits {
             fills_per_repository_max: 16,
             fills_per_upstream_max: 24,
             connections_max: 4096,
+            connections_per_client_max: 2048,
             http2_streams_max: 256,
             request_header_bytes_max: 32 * KIB,
             request_headers_max: 100,
@@ -234,6 +247,9 @@ impl Default for Limits {
             client_idle_timeout: seconds(60),
             client_write_timeout: seconds(60),
             requests_max: 1024,
+            requests_per_client_max: 512,
+            requests_waiting_max: 1024,
+            queue_timeout: seconds(5),
             drain_timeout: seconds(30),
             policy_file_bytes_max: MIB,
             policy_files_max: 256,
@@ -263,6 +279,10 @@ impl Limits {
         }
         if self.decision_timeout >= CONTAINERD_GIVES_UP {
             notes.told("limits.decision_timeout is 30s or more: containerd gives up before it is told to come again");
+        } else if self.queue_timeout.saturating_add(self.decision_timeout) >= CONTAINERD_GIVES_UP {
+            notes.told(
+                "limits.queue_timeout and limits.decision_timeout are 30s or more together: containerd gives up before it is told to come again",
+            );
         }
         Ok(())
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use http::{Method, Request, StatusCode};
-use hyper::body::Incoming;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 use tower::{BoxError, service_fn};
 
 use crate::{
     app::App,
+    listen::Arrived,
     respond::{self, Answer},
 };
 
@@ -20,16 +20,19 @@ pub fn service(
     app: &Arc<App>,
     metrics: PrometheusHandle,
     draining: watch::Receiver<bool>,
-) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
-{
+) -> impl tower::Service<Arrived, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let app = Arc::clone(app);
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |Arrived { request, busy, .. }| {
         let (app, metrics, draining) = (Arc::clone(&app), metrics.clone(), *draining.borrow());
-        async move { Ok::<_, BoxError>(answer(&request, &app, &metrics, draining)) }
+        async move {
+            let mut answer = answer(&request, &app, &metrics, draining);
+            answer.body_mut().keep(busy);
+            Ok::<_, BoxError>(answer)
+        }
     })
 }
 
-fn answer(request: &Request<Incoming>, app: &App, metrics: &PrometheusHandle, draining: bool) -> Answer {
+fn answer<B>(request: &Request<B>, app: &App, metrics: &PrometheusHandle, draining: bool) -> Answer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return respond::admin(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned());
     }

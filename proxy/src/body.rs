@@ -21,17 +21,27 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use http_body::{Frame, SizeHint};
 use metrics::counter;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::listen::{
-    stream::{self, Turn as Whose},
-    zero_copy::Link,
+use crate::{
+    listen::{
+        activity::Busy,
+        stream::{self, Turn as Whose},
+        zero_copy::Link,
+    },
+    stack::Slot,
 };
 pub use reading::Reading;
 pub use segment::Segment;
 
 /// The body of every response, and what it keeps as long as it is under way.
-pub struct ServedBody(Inner, Option<OwnedSemaphorePermit>);
+pub struct ServedBody(Inner, Kept);
+
+/// Given back when the body has ended or was given up.
+#[derive(Default)]
+struct Kept {
+    slot: Option<Slot>,
+    busy: Option<Busy>,
+}
 
 enum Inner {
     Whole(Bytes),
@@ -58,21 +68,26 @@ pub(crate) const HOLDBACK_BYTES: u64 = 64 * 1024;
 
 impl ServedBody {
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self(Inner::Whole(bytes), None)
+        Self(Inner::Whole(bytes), Kept::default())
     }
 
     pub(crate) fn length(bytes: u64) -> Self {
-        Self(Inner::Length(bytes), None)
+        Self(Inner::Length(bytes), Kept::default())
     }
 
     pub(crate) fn stream(reading: Reading) -> Self {
         let length = reading.left();
-        Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }), None)
+        Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }), Kept::default())
     }
 
     /// Gives `slot` back when the body has ended or was given up.
-    pub(crate) fn keep(&mut self, slot: OwnedSemaphorePermit) {
-        self.1 = Some(slot);
+    pub(crate) fn hold(&mut self, slot: Slot) {
+        self.1.slot = Some(slot);
+    }
+
+    /// Its connection is not idle until the body has ended or was given up.
+    pub(crate) fn keep(&mut self, busy: Busy) {
+        self.1.busy = Some(busy);
     }
 }
 
@@ -222,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_broken_body_never_looks_like_a_whole_one() {
-        let mut body = ServedBody(Inner::Stream(Stream { left: 3, length: 10, turn: Turn::Over }), None);
+        let mut body = ServedBody(Inner::Stream(Stream { left: 3, length: 10, turn: Turn::Over }), Kept::default());
         for _ in 0..2 {
             let error = body.frame().await.expect("no end").unwrap_err();
             assert_eq!(error.to_string(), "body broken off after 7 of 10 bytes: it has broken before");

@@ -78,8 +78,16 @@ pub enum ApiError {
         size: u64,
     },
     /// Too much at once.
-    #[error("too many requests at once; limits.requests_max is {max}")]
+    #[error("{crowd} is {max}")]
     Overloaded {
+        /// Whose.
+        crowd: Crowd,
+        /// The limit.
+        max: usize,
+    },
+    /// More header lines than a request needs.
+    #[error("too many header lines; limits.request_headers_max is {max}")]
+    HeadersTooMany {
         /// The limit.
         max: usize,
     },
@@ -89,6 +97,20 @@ pub enum ApiError {
         /// What failed; no upstream text.
         message: String,
     },
+}
+
+/// Who has asked for too much at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Crowd {
+    /// The client itself.
+    #[error("too many requests of this client at once; limits.requests_per_client_max")]
+    Client,
+    /// All clients together.
+    #[error("too many requests at once; limits.requests_max")]
+    All,
+    /// All clients together, and those who wait for a turn too.
+    #[error("too many requests wait already; limits.requests_waiting_max")]
+    Waiting,
 }
 
 /// The OCI code of a malformed part of a request.
@@ -172,8 +194,9 @@ impl ApiError {
             Self::Unknown { .. } | Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
             Self::Wrong { .. } => StatusCode::BAD_GATEWAY,
-            Self::Undecided { .. } => StatusCode::SERVICE_UNAVAILABLE,
-            Self::RateLimited { .. } | Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Undecided { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HeadersTooMany { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Fault { .. } => StatusCode::INTERNAL_SERVER_ERROR,
@@ -187,9 +210,9 @@ impl ApiError {
             Self::Malformed(code, _) => code.0,
             Self::Unknown { code, .. } | Self::Wrong { code, .. } => code,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => "DENIED",
-            Self::Undecided { .. } => "UNAVAILABLE",
-            Self::RateLimited { .. } | Self::Overloaded { .. } => "TOOMANYREQUESTS",
-            Self::Unsupported { .. } => "UNSUPPORTED",
+            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => "TOOMANYREQUESTS",
+            Self::Undecided { .. } | Self::Overloaded { .. } => "UNAVAILABLE",
+            Self::Unsupported { .. } | Self::HeadersTooMany { .. } => "UNSUPPORTED",
             Self::NoSuchEndpoint => "NOT_FOUND",
             Self::Range { .. } => "RANGE_INVALID",
             Self::Fault { .. } => "UNKNOWN",
@@ -211,6 +234,7 @@ impl ApiError {
             | Self::RepositoryRefused { .. }
             | Self::Wrong { .. }
             | Self::Unsupported { .. }
+            | Self::HeadersTooMany { .. }
             | Self::NoSuchEndpoint
             | Self::Range { .. }
             | Self::Fault { .. } => None,
@@ -233,6 +257,7 @@ impl ApiError {
             Self::Malformed(..)
             | Self::Unknown { .. }
             | Self::Unsupported { .. }
+            | Self::HeadersTooMany { .. }
             | Self::NoSuchEndpoint
             | Self::Range { .. } => 0,
         }

@@ -117,6 +117,7 @@ fn told(error: &ApiError) {
         | ApiError::Led(_)
         | ApiError::RepositoryRefused { .. }
         | ApiError::Unsupported { .. }
+        | ApiError::HeadersTooMany { .. }
         | ApiError::NoSuchEndpoint
         | ApiError::Range { .. } => tracing::info!(status = error.status().as_u16(), "{error}"),
     }

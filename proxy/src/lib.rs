@@ -33,6 +33,7 @@ pub mod resolve;
 pub mod respond;
 pub mod route;
 mod scrub;
+mod seldom;
 pub mod server;
 pub mod stack;
 mod supervise;

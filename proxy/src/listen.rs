@@ -1,5 +1,7 @@
 //! Sockets become connections, connections become requests: under limits, with TLS where it is configured, until told to drain.
 
+pub(crate) mod activity;
+pub(crate) mod client;
 mod pace;
 mod patience;
 pub(crate) mod stream;
@@ -13,19 +15,22 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use metrics::{counter, gauge};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::Instant,
 };
 
-use tower::BoxError;
+use tower::{BoxError, ServiceExt as _};
 
-use crate::{app::StartError, respond::Answer};
+use crate::{app::StartError, respond::Answer, seldom::Seldom};
+use activity::{Activity, Busy};
+use client::{Client, Clients, Connected};
 use pace::{Paced, Turn};
 use patience::Patient;
 use stream::Streams;
@@ -37,6 +42,14 @@ pub struct Listener {
     tcp: TcpListener,
     tls: Option<Arc<TlsFiles>>,
     limits: Arc<Limits>,
+}
+
+/// A request, and who sent it.
+pub struct Arrived {
+    pub(crate) request: Request<Incoming>,
+    pub(crate) client: Arc<Client>,
+    /// For the body of its answer to keep.
+    pub(crate) busy: Busy,
 }
 
 impl Listener {
@@ -65,60 +78,81 @@ impl Listener {
     /// Accepts and serves until `drain` turns true, then lets requests under way end within `limits.drain_timeout`.
     pub async fn run<S>(self, service: S, mut drain: watch::Receiver<bool>)
     where
-        S: tower::Service<Request<Incoming>, Response = Answer, Error = BoxError> + Clone + Send + 'static,
+        S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let graceful = GracefulShutdown::new();
         let slots = Arc::new(Semaphore::new(self.limits.connections_max));
+        let clients = Arc::new(Clients::new(&self.limits));
         let builder = Arc::new(builder(&self.limits));
+        // Closed when the last connection has dropped its end.
+        let open = watch::Sender::new(());
         loop {
             // Above the limit connections wait in the kernel's queue instead of being accepted and starved.
             let accepted = tokio::select! {
-                accepted = accept(&self.tcp, &slots) => accepted,
+                accepted = accept(&self.tcp, &slots, &clients) => accepted,
                 _ = drain.wait_for(|drain| *drain) => break,
             };
-            let Some((stream, slot)) = accepted else { continue };
+            let Some(Accepted { stream, slot, connected }) = accepted else { continue };
             let (tls, limits) = (self.tls.clone(), Arc::clone(&self.limits));
-            let (service, builder, watcher) = (service.clone(), Arc::clone(&builder), graceful.watcher());
+            let (service, builder, open) = (service.clone(), Arc::clone(&builder), open.subscribe());
+            let (drain, client) = (drain.clone(), Arc::clone(&connected.client));
             tokio::spawn(async move {
                 gauge!("pratique_connections").increment(1);
+                let talk = Talk { service, builder, client, drain, limits };
                 match tls {
                     None => {
                         let link = Arc::new(Link::default());
                         let io = ZeroCopy::new(stream, Arc::clone(&link));
-                        link.scope(converse(io, service, &builder, watcher, &limits)).await;
+                        link.scope(talk.over(io)).await;
                     }
                     Some(tls) => {
                         let handshake = tls.acceptor().accept(stream);
-                        match tokio::time::timeout(limits.request_header_timeout, handshake).await {
-                            Ok(Ok(stream)) => converse(stream, service, &builder, watcher, &limits).await,
+                        match tokio::time::timeout(talk.limits.request_header_timeout, handshake).await {
+                            Ok(Ok(stream)) => talk.over(stream).await,
                             Ok(Err(error)) => tracing::debug!("tls handshake failed: {error}"),
                             Err(_) => tracing::debug!("tls handshake timed out"),
                         }
                     }
                 }
                 gauge!("pratique_connections").decrement(1);
-                drop(slot);
+                drop((slot, connected, open));
             });
         }
         drop(self.tcp);
-        if tokio::time::timeout(self.limits.drain_timeout, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(self.limits.drain_timeout, open.closed()).await.is_err() {
             tracing::warn!("requests under way were cut off after limits.drain_timeout");
         }
     }
 }
 
-async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+struct Accepted {
+    stream: TcpStream,
+    slot: OwnedSemaphorePermit,
+    connected: Connected,
+}
+
+async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>, clients: &Arc<Clients>) -> Option<Accepted> {
+    static CROWDED: Seldom = Seldom::new();
+    static FAILED: Seldom = Seldom::new();
     let slot = Arc::clone(slots).acquire_owned().await.ok()?;
     match tcp.accept().await {
-        Ok((stream, _)) => {
+        Ok((stream, peer)) => {
+            let Some(connected) = clients.connected(peer.ip()) else {
+                counter!("pratique_connections_refused_total").increment(1);
+                if let Some(times) = CROWDED.times() {
+                    tracing::warn!(client = %peer.ip(), times, "a client has limits.connections_per_client_max connections: more were closed");
+                }
+                return None;
+            };
             let _ = stream.set_nodelay(true);
-            Some((stream, slot))
+            Some(Accepted { stream, slot, connected })
         }
         Err(error) => {
             // Out of file descriptors, most likely: a pause lets some be given back.
             counter!("pratique_accept_errors_total").increment(1);
-            tracing::warn!("cannot accept a connection: {error}");
+            if let Some(times) = FAILED.times() {
+                tracing::warn!(times, "cannot accept a connection: {error}");
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
             None
         }
@@ -127,13 +161,18 @@ async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream,
 
 /// How much of one HTTP/2 stream's body waits in h2 for the client, in bytes.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that a client may have opened and reset before we have looked at them; at more its connection is closed (rapid reset).
+const RESETS_PENDING_MAX: usize = 20;
+/// Streams of one connection that we may have to reset for the client's errors; at more it is closed.
+const RESETS_FOR_ERRORS_MAX: usize = 256;
 
 fn builder(limits: &Limits) -> auto::Builder<Streams> {
     let mut builder = auto::Builder::new(Streams { patience: limits.client_write_timeout });
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.request_header_timeout)
+        // Patient looks after that: hyper counts from the answer before, so that an idle connection would end with it.
+        .header_read_timeout(None)
         .max_buf_size(usize::try_from(limits.request_header_bytes_max).unwrap_or(usize::MAX).max(8192))
         .max_headers(limits.request_headers_max)
         .half_close(false);
@@ -142,29 +181,70 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
         .max_send_buf_size(STREAM_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+        .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)
         .max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.client_idle_timeout)
         .keep_alive_timeout(limits.request_header_timeout);
     builder
 }
 
-async fn converse<I, S>(
-    stream: I,
+/// What a connection is served with.
+struct Talk<S> {
     service: S,
-    builder: &auto::Builder<Streams>,
-    watcher: hyper_util::server::graceful::Watcher,
-    limits: &Limits,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: tower::Service<Request<Incoming>, Response = Answer, Error = BoxError> + Clone + Send + 'static,
+    builder: Arc<auto::Builder<Streams>>,
+    client: Arc<Client>,
+    drain: watch::Receiver<bool>,
+    limits: Arc<Limits>,
+}
+
+impl<S> Talk<S>
+where
+    S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let turn = Turn::default();
-    let paced = Paced::new(stream, turn.clone());
-    let io = TokioIo::new(Patient::new(paced, limits.request_header_timeout, limits.client_write_timeout));
-    let connection = builder.serve_connection(io, TowerToHyperService::new(service)).into_owned();
-    if let Err(error) = turn.scope(watcher.watch(connection)).await {
-        // Clients that leave are everyday; what the body broke on was told where it broke.
-        tracing::debug!("connection ended: {error}");
+    /// Serves until the client leaves, has had nothing to ask for too long, or we drain.
+    async fn over<I>(self, stream: I)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { service, builder, client, mut drain, limits } = self;
+        let (turn, activity) = (Turn::default(), Arc::new(Activity::new()));
+        let paced = Paced::new(stream, turn.clone());
+        let patient =
+            Patient::new(paced, limits.request_header_timeout, limits.client_write_timeout, Arc::clone(&activity));
+        let active = Arc::clone(&activity);
+        let service = service.map_request(move |request| {
+            let (client, busy) = (Arc::clone(&client), active.begin());
+            Arrived { request, client, busy }
+        });
+        let service = TowerToHyperService::new(service);
+        let connection = builder.serve_connection(TokioIo::new(patient), service).into_owned();
+        let talk = async {
+            let mut connection = std::pin::pin!(connection);
+            let is_idle = tokio::select! {
+                biased;
+                ended = connection.as_mut() => return ended,
+                _ = drain.wait_for(|drain| *drain) => false,
+                () = activity.ceases(limits.client_idle_timeout, Instant::now()) => true,
+            };
+            connection.as_mut().graceful_shutdown();
+            if !is_idle {
+                return connection.await;
+            }
+            // Over HTTP/2 the client is told, and may have asked for something at this very moment; who does not answer is left.
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                () = activity.ceases(limits.request_header_timeout, Instant::now()) => Ok(()),
+            }
+        };
+        if let Err(error) = turn.scope(talk).await {
+            // Clients that leave are everyday; what the body broke on was told where it broke.
+            tracing::debug!("connection ended: {error}");
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -197,6 +197,11 @@ pub fn error(error: &ApiError, head: bool) -> Answer {
     answer
 }
 
+/// The last answer of an HTTP/1.1 connection.
+pub(crate) fn close(answer: &mut Answer) {
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+}
+
 /// Text for the admin listener.
 #[must_use]
 pub fn admin(status: StatusCode, content_type: &'static str, text: String) -> Answer {

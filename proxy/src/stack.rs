@@ -1,46 +1,81 @@
-//! What every request passes before its handler, outermost first.
+//! What every request passes before its handler, outermost first: is it one, is there room for it, and does it panic.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+mod slots;
+mod strict;
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 use tower::{BoxError, service_fn};
 
 use crate::{
     app::App,
     error::ApiError,
     handle,
+    listen::{Arrived, client::Client},
     respond::{self, Answer},
 };
+
+pub(crate) use slots::Slot;
+use slots::Slots;
 
 /// The service behind the listener.
 pub fn stack(
     app: &Arc<App>,
-) -> impl tower::Service<Request<Incoming>, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static
-{
+) -> impl tower::Service<Arrived, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
     let app = Arc::clone(app);
-    let max = app.in_force().settings.limits.requests_max;
-    let slots = Arc::new(Semaphore::new(max));
-    service_fn(move |request| {
+    let settings = Arc::clone(&app.in_force().settings);
+    let (headers_max, slots) = (settings.limits.request_headers_max, Arc::new(Slots::new(&settings.limits)));
+    service_fn(move |Arrived { request, client, busy }| {
         let (app, slots) = (Arc::clone(&app), Arc::clone(&slots));
-        async move { Ok(bounded(app, slots, max, request).await) }
+        async move {
+            let mut answer = bounded(app, &slots, headers_max, &client, request).await;
+            answer.body_mut().keep(busy);
+            Ok(answer)
+        }
     })
 }
 
-/// Beyond the limit: an answer at once, instead of a queue without end.
-async fn bounded(app: Arc<App>, slots: Arc<Semaphore>, max: usize, request: Request<Incoming>) -> Answer {
+async fn bounded(
+    app: Arc<App>,
+    slots: &Slots,
+    headers_max: usize,
+    client: &Client,
+    request: Request<Incoming>,
+) -> Answer {
     let (head, version) = (request.method() == Method::HEAD, request.version());
-    let Ok(slot) = slots.try_acquire_owned() else {
-        return respond::error(&ApiError::Overloaded { max }, head);
+    if let Err(error) = strict::check(&request, headers_max) {
+        return malformed(&app, &error, head, version);
+    }
+    let slot = match slots.enter(client).await {
+        Ok(slot) => slot,
+        Err(error) => return shed(&app, &error, head),
     };
     let mut answer = caught(app, request, head).await;
     // An HTTP/1.1 connection carries one body, so that limits.connections_max bounds them. HTTP/2 multiplies them by its streams.
     if version == Version::HTTP_2 {
-        answer.body_mut().keep(slot);
+        answer.body_mut().hold(slot);
     }
     answer
+}
+
+/// What is no request is answered and not heard any further: what follows it over HTTP/1.1 may be another one, or a part of it.
+fn malformed(app: &App, error: &ApiError, head: bool, version: Version) -> Answer {
+    app.meters.answered("none", error.status(), Duration::ZERO);
+    tracing::info!(status = error.status().as_u16(), "{error}");
+    let mut answer = respond::error(error, head);
+    if version != Version::HTTP_2 {
+        respond::close(&mut answer);
+    }
+    answer
+}
+
+/// It was told where it was counted, once for many.
+fn shed(app: &App, error: &ApiError, head: bool) -> Answer {
+    app.meters.answered("none", error.status(), Duration::ZERO);
+    respond::error(error, head)
 }
 
 /// A panic is a fault of ours: 500 for this request, and the others never notice.

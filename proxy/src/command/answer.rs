@@ -330,7 +330,10 @@ impl Failure {
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         let kind = match &error {
-            ApiError::Malformed(..) | ApiError::NoSuchEndpoint | ApiError::Unsupported { .. } => Kind::Usage,
+            ApiError::Malformed(..)
+            | ApiError::NoSuchEndpoint
+            | ApiError::Unsupported { .. }
+            | ApiError::HeadersTooMany { .. } => Kind::Usage,
             ApiError::Unknown { .. }
             | ApiError::Refused(_)
             | ApiError::Led(_)

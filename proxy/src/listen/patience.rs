@@ -1,10 +1,11 @@
-//! A connection whose peer must begin to talk, and must go on reading: one that says nothing or takes nothing for too long is closed,
-//! whatever it still has coming.
+//! A connection whose peer must begin to talk, must end what it began to say, and must go on reading: one that says nothing or takes
+//! nothing for too long is closed, whatever it still has coming.
 
 use std::{
     future::Future as _,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -14,8 +15,10 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use super::activity::Activity;
+
 /// An IO that fails a write with `TimedOut` when the peer has taken nothing for the given time, and a read when the peer has not told in
-/// time which protocol it speaks.
+/// time which protocol it speaks, or over HTTP/1.1 has not ended the head of a request in time.
 pub(super) struct Patient<I> {
     io: I,
     patience: Duration,
@@ -23,29 +26,59 @@ pub(super) struct Patient<I> {
     waiting: Option<Instant>,
     /// Ends not before the patience does. One timer for the connection: writes wait for a moment all the time.
     alarm: Option<Pin<Box<Sleep>>>,
-    /// Until HTTP/1.1 and HTTP/2 can be told apart. hyper's own timers begin only then.
-    opening: Option<Opening>,
+    /// What the peer is expected to say.
+    hearing: Hearing,
+    activity: Arc<Activity>,
+}
+
+/// hyper's own timer for the head of a request runs from the end of the answer before it: it cannot tell one that does not end from
+/// one that has not begun.
+enum Hearing {
+    /// Until HTTP/1.1 and HTTP/2 can be told apart.
+    Opening(Opening),
+    /// HTTP/1.1: one head after the other.
+    Heads(Head),
+    /// HTTP/2: a peer without a stream is idle, whatever it says.
+    Frames,
 }
 
 struct Opening {
+    patience: Duration,
     deadline: Pin<Box<Sleep>>,
     /// What must follow for the peer to speak HTTP/2.
     preface: &'static [u8],
 }
 
+struct Head {
+    patience: Duration,
+    /// How many requests there had been when the peer said something last. As long as there are no more of them, that belongs to the
+    /// next one's head.
+    begun_after: Option<u64>,
+    /// Until when this head must have ended.
+    armed: bool,
+    deadline: Pin<Box<Sleep>>,
+}
+
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl<I> Patient<I> {
-    /// From now on the peer has `opening` to tell what it speaks, and `patience` to take something whenever we write.
-    pub(super) fn new(io: I, opening: Duration, patience: Duration) -> Self {
-        let opening = Opening { deadline: Box::pin(tokio::time::sleep(opening)), preface: PREFACE };
-        Self { io, patience, waiting: None, alarm: None, opening: Some(opening) }
+    /// From now on the peer has `head` to tell what it speaks, as long for the head of each request from its first byte on, and
+    /// `patience` to take something whenever we write.
+    pub(super) fn new(io: I, head: Duration, patience: Duration, activity: Arc<Activity>) -> Self {
+        let deadline = Box::pin(tokio::time::sleep(head));
+        let hearing = Hearing::Opening(Opening { patience: head, deadline, preface: PREFACE });
+        Self { io, patience, waiting: None, alarm: None, hearing, activity }
     }
 
     fn bounded<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if progress.is_ready() {
-            self.waiting = None;
+            if self.waiting.take().is_some() {
+                self.activity.writes(false);
+            }
             return progress;
+        }
+        if self.waiting.is_none() {
+            self.activity.writes(true);
         }
         let deadline = *self.waiting.get_or_insert_with(Instant::now) + self.patience;
         let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
@@ -69,23 +102,59 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.io).poll_read(context, buffer);
-        let Some(opening) = &mut self.opening else { return progress };
+        let Self { hearing, activity, .. } = &mut *self;
         if progress.is_ready() {
-            opening.preface = opening.after(buffer.filled().get(before..).unwrap_or_default());
-            if opening.preface.is_empty() {
-                self.opening = None;
-            }
+            hearing.hear(buffer.filled().get(before..).unwrap_or_default(), activity);
             return progress;
         }
-        ready!(opening.deadline.as_mut().poll(context));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not begin a request in time")))
+        ready!(hearing.is_late(context, activity));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client did not say in time what it wants")))
     }
 }
 
-impl Opening {
-    /// What is missing of the preface after `read`; nothing where `read` is not HTTP/2, or the end.
-    fn after(&self, read: &[u8]) -> &'static [u8] {
-        if read.is_empty() { &[] } else { self.preface.strip_prefix(read).unwrap_or_default() }
+impl Hearing {
+    fn hear(&mut self, said: &[u8], activity: &Activity) {
+        match self {
+            Self::Opening(opening) => {
+                if let Some(rest) = opening.preface.strip_prefix(said)
+                    && !said.is_empty()
+                    && !rest.is_empty()
+                {
+                    opening.preface = rest;
+                } else if said.starts_with(opening.preface) {
+                    *self = Self::Frames;
+                } else {
+                    // The time of the first head runs since the connection is there.
+                    let unused = Box::pin(tokio::time::sleep(Duration::ZERO));
+                    let deadline = std::mem::replace(&mut opening.deadline, unused);
+                    let patience = opening.patience;
+                    *self = Self::Heads(Head { patience, begun_after: Some(0), armed: true, deadline });
+                }
+            }
+            Self::Heads(head) => {
+                let requests = activity.requests();
+                if head.begun_after != Some(requests) {
+                    head.begun_after = Some(requests);
+                    head.armed = false;
+                }
+            }
+            Self::Frames => {}
+        }
+    }
+
+    /// Completes when the peer's time is over.
+    fn is_late(&mut self, context: &mut Context<'_>, activity: &Activity) -> Poll<()> {
+        match self {
+            Self::Opening(opening) => opening.deadline.as_mut().poll(context),
+            Self::Heads(head) if head.begun_after == Some(activity.requests()) && !activity.is_busy() => {
+                if !head.armed {
+                    head.deadline.as_mut().reset(Instant::now() + head.patience);
+                    head.armed = true;
+                }
+                head.deadline.as_mut().poll(context)
+            }
+            Self::Heads(_) | Self::Frames => Poll::Pending,
+        }
     }
 }
 
@@ -121,14 +190,19 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+
+    /// With ten seconds for a head, and sixty for what is written.
+    fn patient(io: DuplexStream) -> Patient<DuplexStream> {
+        Patient::new(io, Duration::from_secs(10), Duration::from_secs(60), Arc::new(Activity::new()))
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60));
+        let mut patient = patient(near);
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
@@ -136,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_peer_is_waited_for() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60));
+        let mut patient = patient(near);
         let reader = tokio::spawn(async move {
             let mut taken = [0; 16];
             for _ in 0..4 {
@@ -147,10 +221,11 @@ mod tests {
         patient.write_all(&[0; 64]).await.unwrap();
         reader.await.unwrap();
     }
+
     /// What a read says that comes after `said`, when nothing follows.
     async fn silence_after(said: &[u8]) -> Result<io::Result<usize>, tokio::time::error::Elapsed> {
         let (near, mut far) = tokio::io::duplex(1024);
-        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60));
+        let mut patient = patient(near);
         // In two parts, as a network may bring it.
         let (one, two) = said.split_at(said.len() / 2);
         let mut buffer = [0; 1024];
@@ -172,7 +247,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn drops_of_a_preface_win_no_time() {
         let (near, mut far) = tokio::io::duplex(1024);
-        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60));
+        let mut patient = patient(near);
         let began = Instant::now();
         tokio::spawn(async move {
             for byte in PREFACE {
@@ -185,17 +260,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_has_begun_is_left_to_the_timers_of_its_protocol() {
-        for said in ["G", "PUT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"] {
+    async fn a_peer_that_speaks_http2_is_left_to_the_timers_of_its_protocol() {
+        for said in ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0"] {
             assert!(silence_after(said.as_bytes()).await.is_err(), "{said:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_end_is_given_up() {
+        for said in ["G", "PUT", "GET /v2/ HTTP/1.1\r\nhost: "] {
+            let error = silence_after(said.as_bytes()).await.expect("an end in time").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{said:?}");
+        }
+    }
+
+    /// When a read fails, in seconds, where a byte comes every four of them.
+    async fn dripping(patient: &mut Patient<DuplexStream>, mut far: DuplexStream) -> u64 {
+        let began = Instant::now();
+        tokio::spawn(async move {
+            while far.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+        });
+        let error = patient.read_exact(&mut [0; 24]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drops_of_a_head_win_no_time() {
+        let (near, far) = tokio::io::duplex(1024);
+        assert_eq!(dripping(&mut patient(near), far).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_two_requests_there_is_time_and_within_the_second_there_is_not() {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let activity = Arc::new(Activity::new());
+        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60), Arc::clone(&activity));
+        far.write_all(b"GET").await.unwrap();
+        patient.read_exact(&mut [0; 3]).await.unwrap();
+        let busy = activity.begin();
+        let mut buffer = [0; 1];
+        let waits = tokio::time::timeout(Duration::from_secs(600), patient.read(&mut buffer)).await;
+        assert!(waits.is_err(), "a request is worked on");
+        drop(busy);
+        let waits = tokio::time::timeout(Duration::from_secs(600), patient.read(&mut buffer)).await;
+        assert!(waits.is_err(), "none has begun");
+        assert_eq!(dripping(&mut patient, far).await, 10);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_end_is_no_timeout() {
         let (near, far) = tokio::io::duplex(16);
         drop(far);
-        let mut patient = Patient::new(near, Duration::from_secs(10), Duration::from_secs(60));
+        let mut patient = patient(near);
         assert_eq!(patient.read(&mut [0; 16]).await.unwrap(), 0);
     }
 }

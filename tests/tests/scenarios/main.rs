@@ -20,6 +20,7 @@ mod doors;
 mod fills;
 mod guards;
 mod hardening;
+mod hostile;
 mod memory;
 mod messages;
 mod migrated;

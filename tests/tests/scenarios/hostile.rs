@@ -1,0 +1,323 @@
+//! Clients that nobody vetted: what is no request, what is too much, and what never ends.
+
+use std::{net::SocketAddr, time::Duration};
+
+use support::{
+    canary,
+    client::Client,
+    frames, raw,
+    upstream::{Call, Certificate, Fault, TestCa},
+    world::{Pratique, Setup, World},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{get, sized};
+
+const LATEST: &str = "/v2/chainguard/nginx/manifests/latest";
+/// Far beyond every time that is set below.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Everything that comes back for `said`, up to the end of the connection.
+async fn heard(address: SocketAddr, said: &[u8]) -> Vec<u8> {
+    let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+    let said = said.to_vec();
+    // Kept open for writing: it is not we who end it.
+    let writing = tokio::spawn(async move {
+        let _ = write.write_all(&said).await;
+        write
+    });
+    let mut heard = Vec::new();
+    let ended = timeout(LONG, read.read_to_end(&mut heard)).await;
+    assert!(ended.is_ok(), "still open; heard {}", String::from_utf8_lossy(&heard));
+    writing.abort();
+    heard
+}
+
+/// The statuses of all answers in `heard`.
+fn statuses(heard: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(heard);
+    text.split("HTTP/1.1 ").skip(1).map(|answer| answer[..3].parse().unwrap()).collect()
+}
+
+fn limits(lines: &str) -> Setup {
+    Setup::default().sections(&format!("[limits]\n{lines}\n"))
+}
+
+async fn pulled(lines: &str) -> (World, Pratique) {
+    let world = World::new().await;
+    world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+    let pratique = world.pratique(&limits(lines)).await;
+    (world, pratique)
+}
+
+#[tokio::test]
+async fn what_two_readers_could_read_differently_is_400_and_nothing_after_it_is_heard() {
+    let (world, pratique) = pulled("").await;
+    // Whatever else comes over that connection, it must not be answered: it would be the smuggled one.
+    let smuggled = "GET /v2/evil/evil/manifests/latest HTTP/1.1\r\nhost: evil\r\n\r\n";
+    let many = "x: x\r\n".repeat(200);
+    let long = format!("x: {}\r\n", "x".repeat(64 * 1024));
+    for (what, lines, status) in [
+        ("a length and a coding", "host: p\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        ("a coding and a length", "host: p\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n", 400),
+        ("two lengths", "host: p\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", 400),
+        ("a length that is none", "host: p\r\ncontent-length: +4\r\n\r\nabcd", 400),
+        ("a length that is a list", "host: p\r\ncontent-length: 4, 5\r\n\r\nabcd", 400),
+        ("a folded line", "host: p\r\nx: a\r\n b\r\n\r\n", 400),
+        ("an unknown coding", "host: p\r\ntransfer-encoding: xchunked\r\n\r\n", 400),
+        ("a coding after chunked", "host: p\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n", 400),
+        ("a body", "host: p\r\ncontent-length: 4\r\n\r\nabcd", 400),
+        ("a body in chunks", "host: p\r\ntransfer-encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n", 400),
+        ("a body that is waited for", "host: p\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nabcd", 400),
+        ("a space before the colon", "host: p\r\nx : a\r\n\r\n", 400),
+        ("a NUL in a value", "host: p\r\nx: a\0b\r\n\r\n", 400),
+        ("no host", "x: a\r\n\r\n", 400),
+        ("two hosts", "host: p\r\nhost: evil\r\n\r\n", 400),
+        ("too many lines", &format!("host: p\r\n{many}\r\n"), 431),
+        ("too long a line", &format!("host: p\r\n{long}\r\n"), 431),
+    ] {
+        for method in ["GET", "HEAD"] {
+            let said = format!("{method} {LATEST} HTTP/1.1\r\n{lines}{smuggled}");
+            let answers = heard(pratique.server.address, said.as_bytes()).await;
+            assert_eq!(statuses(&answers), [status], "{method} with {what}");
+        }
+    }
+    assert!(world.registry.calls().is_empty(), "nothing of it was asked of upstream");
+    assert_eq!(get(&format!("{}{LATEST}", pratique.url())).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_is_odd_and_clear_is_answered_and_no_host_leads_anywhere() {
+    let (world, pratique) = pulled("").await;
+    let close = "connection: close\r\n\r\n";
+    for (what, said) in [
+        ("bare line feeds", format!("GET {LATEST} HTTP/1.1\nhost: p\nconnection: close\n\n")),
+        ("another host", format!("GET {LATEST} HTTP/1.1\r\nhost: evil.example\r\n{close}")),
+        ("the absolute form", format!("GET http://evil.example{LATEST} HTTP/1.1\r\nhost: evil.example\r\n{close}")),
+        ("two hosts in one", format!("GET http://evil.example{LATEST} HTTP/1.1\r\nhost: p\r\n{close}")),
+        ("an expectation", format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\nexpect: 100-continue\r\n{close}")),
+        ("forwarded ones", format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\nx-forwarded-host: evil.example\r\n{close}")),
+        ("HTTP/1.0", format!("GET {LATEST} HTTP/1.0\r\n\r\n")),
+    ] {
+        let answer = heard(pratique.server.address, said.as_bytes()).await;
+        let answer = String::from_utf8_lossy(&answer).replace("HTTP/1.0 ", "HTTP/1.1 ");
+        assert_eq!(statuses(answer.as_bytes()), [200], "{what}: {answer}");
+        assert!(!answer.contains("evil"), "{what}: {answer}");
+    }
+    world.registry.put_manifest("chainguard/nginx", Some("older"), oci::MediaType::OCI_MANIFEST, "{}");
+    let said = format!("GET /v2/chainguard/nginx/tags/list?n=1 HTTP/1.1\r\nhost: evil.example\r\n{close}");
+    let listed = heard(pratique.server.address, said.as_bytes()).await;
+    let listed = String::from_utf8_lossy(&listed).to_lowercase();
+    assert!(listed.contains("\r\nlink: </v2/") && !listed.contains("evil"), "{listed}");
+    assert_eq!(world.registry.count(|call| call.mentions("evil")), 0);
+}
+
+#[tokio::test]
+async fn a_method_is_what_the_request_line_says() {
+    let (_world, pratique) = pulled("").await;
+    let (client, url) = (Client::plain(), format!("{}{LATEST}", pratique.url()));
+    for header in ["x-http-method-override", "x-http-method", "x-method-override"] {
+        assert_eq!(client.get(&url, &[(header, "DELETE")]).await.unwrap().status, 200, "{header}");
+        let answer = client.open(http::Method::POST, &url, &[(header, "GET")]).await.unwrap().whole().await;
+        assert_eq!((answer.status.as_u16(), answer.header("allow")), (405, Some("GET, HEAD")), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asks_with_is_not_shown_upstream() {
+    let (world, pratique) = pulled("").await;
+    let headers = ["authorization", "cookie", "user-agent", "x-canary"].map(|name| (name, canary::CLIENT));
+    let answer = Client::plain().get(&format!("{}{LATEST}", pratique.url()), &headers).await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert!(world.registry.count(|_| true) > 0);
+    assert_eq!(world.registry.count(|call| call.mentions(canary::CLIENT) || call.has_authorization()), 0);
+}
+
+#[tokio::test]
+async fn every_error_is_as_long_as_it_says_and_the_connection_goes_on() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    for tag in ["latest", "wrong", "out", "busy"] {
+        world.push_signed("chainguard/nginx", tag, &image);
+    }
+    sized(1000, 2).push(&world.registry, "chainguard/nginx", Some("unsigned"));
+    for (tag, fault) in [
+        ("wrong", Fault::instead(oci::MediaType::OCI_MANIFEST, "{}")),
+        ("out", Fault::status(500)),
+        ("busy", Fault::too_many_requests(7)),
+    ] {
+        world.registry.fault(move |call| call.path.ends_with(&format!("/manifests/{tag}")), fault);
+    }
+    let pratique = world.pratique(&Setup::default()).await;
+    let path = |rest: &str| format!("/v2/chainguard/nginx/{rest}");
+    let blob = path(&format!("blobs/{}", image.layers()[0].0));
+    let asked: [(&str, String, &[&str], u16); 11] = [
+        ("GET", path("manifests/latest"), &[], 200),
+        ("GET", path("manifests/%3Cscript%3E"), &[], 400),
+        ("GET", path("manifests/%0d%0aset-cookie:%20a"), &[], 400),
+        ("GET", path("manifests/unsigned"), &[], 403),
+        ("GET", path("manifests/missing"), &[], 404),
+        ("POST", path("manifests/latest"), &["content-length: 0"], 405),
+        ("GET", blob, &["range: bytes=1000-"], 416),
+        ("GET", path("manifests/wrong"), &[], 502),
+        ("GET", path("manifests/out"), &[], 503),
+        ("GET", path("manifests/busy"), &[], 429),
+        ("GET", "/v2/".to_owned(), &["connection: close"], 200),
+    ];
+    let requests: Vec<_> = asked.iter().map(|(method, path, lines, _)| raw::request(method, path, lines)).collect();
+    // Each answer is cut off by the length it tells: one that is wrong leaves bytes that belong to none.
+    let answers = raw::converse(pratique.server.address, &requests).await.unwrap();
+    for ((method, path, _, status), answer) in asked.iter().zip(&answers) {
+        assert_eq!(answer.status, *status, "{method} {path}: {}", answer.head);
+        if *status >= 400 {
+            let document: serde_json::Value = serde_json::from_slice(&answer.content).expect("an error document");
+            assert!(document["errors"][0]["code"].is_string(), "{document}");
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+            assert!(!answer.head.contains("set-cookie") && !answer.head.contains("script"), "{}", answer.head);
+        }
+    }
+}
+
+/// Status and `Retry-After`.
+async fn told(url: &str) -> (u16, Option<String>) {
+    let answer = get(url).await;
+    (answer.status.as_u16(), answer.header("retry-after").map(str::to_owned))
+}
+
+#[tokio::test]
+async fn requests_wait_for_their_turn_and_are_told_to_come_again_429_or_503() {
+    let one_client = ("requests_per_client_max = 1\nrequests_max = 9", 429, "client");
+    let everybody = ("requests_per_client_max = 9\nrequests_max = 1", 503, "all");
+    for (lines, status, why) in [one_client, everybody] {
+        let world = World::new().await;
+        world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+        let setup = limits(&format!("{lines}\nqueue_timeout = \"1s\""));
+        let setup = Setup { top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", setup.top), ..setup };
+        let pratique = world.pratique(&setup).await;
+        let (latest, base) = (format!("{}{LATEST}", pratique.url()), format!("{}/v2/", pratique.url()));
+        let hanging = world.registry.fault(Call::is_manifest, Fault::Hang);
+        let first = tokio::spawn({
+            let latest = latest.clone();
+            async move { told(&latest).await }
+        });
+        hanging.hit(1).await.unwrap();
+        let began = Instant::now();
+        assert_eq!(told(&base).await, (status, Some("1".to_owned())), "{why}");
+        assert!(began.elapsed() >= Duration::from_secs(1), "it waits before it is shed");
+        // One that waits while a slot comes back gets it.
+        let waits = tokio::spawn({
+            let base = base.clone();
+            async move { told(&base).await }
+        });
+        hanging.release();
+        assert_eq!((first.await.unwrap().0, waits.await.unwrap().0), (200, 200), "{why}");
+        let metrics = get(&format!("http://{}/metrics", pratique.server.admin_address.unwrap())).await.text();
+        assert!(metrics.contains(&format!("pratique_requests_shed_total{{why=\"{why}\"}}")), "{metrics}");
+        assert!(
+            metrics.contains(&format!("pratique_requests_total{{call=\"none\",status=\"{status}\"}}")),
+            "{metrics}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_connections_has_the_others_closed_at_once() {
+    let (_world, pratique) = pulled("connections_per_client_max = 2").await;
+    let address = pratique.server.address;
+    let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let ended = timeout(Duration::from_secs(5), third.read(&mut [0; 1])).await.expect("closed, long before the others");
+    assert!(matches!(ended, Ok(0) | Err(_)));
+    drop(held);
+    // The two are taken off when their tasks have noticed.
+    let again = async {
+        while Client::plain().get(&format!("{}/v2/", pratique.url()), &[]).await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(LONG, again).await.expect("room again");
+}
+
+#[tokio::test]
+async fn who_does_not_end_a_request_or_asks_nothing_is_closed_in_time() {
+    let (_world, pratique) = pulled("request_header_timeout = \"1s\"\nclient_idle_timeout = \"2s\"").await;
+    let address = pratique.server.address;
+    let whole = format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\n\r\n");
+    let preface = [frames::PREFACE, &frames::settings()].concat();
+    for (what, said, answers) in [
+        ("half a head", &b"GET /v2/ HTTP/1.1\r\nhost"[..], 0),
+        ("half a head after an answer", &[whole.as_bytes(), b"GET /v2/"].concat(), 1),
+        ("nothing after an answer", whole.as_bytes(), 1),
+        ("nothing over HTTP/2", &preface, 0),
+        ("nothing after a ping", &[&preface[..], &frames::ping()].concat(), 0),
+        ("nothing after an answer over HTTP/2", &[&preface[..], &frames::headers(1, true)].concat(), 0),
+    ] {
+        let began = Instant::now();
+        let heard = heard(address, said).await;
+        assert_eq!(statuses(&heard).len(), answers, "{what}");
+        assert!(began.elapsed() < Duration::from_secs(8), "{what}: {:?}", began.elapsed());
+    }
+    let mut dripping = TcpStream::connect(address).await.unwrap();
+    let began = Instant::now();
+    while dripping.write_all(b"G").await.is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(8), "drop by drop");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_end_a_handshake_is_closed_in_time() {
+    let world = World::new().await;
+    let (certificate, key) = TestCa::new().unwrap().server_pem(Certificate::Good).unwrap();
+    std::fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
+    std::fs::write(world.directory.path().join("tls.key"), key).unwrap();
+    let setup =
+        limits("request_header_timeout = \"1s\"").sections("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n");
+    let pratique = world.pratique(&setup).await;
+    for said in [&b""[..], b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n"] {
+        let began = Instant::now();
+        heard(pratique.server.address, said).await;
+        assert!(began.elapsed() < Duration::from_secs(8), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn floods_of_http2_frames_end_their_connection_and_nobody_elses() {
+    const CALM: Option<u32> = Some(11);
+    const PROTOCOL_ERROR: Option<u32> = Some(1);
+    let (_world, pratique) = pulled("client_idle_timeout = \"2s\"\nclient_write_timeout = \"2s\"").await;
+    let address = pratique.server.address;
+    let url = format!("{}{LATEST}", pratique.url());
+    assert_eq!(get(&url).await.status, 200);
+    let streams = |count: u32| (0..count).map(|n| 2 * n + 1);
+    let opening = [frames::PREFACE, &frames::settings()].concat();
+    let resets: Vec<u8> = streams(10_000).flat_map(|n| [frames::headers(n, true), frames::reset(n)].concat()).collect();
+    let goes_on = [frames::headers_unended(1), frames::continuation(1).repeat(10_000)].concat();
+    let empty = [frames::headers(1, false), frames::empty_data(1).repeat(100_000)].concat();
+    let many: Vec<u8> = streams(100_000).flat_map(|n| frames::headers(n, false)).collect();
+    for (what, flood, errors) in [
+        ("rapid resets", resets, &[CALM][..]),
+        ("a head without end", goes_on, &[CALM, PROTOCOL_ERROR]),
+        ("empty frames of content", empty, &[CALM, Some(0), None]),
+        ("settings", frames::settings().repeat(100_000), &[CALM, Some(0), None]),
+        ("pings", frames::ping().repeat(100_000), &[CALM, Some(0), None]),
+        ("streams that are never ended", many, &[CALM, Some(0), None]),
+    ] {
+        let flooding = tokio::spawn({
+            let said = [&opening[..], &flood].concat();
+            async move { heard(address, &said).await }
+        });
+        // Beside it, others are served as ever.
+        for _ in 0..20 {
+            let began = Instant::now();
+            assert_eq!(get(&url).await.status, 200, "{what}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+        }
+        let error = frames::goaway(&flooding.await.unwrap());
+        assert!(errors.contains(&error), "{what} ended with {error:?}");
+    }
+}
