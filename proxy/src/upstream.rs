@@ -22,6 +22,8 @@ mod client;
 mod dial;
 mod error;
 mod exchange;
+#[doc(hidden)]
+pub mod fuzz;
 mod links;
 mod lists;
 mod manifest;

@@ -1,9 +1,11 @@
 //! Parsers and judges over bytes that nobody would write.
 //!
 //! A target is a plain `fn(&[u8])`: it reads its input as something that comes from outside and panics where what must hold does not.
-//! Those of `oci` and `policy` are theirs (`fuzz/targets.rs` in either crate), where cargo-fuzz runs them too; those of `proxy` are here.
+//! Those of `oci` and `policy` are theirs (`fuzz/targets.rs` in either crate), where cargo-fuzz runs them too, and so are the readers of
+//! what upstreams say (`proxy/src/upstream/fuzz.rs`); the targets that need a server are here.
 //! It starts from seeds that are right, and sees them bent by `mutate`: as bytes, as lines, as JSON, and within the base64 of JSON.
 
+mod answers;
 mod mutate;
 #[path = "../../../storage/oci/fuzz/targets.rs"]
 mod oci_targets;
@@ -33,12 +35,17 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "manifest", run: oci_targets::manifest, seeds: || of_oci("manifest") },
     Target { name: "json", run: oci_targets::json, seeds: || of_oci("manifest") },
     Target { name: "names", run: oci_targets::names, seeds: || of_oci("names") },
     Target { name: "route", run: requests::route, seeds: requests::request_lines },
     Target { name: "request", run: requests::request, seeds: requests::ranges },
+    Target { name: "challenge", run: proxy::upstream::fuzz::challenge, seeds: || of_proxy("challenge") },
+    Target { name: "link", run: proxy::upstream::fuzz::link, seeds: || of_proxy("link") },
+    Target { name: "token", run: proxy::upstream::fuzz::token, seeds: || of_proxy("token") },
+    Target { name: "content_range", run: answers::content_range, seeds: || of_proxy("content_range") },
+    Target { name: "answer", run: answers::answer, seeds: || of_proxy("answer") },
     Target { name: "policy", run: policy_targets::policy, seeds: || of_policy("policy") },
     Target { name: "signature", run: policy_targets::signature, seeds: || of_policy("signature") },
     Target { name: "attestation", run: policy_targets::attestation, seeds: || of_policy("attestation") },
@@ -49,6 +56,11 @@ pub const TARGETS: [Target; 11] = [
 
 fn of_oci(target: &str) -> Vec<Vec<u8>> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/oci/fuzz/seeds");
+    seeds::committed(&beside.join(target))
+}
+
+fn of_proxy(target: &str) -> Vec<Vec<u8>> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy/fuzz/seeds");
     seeds::committed(&beside.join(target))
 }
 
@@ -100,7 +112,7 @@ fn attack(target: &Target, bounds: Bounds, say: Say) -> Tally {
     }
     tally.check(slowest <= SLOWEST, || format!("{}: an input took {slowest:?}", target.name));
     say(&format!(
-        "{:>11}  {count} inputs from {seeds} seeds, slowest {slowest:?}, {} failed",
+        "{:>13}  {count} inputs from {seeds} seeds, slowest {slowest:?}, {} failed",
         target.name,
         tally.failures().len()
     ));
