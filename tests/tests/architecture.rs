@@ -35,6 +35,10 @@ const NEVER: [(&str, &[&str]); 4] = [
     ("policy", &["tokio*", "hyper*", "http*", "rustls*", "figment", "redb", "tower*", "tracing*"]),
 ];
 
+/// What unpacks: no crate in the lock file does, so that no layer and no answer can make it.
+const UNPACKERS: [&str; 9] =
+    ["tar", "flate2", "miniz_oxide", "zip", "zstd*", "brotli*", "async-compression", "lz4*", "xz2"];
+
 /// Crates that only one of ours may know, so that they can be replaced; `tests` makes its own signatures. The first line that fits a
 /// crate holds: TUF is spoken by whoever has the HTTP client, and vouches for bytes that `policy` then reads.
 const OWNERS: [(&str, &[&str]); 8] = [
@@ -53,7 +57,7 @@ const NAMED_IN: [(&str, &[&str]); 9] = [
     ("redb", &["storage/src/facts.rs", "storage/src/facts/open.rs", "storage/src/facts/redb.rs"]),
     ("sled", &["storage/src/facts.rs", "storage/src/facts/open.rs", "storage/src/facts/sled.rs"]),
     ("sigstore_tuf", &["proxy/src/trust/"]),
-    ("jiff", &["proxy/src/trust/"]),
+    ("jiff", &["proxy/src/trust/", "proxy/src/upstream/client.rs"]),
     ("sigstore_*", &["policy/src/sigstore.rs", "policy/src/sigstore/"]),
     ("regorus", &["policy/src/rego.rs", "policy/src/rego/"]),
     ("figment", &["config/src/"]),
@@ -90,6 +94,67 @@ fn no_crate_depends_on_what_it_must_not_know() {
             assert_eq!(broken, None, "{name} must not depend on {dependency}");
         }
     }
+}
+
+#[test]
+fn nothing_that_unpacks_is_a_dependency() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let crates = lock.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    let mut seen = 0;
+    for name in crates {
+        assert!(!UNPACKERS.iter().any(|pattern| is_meant(pattern, name)), "{name} unpacks");
+        seen += 1;
+    }
+    assert!(seen > 100, "{seen} crates only");
+}
+
+/// The scenarios and advisories that `docs/faults.md` answers for.
+fn faults() -> BTreeSet<String> {
+    (1..=90).map(|number| number.to_string()).chain((27..=43).map(|number| format!("A{number}"))).collect()
+}
+
+#[test]
+fn every_fault_has_its_row_and_every_row_tests_that_are_there() {
+    let text = fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    let mut rows = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        if !cells[0].trim_start_matches('A').starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        assert_eq!(cells.len(), 4, "{line}");
+        assert!(rows.insert(cells[0].to_owned()), "{} has two rows", cells[0]);
+        let tests: Vec<_> = cells[3].split('`').filter_map(|cell| cell.split_once("::")).collect();
+        assert!(!tests.is_empty() || cells[3].starts_with("not tested: "), "{} has no test and no reason", cells[0]);
+        for (path, name) in tests {
+            let source = fs::read_to_string(root().join(path)).unwrap_or_else(|_| panic!("{}: no {path}", cells[0]));
+            assert!(is_test(&source, name), "{}: no test {name} in {path}", cells[0]);
+        }
+    }
+    assert_eq!(rows, faults());
+}
+
+/// Whether `name` is a test in `source`: a function below `#[test]` or `#[tokio::test]`, or one that a macro makes of its line.
+fn is_test(source: &str, name: &str) -> bool {
+    let lines: Vec<_> = source.lines().map(str::trim).collect();
+    let is_it = |line: &str| {
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        line.strip_prefix("fn ").and_then(|line| line.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
+    };
+    let is_made = |line: &str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(" => "));
+    lines.iter().enumerate().any(|(at, line)| {
+        let above = lines[..at].iter().rev().take_while(|above| above.starts_with("#[") || above.starts_with("//"));
+        is_made(line) || is_it(line) && above.into_iter().any(|above| above.contains("test"))
+    })
+}
+
+#[test]
+fn a_name_that_is_no_test_is_not_taken_for_one() {
+    let source =
+        "#[test]\nfn a() {}\n\n#[tokio::test(start_paused = true)]\nasync fn b() {}\nfn c() {}\neach! { d => D, }";
+    let source = source.replace("{ d", "{\nd");
+    let tests: String = ["a", "b", "c", "d", "e"].into_iter().filter(|name| is_test(&source, name)).collect();
+    assert_eq!(tests, "abd");
 }
 
 #[test]

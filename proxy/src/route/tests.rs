@@ -113,10 +113,21 @@ fn what_is_no_endpoint_is_404_and_writes_are_405() {
     {
         assert_eq!(parse(target).unwrap_err().status().as_u16(), 404, "{target}");
     }
-    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"] {
-        let error =
-            Call::parse(&method.parse().unwrap(), &"/v2/a/manifests/latest".parse().unwrap(), &routes()).unwrap_err();
-        assert_eq!((error.status().as_u16(), error.code()), (405, "UNSUPPORTED"), "{method}");
+    let digest = digest();
+    let targets = [
+        "/v2/".to_owned(),
+        "/v2/a/manifests/latest".to_owned(),
+        format!("/v2/a/manifests/{digest}"),
+        format!("/v2/a/blobs/{digest}"),
+        "/v2/a/blobs/uploads/".to_owned(),
+        "/v2/a/tags/list".to_owned(),
+        format!("/v2/a/referrers/{digest}"),
+    ];
+    for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "BREW"] {
+        for target in &targets {
+            let error = Call::parse(&method.parse().unwrap(), &target.parse().unwrap(), &routes()).unwrap_err();
+            assert_eq!((error.status().as_u16(), error.code()), (405, "UNSUPPORTED"), "{method} {target}");
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod admin;
 mod canaries;
 mod drain;
+mod failing;
 mod framing;
 mod full;
 mod log;

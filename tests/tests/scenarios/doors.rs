@@ -157,6 +157,11 @@ async fn what_upstream_swaps_for_a_signed_child_is_no_content() {
     let pratique = world.pratique(&Setup::default()).await;
     assert_eq!(get(&manifest(&pratique.url(), &"latest")).await.status, 200);
     assert_eq!(get(&manifest(&pratique.url(), &child.digest)).await.status, 502);
+    for digest in [&child.digest, &evil.digest] {
+        assert!(pratique.server.app.store.blobs().open(digest).await.unwrap().is_none(), "{digest} is stored");
+    }
+    world.registry.clear_faults();
+    assert_eq!(get(&manifest(&pratique.url(), &child.digest)).await.received(), &child.manifest);
 }
 
 #[tokio::test]
@@ -211,4 +216,36 @@ async fn evidence_of_a_refused_image_is_refused() {
     let nothing = Digest::sha256(b"nothing");
     let empty = get(&format!("{url}/v2/{REPOSITORY}/referrers/{nothing}")).await;
     assert_eq!((empty.status.as_u16(), empty.text().contains("\"manifests\":[]")), (200, true));
+}
+
+#[tokio::test]
+async fn our_list_of_referrers_says_what_is_true_where_upstreams_lies() {
+    let (world, image) = with_admitted(Registry::builder()).await;
+    let other = sized(5, 9);
+    let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+    let (true_one, elsewhere) =
+        (image::bundle_referrer(&image.descriptor(), &bundle), image::bundle_referrer(&other.descriptor(), &bundle));
+    let listed: Vec<_> = [&true_one, &elsewhere]
+        .map(|referrer| {
+            referrer.push(&world.registry, REPOSITORY, None);
+            serde_json::json!({
+                "mediaType": MediaType::OCI_MANIFEST,
+                "digest": referrer.digest.to_string(),
+                "size": referrer.manifest.len(),
+                "artifactType": "application/vnd.example.false",
+                "annotations": {"org.example": "false"},
+            })
+        })
+        .into();
+    let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": listed});
+    world.registry.fault(
+        support::upstream::Call::is_referrers,
+        support::upstream::Fault::instead(MediaType::OCI_INDEX, index.to_string()),
+    );
+    let pratique = world.pratique(&Setup::default()).await;
+    let told = get(&format!("{}/v2/{REPOSITORY}/referrers/{}", pratique.url(), image.digest)).await;
+    assert_eq!(told.status, 200, "{}", told.text());
+    let told = told.text();
+    assert!(told.contains(&true_one.digest.to_string()) && !told.contains(&elsewhere.digest.to_string()), "{told}");
+    assert!(told.contains("application/vnd.dev.sigstore.bundle.v0.3+json") && !told.contains("false"), "{told}");
 }

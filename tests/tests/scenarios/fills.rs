@@ -480,3 +480,28 @@ async fn a_blob_whose_upstream_hangs_is_503_within_the_decision_timeout_and_come
     assert_eq!(get(&address).await.received(), &bytes);
     assert_eq!(hanging.hits(), 1, "the same download");
 }
+
+#[tokio::test]
+async fn a_download_whose_stream_is_reset_is_resumed_over_http2() {
+    let world = World::with(support::upstream::Registry::builder().https()).await;
+    let image = sized(3_000_000, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let (digest, bytes) = image.layers()[0].clone();
+    let of = |path: String| move |call: &Call| call.path.ends_with(&path);
+    world.registry.fault(of(digest.to_string()), Fault::Truncate(1_000_000)).times(1);
+    let stalled = world.registry.fault(of(digest.to_string()), Fault::Stall(1_000_000)).after(1).times(1);
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = pratique.url();
+    let pulling = tokio::spawn(async move { pull(&Client::plain(), &url, "chainguard/big", "latest").await });
+    // First the stream is reset, then the whole connection goes.
+    stalled.hit(1).await.unwrap();
+    world.registry.drop_connections();
+    let pulled = pulling.await.unwrap().unwrap();
+    assert_eq!(pulled.blobs[1], (digest.clone(), bytes));
+    let calls = world.registry.calls();
+    let asked: Vec<_> =
+        calls.iter().filter(|call| call.is_blob() && call.path.ends_with(&digest.to_string())).collect();
+    assert!(asked.iter().all(|call| call.version == http::Version::HTTP_2), "{asked:?}");
+    let ranges: Vec<_> = asked.iter().map(|call| call.range().is_some()).collect();
+    assert_eq!(ranges, [false, true, true], "{asked:?}");
+}

@@ -27,6 +27,7 @@ mod migrated;
 mod misbehaving;
 mod offline;
 mod order;
+mod outcomes;
 mod quota;
 mod reload;
 mod repositories;

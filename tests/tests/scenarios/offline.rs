@@ -90,3 +90,21 @@ async fn a_tag_that_moves_to_an_unsigned_image_is_refused_and_the_old_digest_sta
     assert_eq!(get(&tagged).await.status, 403);
     assert_eq!(get(&format!("{url}/v2/chainguard/nginx/manifests/{}", image.digest)).await.status, 200);
 }
+
+#[tokio::test]
+async fn signed_time_decides_whatever_the_clock_says() {
+    const DECADE: u64 = 3653 * DAY;
+    let world = World::new().await;
+    let image = sized(5, 1);
+    world.push_signed("chainguard/nginx", "latest", &image);
+    let now = Clock::system().now().as_millis();
+    // Ten years late: signed long ago, and signed all the same. Ten years early: signed in the future, which nobody can have been.
+    for (start, status) in [(now + DECADE, 200), (now - DECADE, 403), (now, 200)] {
+        let (_, clock) = moved_by_hand(start);
+        let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
+        let url = format!("{}/v2/chainguard/nginx/manifests/{}", pratique.url(), image.digest);
+        let answer = get(&url).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        pratique.stop().await;
+    }
+}

@@ -183,3 +183,30 @@ async fn what_a_refused_manifest_calls_a_layer_does_not_change_its_budget() {
     assert!(snapshot.reached_by(&layer, None, 9).unwrap().iter().any(|(_, edge)| edge.kind == EdgeKind::Config));
     assert_eq!(snapshot.content(&layer).unwrap().unwrap().class, ContentClass::Layer);
 }
+
+#[tokio::test]
+async fn what_was_removed_in_one_repository_is_served_in_the_other() {
+    let mut world = World::new().await;
+    let image = sized(1000, 1);
+    let repositories = ["chainguard/nginx", "chainguard/other"];
+    for repository in repositories {
+        world.push_signed(repository, "latest", &image);
+    }
+    let pratique = world.pratique(&Setup::default()).await;
+    let (client, url) = (Client::plain(), pratique.url());
+    for repository in repositories {
+        pull(&client, &url, repository, "latest").await.unwrap();
+    }
+    let request =
+        CacheRequest::Rm { images: vec![format!("cgr.dev/chainguard/nginx@{}", image.digest)], dry_run: false };
+    let answer = command::answer(&pratique.server.app, Request::Cache(request), &Reporter::default()).await;
+    assert!(matches!(answer, Answer::Cache(_)), "{answer:?}");
+    world.registry.stop().await;
+    let layer = &image.layers()[0].0;
+    for path in [format!("manifests/{}", image.digest), format!("blobs/{layer}")] {
+        let gone = client.get(&format!("{url}/v2/chainguard/nginx/{path}"), &[]).await.unwrap();
+        assert!([404, 503].contains(&gone.status.as_u16()), "{path}: {}", gone.status);
+        let there = client.get(&format!("{url}/v2/chainguard/other/{path}"), &[]).await.unwrap();
+        assert_eq!(there.status, 200, "{path}");
+    }
+}

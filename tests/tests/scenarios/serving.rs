@@ -200,3 +200,42 @@ async fn a_digest_hit_costs_upstream_nothing() {
     }
     assert_eq!(world.registry.calls().len(), 0);
 }
+
+#[tokio::test]
+async fn ten_thousand_tags_are_listed_page_by_page_each_once() {
+    const TAGS: usize = 10_000;
+    let world = World::with(support::upstream::Registry::builder().tags_page_max(1000)).await;
+    let image = sized(5, 1);
+    world.push_signed("chainguard/nginx", "latest", &image);
+    for number in 0..TAGS {
+        world.registry.put_tag("chainguard/nginx", &format!("t{number:05}"), &image.digest);
+    }
+    let pratique = world.pratique(&Setup::default()).await;
+    let (mut listed, mut pages) = (Vec::new(), 0);
+    let mut next = Some("/v2/chainguard/nginx/tags/list".to_owned());
+    while let Some(path) = next {
+        let answer = get(&format!("{}{path}", pratique.url())).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let page: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+        listed.extend(page["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()));
+        next = answer.header("link").map(|link| {
+            let path = link.strip_prefix('<').and_then(|link| link.split('>').next()).unwrap();
+            assert!(path.starts_with("/v2/chainguard/nginx/tags/list?"), "{link}");
+            path.to_owned()
+        });
+        pages += 1;
+        assert!(pages <= TAGS / 1000 + 2, "{pages} pages");
+    }
+    let tags: Vec<_> = listed.iter().filter(|tag| tag.starts_with('t')).collect();
+    assert_eq!(tags.len(), TAGS);
+    assert!(tags.windows(2).all(|pair| pair[0] < pair[1]), "each once");
+    world.registry.clear_calls();
+    for query in ["n=1000000000000000000", "last=nosuch", "last=zzz&n=3"] {
+        assert_eq!(
+            get(&format!("{}/v2/chainguard/nginx/tags/list?{query}", pratique.url())).await.status,
+            200,
+            "{query}"
+        );
+    }
+    assert_eq!(world.registry.count(|call| call.query.contains("1000000000000000000")), 0, "as large as it may be");
+}

@@ -227,3 +227,26 @@ async fn a_second_refresh_while_one_is_under_way() {
     assert_eq!(first.unwrap_err().as_str(), "unreachable");
     assert!(matches!(second, Err(TrustError::Busy)));
 }
+
+#[tokio::test]
+async fn what_is_no_metadata_at_all() {
+    let deep = format!("{{\"signed\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    for text in ["", "{", "[]", "null", "{\"signed\":{}}", "{\"signatures\":null,\"signed\":null}", &deep] {
+        for name in ["timestamp.json", "2.snapshot.json", "2.targets.json"] {
+            let mut stage = Stage::new().await;
+            stage.update().await.unwrap();
+            let good = stage.in_force();
+            stage.repository.publish(&with_another_log(&stage.first));
+            let honest = stage.repository.files();
+            let mut files = honest.clone();
+            assert!(files.insert(name.to_owned(), text.as_bytes().to_vec()).is_some(), "{name}");
+            stage.mirror.publish(files);
+            assert!(stage.update().await.is_err(), "{name}: {text:.20}");
+            let in_force = stage.in_force();
+            assert_eq!((in_force.root.text(), in_force.as_of), (good.root.text(), good.as_of), "{name}");
+            // Nothing is stuck: what is honest is taken.
+            stage.mirror.publish(honest);
+            stage.update().await.unwrap();
+        }
+    }
+}
