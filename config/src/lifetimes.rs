@@ -40,6 +40,10 @@ pub struct Verdicts {
     /// The policy's own Rego read the time. Default 5m.
     #[serde(deserialize_with = "units::duration")]
     pub clock_ttl: Duration,
+    /// Images judged again in the background in one second, after a reload and before verdicts end; a tenth of it where upstream is asked.
+    /// Default 50.
+    #[serde(deserialize_with = "units::count")]
+    pub background_per_second: u32,
 }
 
 impl Default for Verdicts {
@@ -48,6 +52,7 @@ impl Default for Verdicts {
             absent_ttl: Duration::from_secs(30),
             refused_ttl: Duration::from_secs(300),
             clock_ttl: Duration::from_secs(300),
+            background_per_second: 50,
         }
     }
 }

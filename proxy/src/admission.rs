@@ -16,6 +16,7 @@ mod kept;
 mod lookup;
 mod permit;
 mod referrer;
+mod renewals;
 mod seen;
 mod tagged;
 mod told;
@@ -27,7 +28,7 @@ use std::{
 
 use config::Limits;
 use metrics::counter;
-use oci::{Digest, Repository, UntrustedManifest};
+use oci::{Digest, Repository, UnixTime, UntrustedManifest};
 use policy::{
     Admitted, EvidenceManifest, Fingerprint, Judge, Judgement, Manifest, Outcome, Readmission, Record,
     UntrustedEvidence,
@@ -50,6 +51,7 @@ use crate::{
     resolve::Resolver,
 };
 use kept::Looks;
+use renewals::Renewals;
 use seen::Seen;
 use tagged::TagsLed;
 
@@ -85,6 +87,8 @@ pub struct Admission {
     looks: Looks,
     /// Where tags have led.
     tags: TagsLed,
+    /// Verdicts that will end, of what is asked for.
+    renewals: Renewals,
 }
 
 type VerdictKey = (Repository, Digest, Fingerprint);
@@ -105,6 +109,7 @@ impl Admission {
     ) -> Arc<Self> {
         let looks = Looks::new(limits.manifest_cache_bytes_max);
         let tags = TagsLed::new(limits.manifest_cache_bytes_max);
+        let renewals = Renewals::new(limits.verdict_cache_entries_max);
         Arc::new(Self {
             in_force,
             resolver,
@@ -120,6 +125,7 @@ impl Admission {
             seen: Seen::default(),
             looks,
             tags,
+            renewals,
         })
     }
 
@@ -164,7 +170,10 @@ impl Admission {
         digest: &Digest,
     ) -> Result<Entry, ApiError> {
         let own = match self.admitted(in_force, repository, digest, 0, Effort::Settled).await {
-            Ok(admitted) => return Ok(Entry::Image(admitted)),
+            Ok(admitted) => {
+                self.plan_renewal(in_force, &admitted);
+                return Ok(Entry::Image(admitted));
+            }
             Err(error) => error,
         };
         let subject = match self.as_evidence(in_force, repository, digest, Effort::Upstream).await {
@@ -178,10 +187,49 @@ impl Admission {
         // A stored refusal that holds stands; everything else is looked into.
         let own = match own {
             refused @ ApiError::Refused(_) => Err(refused),
-            _ => self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(Entry::Image),
+            _ => self.admitted(in_force, repository, digest, 0, Effort::Upstream).await.map(|admitted| {
+                self.plan_renewal(in_force, &admitted);
+                Entry::Image(admitted)
+            }),
         };
         // Whose subject could not be decided is not refused for want of a signature of its own.
         own.map_err(|error| subject.map_or(error.clone(), |subject| error.or_worse(subject)))
+    }
+
+    /// What somebody gets now and what ends by itself is renewed before it does: of a child the outermost index that it was reached through.
+    /// What ends with the trust root is not: no judgement moves that.
+    fn plan_renewal(&self, in_force: &InForce, admitted: &Admitted<Manifest>) {
+        let root = in_force.trust.ends(&in_force.settings);
+        let ends = admitted.ends().filter(|ends| root.is_none_or(|root| *ends < root));
+        if let Some(ends) = ends {
+            let digest = admitted.path().first().unwrap_or_else(|| admitted.digest());
+            self.renewals.plan(admitted.repository(), digest, ends, self.clock.now());
+        }
+    }
+
+    /// The next image whose verdict is about to end, and when it does. It is not told twice, unless somebody asks for the image.
+    pub(crate) fn about_to_end(&self) -> Option<(Repository, Digest, UnixTime)> {
+        self.renewals.take(self.clock.now())
+    }
+
+    /// Judges an image for nobody in particular, so that the next who asks need not wait.
+    pub(crate) async fn judge_again(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+        effort: Effort,
+    ) -> Result<(), ApiError> {
+        self.admitted(in_force, repository, digest, 0, effort).await.map(drop)
+    }
+
+    /// Whether somebody judged this manifest by its own evidence: a verdict on it is stored, or a note on evidence.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn is_judged(&self, repository: &Repository, digest: &Digest) -> Result<bool, ApiError> {
+        let facts = self.store.facts().read()?;
+        Ok(facts.evidence(repository, digest)?.is_some() || !facts.verdicts(repository, digest, 1)?.is_empty())
     }
 
     /// Judges `manifest` by `evidence` and remembers the verdict.
@@ -307,19 +355,29 @@ impl Admission {
 
 /// How far a look may go.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Effort {
+pub(crate) enum Effort {
     /// What is in the store: verdicts, and evidence to judge by again, as far as it goes.
     Stored,
     /// The same, by those who go on to upstream: a verdict by part of what is wanted, that could not be decided in full, is none.
     Settled,
     /// Upstream too.
     Upstream,
+    /// The same, and what ends then or before counts as ended: it is to be made anew.
+    Beyond(UnixTime),
 }
 
 impl Effort {
     /// Whether upstream is not asked.
     fn is_local(self) -> bool {
-        self != Self::Upstream
+        matches!(self, Self::Stored | Self::Settled)
+    }
+
+    /// Whether an admission suffices.
+    fn takes(self, admitted: &Admitted<Manifest>) -> bool {
+        match self {
+            Self::Beyond(end) => admitted.ends().is_none_or(|ends| ends > end),
+            Self::Stored | Self::Settled | Self::Upstream => true,
+        }
     }
 }
 

@@ -177,6 +177,11 @@ impl App {
         Arc::clone(&self.in_force.borrow())
     }
 
+    /// What holds now, and whatever will take its place.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<InForce>> {
+        self.in_force.subscribe()
+    }
+
     /// Takes new policies, trust root, credentials and upstreams into force. From here on every answer is under them, and every
     /// body under way looks at its permit again.
     ///

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod listen;
 mod memory;
 pub mod meters;
+mod rejudge;
 pub mod resolve;
 pub mod respond;
 pub mod route;

@@ -16,7 +16,7 @@ use crate::{
     error::chain,
     keeping,
     listen::{Listener, TlsFiles},
-    scrub, stack,
+    rejudge, scrub, stack,
     supervise::supervised,
     telemetry, trust,
 };
@@ -138,8 +138,9 @@ fn background(
     metrics: PrometheusHandle,
     draining: &watch::Receiver<bool>,
 ) -> (JoinHandle<()>, JoinHandle<()>) {
-    let (scrubbed, kept, trusting) = (Arc::clone(app), Arc::clone(app), Arc::clone(app));
+    let (scrubbed, judging, kept, trusting) = (Arc::clone(app), Arc::clone(app), Arc::clone(app), Arc::clone(app));
     supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining));
+    supervised("rejudge", draining, move |draining| rejudge::run(Arc::clone(&judging), draining));
     supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining));
     let keeping = supervised("keeping", draining, move |draining| keeping::run(Arc::clone(&kept), draining));
     let refreshing = supervised("trust-root", draining, move |draining| trust::run(Arc::clone(&trusting), draining));

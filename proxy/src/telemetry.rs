@@ -114,6 +114,7 @@ fn describe() {
         ("pratique_tag_lookups_total", "Tags resolved, by how"),
         ("pratique_tag_guards_total", "Tags that a guard met something about, by guard and outcome"),
         ("pratique_tag_last_good_total", "Tags that led to something refused, by whether an earlier image was served"),
+        ("pratique_verdicts_renewed_total", "Verdicts made in the background, by why and outcome"),
         ("pratique_reloads_total", "Reloads by outcome; after a failed one the last good configuration is in force"),
         ("pratique_upstream_requests_total", "Requests to upstreams, by kind and outcome"),
         (

@@ -36,14 +36,16 @@ impl Admission {
     ) -> Look<'a> {
         Box::pin(async move {
             // 0.
-            if let Some(admitted) = self.recalled(in_force, repository, digest) {
+            if let Some(admitted) =
+                self.recalled(in_force, repository, digest).filter(|admitted| effort.takes(admitted))
+            {
                 return Ok(admitted);
             }
             let since = self.looks.moment();
             let manifest = self.resolver.stored(repository, digest).await?;
             // 1.
             let verdict = match &manifest {
-                Some(manifest) => self.verdict(in_force, repository, manifest)?,
+                Some(manifest) => self.verdict(in_force, repository, manifest, effort)?,
                 None => None,
             };
             if let Some(Ok(admitted)) = verdict {
@@ -55,7 +57,10 @@ impl Admission {
             if let Some(through) =
                 self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?
             {
-                return through.inspect(|admitted| self.keep(in_force, admitted, since));
+                let is_enough = through.as_ref().map_or(true, |admitted| effort.takes(admitted));
+                if is_enough {
+                    return through.inspect(|admitted| self.keep(in_force, admitted, since));
+                }
             }
             // 3.
             if let Some(Err(refused)) = verdict {
@@ -70,30 +75,33 @@ impl Admission {
             let joined = self.judging.join(key, || {
                 let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
                 let (repository, digest) = (repository.clone(), digest.clone());
-                async move { this.anew(&in_force, &repository, &digest).await }
+                async move { this.anew(&in_force, &repository, &digest, effort).await }
             });
             let admitted = joined.await?;
             // The work may have been begun under another generation with the same policies and other lifetimes.
             if in_force.judge.in_force(&admitted, self.clock.now()) {
                 return Ok(admitted);
             }
-            self.anew(in_force, repository, digest).await
+            self.anew(in_force, repository, digest, effort).await
         })
     }
 
-    /// The stored verdict on `manifest` by its own evidence, where it holds.
+    /// The stored verdict on `manifest` by its own evidence, where it holds, and long enough.
     pub(super) fn verdict(
         &self,
         in_force: &InForce,
         repository: &Repository,
         manifest: &UntrustedManifest,
+        effort: Effort,
     ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
         let fingerprint = in_force.judge.fingerprint(repository, manifest.digest());
         let Some(record) = self.remembered(repository, manifest.digest(), fingerprint)? else {
             return Ok(None);
         };
         let readmission = in_force.judge.readmit(repository, manifest.clone(), &record, self.clock.now());
-        Ok(readmitted(readmission))
+        let is_enough =
+            |verdict: &Result<Admitted<Manifest>, ApiError>| verdict.as_ref().map_or(true, |it| effort.takes(it));
+        Ok(readmitted(readmission).filter(is_enough))
     }
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
@@ -165,11 +173,12 @@ impl Admission {
         in_force: &Arc<InForce>,
         repository: &Repository,
         digest: &Digest,
+        effort: Effort,
     ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
         let upstream = in_force.upstream(repository.upstream())?;
         let manifest = self.resolver.manifest(&upstream, repository, digest).await?;
         // Somebody may have judged it while this look was on its way.
-        if let Some(verdict) = self.verdict(in_force, repository, &manifest)? {
+        if let Some(verdict) = self.verdict(in_force, repository, &manifest, effort)? {
             return verdict.map(Arc::new);
         }
         let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, Effort::Upstream).await? {

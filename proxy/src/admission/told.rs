@@ -6,7 +6,7 @@ use config::Limits;
 use oci::{Digest, Repository};
 use policy::{ChildOutcome, Judge, Readmission, Record, UntrustedEvidence, Wanted};
 
-use super::Admission;
+use super::{Admission, Effort};
 use crate::{
     app::InForce,
     collect::{About, Collector, Room},
@@ -68,7 +68,7 @@ impl Admission {
         else {
             return Ok(None);
         };
-        let Some(Ok(admitted)) = self.verdict(in_force, repository, &index)? else { return Ok(None) };
+        let Some(Ok(admitted)) = self.verdict(in_force, repository, &index, Effort::Stored)? else { return Ok(None) };
         let admitted = Arc::new(admitted);
         let remembered =
             self.remembered(repository, child.digest(), judge.child_fingerprint(&admitted, child.digest()))?;

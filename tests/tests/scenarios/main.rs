@@ -29,6 +29,7 @@ mod offline;
 mod order;
 mod outcomes;
 mod quota;
+mod rejudged;
 mod reload;
 mod repositories;
 mod serving;

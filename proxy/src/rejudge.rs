@@ -1,0 +1,203 @@
+//! Judges again before anybody asks: what is in use after a reload, and verdicts that are about to end.
+//!
+//! ```text
+//! another generation ──> what was used last, by stored evidence ──> what that leaves open, from upstream
+//! a verdict that ends ── three quarters of what is left ──> made anew, if somebody asked for it since the last time
+//! ```
+//!
+//! One image at a time, at a bounded rate, through the same flights as requests: nobody judges twice, and no request waits for more
+//! than one judgement of these.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::counter;
+use oci::{Digest, Repository, UnixTime};
+use storage::{Keeper, Usage};
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior, interval, sleep},
+};
+
+use crate::{
+    admission::Effort,
+    app::{App, InForce},
+    error::{ApiError, chain},
+};
+
+/// Images that were used longer ago are judged when they are asked for.
+const IN_USE: Duration = Duration::from_secs(7 * 86_400);
+/// Images read from the store at a time.
+const PAGE: usize = 256;
+/// Those that upstream is asked about go so many times slower.
+const UPSTREAM_SLOWER: u32 = 10;
+/// Between two looks at what is about to end.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest rest that an upstream gets which asks for one.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// Judges until told to drain.
+pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    tokio::select! {
+        () = after_reloads(&app) => {}
+        () = before_they_end(&app) => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+}
+
+async fn after_reloads(app: &Arc<App>) {
+    let mut watched = app.watch();
+    let mut judged = watched.borrow_and_update().generation;
+    loop {
+        if watched.changed().await.is_err() {
+            // The sender lives as long as the process.
+            return std::future::pending().await;
+        }
+        let in_force = Arc::clone(&watched.borrow_and_update());
+        if in_force.generation != judged {
+            judged = in_force.generation;
+            Round { app, in_force: &in_force, watched: &watched }.run().await;
+        }
+    }
+}
+
+/// One generation, and all that is in use under it.
+struct Round<'a> {
+    app: &'a Arc<App>,
+    in_force: &'a Arc<InForce>,
+    watched: &'a watch::Receiver<Arc<InForce>>,
+}
+
+/// What became of it.
+#[derive(Default)]
+struct Tally {
+    served: u64,
+    refused: u64,
+    undecided: u64,
+}
+
+impl Tally {
+    fn add(&mut self, why: &'static str, outcome: &Result<(), ApiError>) {
+        let (count, outcome) = match outcome {
+            Ok(()) => (&mut self.served, "served"),
+            Err(ApiError::Refused(_)) => (&mut self.refused, "refused"),
+            Err(_) => (&mut self.undecided, "undecided"),
+        };
+        *count += 1;
+        counter!("pratique_verdicts_renewed_total", "why" => why, "outcome" => outcome).increment(1);
+    }
+}
+
+impl Round<'_> {
+    /// Ends early where the next generation has begun: it begins its own round.
+    async fn run(&self) {
+        let (started, mut tally, mut open) = (self.app.clock.now(), Tally::default(), Vec::new());
+        let outcome = self.by_store(&mut tally, &mut open).await;
+        if let Err(error) = outcome {
+            tracing::error!("judging what is in use again: {error}");
+        }
+        let asking = open.len();
+        if !self.by_upstream(&mut tally, open).await {
+            return;
+        }
+        let Tally { served, refused, undecided } = tally;
+        let duration_ms = self.app.clock.now().since(started).unwrap_or_default().as_millis();
+        let all = served + refused + undecided;
+        tracing::info!(
+            generation = self.in_force.generation,
+            asking,
+            duration_ms,
+            "judged again after the reload: {all} in use, {served} served, {refused} refused, {undecided} could not be decided"
+        );
+    }
+
+    fn is_over(&self) -> bool {
+        // Not every change begins a generation: a trust root that was found current does not.
+        self.watched.borrow().generation != self.in_force.generation
+    }
+
+    /// What was used last is judged first. What the store alone cannot say is left to `open`.
+    async fn by_store(&self, tally: &mut Tally, open: &mut Vec<Usage>) -> Result<(), ApiError> {
+        Keeper::new(self.app.store.clone()).settle().await?;
+        let mut left = self.in_force.settings.limits.verdict_cache_entries_max;
+        let (mut before, mut rate) = (None, pace(self.in_force, 1));
+        loop {
+            let page = self.app.store.facts().read()?.most_recently_used(before.as_ref(), PAGE)?;
+            let is_last = page.len() < PAGE;
+            before = page.last().cloned();
+            for usage in page {
+                let is_old = self.app.clock.now().since(usage.used_at).is_some_and(|age| age > IN_USE);
+                if left == 0 || is_old || self.is_over() {
+                    return Ok(());
+                }
+                if !self.app.admission.is_judged(&usage.repository, &usage.digest)? {
+                    continue;
+                }
+                left -= 1;
+                rate.tick().await;
+                let outcome = self.judge(&usage, Effort::Settled).await;
+                match outcome {
+                    Err(ApiError::Undecided { .. }) => open.push(usage),
+                    outcome => tally.add("reload", &outcome),
+                }
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether it came to its end.
+    async fn by_upstream(&self, tally: &mut Tally, open: Vec<Usage>) -> bool {
+        let mut rate = pace(self.in_force, UPSTREAM_SLOWER);
+        for usage in open {
+            rate.tick().await;
+            if self.is_over() {
+                return false;
+            }
+            let outcome = self.judge(&usage, Effort::Upstream).await;
+            tally.add("reload", &outcome);
+            if let Err(ApiError::RateLimited { retry_after, .. }) = outcome {
+                sleep(retry_after.min(REST_MAX)).await;
+            }
+        }
+        !self.is_over()
+    }
+
+    async fn judge(&self, Usage { repository, digest, .. }: &Usage, effort: Effort) -> Result<(), ApiError> {
+        self.app.admission.judge_again(self.in_force, repository, digest, effort).await
+    }
+}
+
+/// So many judgements a second as the operator allows, or so many times fewer. What was missed is not made up for.
+fn pace(in_force: &InForce, slower: u32) -> Interval {
+    let per_second = in_force.settings.verdicts.background_per_second.max(1);
+    let mut pace = interval(Duration::from_secs(1) / per_second * slower);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+async fn before_they_end(app: &Arc<App>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        let in_force = app.in_force();
+        let mut pace = pace(&in_force, 1);
+        while let Some((repository, digest, ends)) = app.admission.about_to_end() {
+            pace.tick().await;
+            let in_force = app.in_force();
+            let outcome = app.admission.judge_again(&in_force, &repository, &digest, Effort::Beyond(ends)).await;
+            Tally::default().add("ending", &outcome);
+            told(&repository, &digest, ends, outcome);
+        }
+    }
+}
+
+/// Where it cannot be decided the old verdict goes on until its end.
+fn told(repository: &Repository, digest: &Digest, ends: UnixTime, outcome: Result<(), ApiError>) {
+    match outcome {
+        Ok(()) => tracing::debug!(%repository, %digest, "verdict renewed before its end at {ends}"),
+        Err(error @ ApiError::Refused(_)) => tracing::debug!(%repository, %digest, "verdict not renewed: {error}"),
+        Err(error) => {
+            tracing::warn!(%repository, %digest, "verdict could not be renewed and ends at {ends}: {}", chain(&error));
+        }
+    }
+}

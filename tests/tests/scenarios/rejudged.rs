@@ -1,0 +1,200 @@
+//! Judged again before anybody asks: after a reload, and before verdicts end.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use oci::{Digest, Repository, UnixTime};
+use policy::Record;
+use proxy::clock::Clock;
+use support::{
+    client::Client,
+    image::Image,
+    sigstore::Signer,
+    world::{Pratique, Setup, World},
+};
+
+use crate::{chainguard_policy, get, keyless_policy, sized};
+
+const REPOSITORY: &str = "chainguard/nginx";
+
+fn repository() -> Repository {
+    format!("cgr.dev/{REPOSITORY}").parse().unwrap()
+}
+
+/// The verdict that is stored under what is in force.
+fn stored(pratique: &Pratique, digest: &Digest) -> Option<Record> {
+    let app = &pratique.server.app;
+    let fingerprint = app.in_force().judge.fingerprint(&repository(), digest);
+    let bytes = app.store.facts().read().unwrap().verdict(&repository(), digest, fingerprint.as_bytes()).unwrap()?;
+    Some(Record::from_bytes(&bytes).unwrap())
+}
+
+/// Waits for what happens in the background.
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+fn pushed(world: &World, count: u64) -> Vec<Image> {
+    let images: Vec<_> = (0..count).map(|seed| sized(1000, seed)).collect();
+    for (n, image) in images.iter().enumerate() {
+        world.push_signed(REPOSITORY, &format!("v{n}"), image);
+    }
+    images
+}
+
+#[tokio::test]
+async fn what_is_in_use_is_judged_after_a_reload_without_a_request_and_without_upstream() {
+    let world = World::new().await;
+    let pratique = world.pratique(&Setup::with_policy(&chainguard_policy("one", "cgr.dev/**"))).await;
+    let images = pushed(&world, 10);
+    let (url, nobodys) = (pratique.url(), sized(10, 99));
+    for n in 0..images.len() {
+        assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/v{n}")).await.status, 200);
+    }
+    world.push_signed(REPOSITORY, "later", &nobodys);
+    world.registry.clear_calls();
+    pratique.reload(&world, &Setup::with_policy(&chainguard_policy("two", "cgr.dev/**"))).await.unwrap();
+    for image in &images {
+        until("a verdict under the new policy", || stored(&pratique, &image.digest).is_some()).await;
+    }
+    assert_eq!(world.registry.count(|_| true), 0, "by stored evidence");
+    assert!(stored(&pratique, &nobodys.digest).is_none());
+    // What the new policy does not let in is refused before it is asked for.
+    let fork = Signer::fork();
+    let refusing = keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject);
+    pratique.reload(&world, &Setup::with_policy(&refusing)).await.unwrap();
+    for image in &images {
+        until("a refusal", || stored(&pratique, &image.digest).is_some_and(|record| record.refusal().is_some())).await;
+    }
+    assert_eq!(world.registry.count(|_| true), 0, "by stored evidence");
+}
+
+/// A policy whose verdicts end, because it looks at the time.
+fn clocked(condition: &str) -> Setup {
+    let rule = format!(
+        "spec:\n  policy:\n    type: rego\n    data: |\n      package sigstore\n      default isCompliant = false\n      isCompliant {{ {condition} }}\n"
+    );
+    Setup::with_policy(&chainguard_policy("clocked", "cgr.dev/**").replace("spec:\n", &rule))
+}
+
+async fn by_hand(world: &World, setup: &Setup) -> (Arc<AtomicU64>, Pratique) {
+    let time = Arc::new(AtomicU64::new(1_790_000_000_000));
+    let hand = Arc::clone(&time);
+    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    (time, world.try_pratique(setup, clock).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_verdict_that_ends_is_renewed_before_it_is_asked_for() {
+    let world = World::new().await;
+    let (time, pratique) = by_hand(&world, &clocked("time.now_ns() > 0")).await;
+    let image = pushed(&world, 1).remove(0);
+    let address = format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+    assert_eq!(get(&address).await.status, 200);
+    let first = stored(&pratique, &image.digest).unwrap();
+    world.registry.clear_calls();
+    // verdicts.clock_ttl is five minutes.
+    time.fetch_add(230_000, Ordering::SeqCst);
+    let is_renewed = || stored(&pratique, &image.digest).is_some_and(|record| record.ends_at() > first.ends_at());
+    until("a renewed verdict", is_renewed).await;
+    // After the end of the first one: answered by the second, which was made then.
+    let second = stored(&pratique, &image.digest).unwrap();
+    time.fetch_add(100_000, Ordering::SeqCst);
+    assert_eq!(get(&address).await.status, 200);
+    assert_eq!(stored(&pratique, &image.digest), Some(second), "nobody judged for this request");
+    assert_eq!(world.registry.count(|_| true), 0);
+}
+
+#[tokio::test]
+async fn a_renewal_that_refuses_holds_at_once() {
+    let world = World::new().await;
+    let (time, pratique) = by_hand(&world, &clocked("time.now_ns() < 1790000200000000000")).await;
+    let image = pushed(&world, 1).remove(0);
+    let address = format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+    for _ in 0..2 {
+        assert_eq!(get(&address).await.status, 200);
+    }
+    time.fetch_add(230_000, Ordering::SeqCst);
+    until("a refusal", || stored(&pratique, &image.digest).is_some_and(|record| record.refusal().is_some())).await;
+    assert_eq!(get(&address).await.status, 403, "although the first verdict had another minute");
+}
+
+/// Clients that pull without pause while policies change: nothing fails that the new policy lets in, and from the end of the reload on
+/// nothing begins that it does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_break_no_pull_and_let_none_begin() {
+    const CLIENTS: usize = 16;
+    const IMAGES: u64 = 20;
+    let world = World::new().await;
+    let setup = |name: &str| Setup::with_policy(&chainguard_policy(name, "cgr.dev/**"));
+    let pratique = world.pratique(&setup("one")).await;
+    let images = pushed(&world, IMAGES);
+    let url = pratique.url();
+    for n in 0..images.len() {
+        assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/v{n}")).await.status, 200);
+    }
+    // 0: everything is let in; 1: it is being reloaded; 2: nothing is let in.
+    let (phase, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let addresses: Arc<Vec<[String; 2]>> = Arc::new(
+        images
+            .iter()
+            .map(|image| {
+                let base = format!("{url}/v2/{REPOSITORY}");
+                [format!("{base}/manifests/{}", image.digest), format!("{base}/blobs/{}", image.layers()[0].0)]
+            })
+            .collect(),
+    );
+    let mut clients = tokio::task::JoinSet::new();
+    for first in 0..CLIENTS {
+        let (phase, over, addresses) = (Arc::clone(&phase), Arc::clone(&over), Arc::clone(&addresses));
+        clients.spawn(async move {
+            let (client, mut answers) = (Client::plain(), 0);
+            for turn in first.. {
+                if over.load(Ordering::SeqCst) {
+                    break;
+                }
+                for address in &addresses[turn % addresses.len()] {
+                    let before = phase.load(Ordering::SeqCst);
+                    let answer = client.get(address, &[]).await.unwrap();
+                    let after = phase.load(Ordering::SeqCst);
+                    match (before, after, answer.status.as_u16()) {
+                        (0, 0, 200) => assert!(!answer.is_broken(), "{address}"),
+                        (2, _, 403) | (0 | 1, 1 | 2, 200 | 403) => {}
+                        (_, _, status) => panic!("{status} for {address}: begun in phase {before}, ended in {after}"),
+                    }
+                    answers += 1;
+                }
+            }
+            answers
+        });
+    }
+    world.registry.clear_calls();
+    for turn in 0..4 {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        pratique.reload(&world, &setup(&format!("turn-{turn}"))).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(world.registry.count(|call| !call.is_blob() && !call.is_storage()), 0, "by stored evidence");
+    let fork = Signer::fork();
+    let refusing = keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject);
+    phase.store(1, Ordering::SeqCst);
+    pratique.reload(&world, &Setup::with_policy(&refusing)).await.unwrap();
+    phase.store(2, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    over.store(true, Ordering::SeqCst);
+    let mut answers = 0;
+    while let Some(done) = clients.join_next().await {
+        answers += done.unwrap();
+    }
+    assert!(answers > CLIENTS * 4, "{answers} answers");
+}
