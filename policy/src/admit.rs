@@ -337,10 +337,10 @@ impl Judge {
 }
 
 impl Judge {
-    /// What the policies in force ask where a tag leads to this image, about which nothing was found.
+    /// What the policies that govern this image ask where a tag leads to it, about which this was found.
     #[must_use]
-    pub fn tag_guards(&self, repository: &Repository, digest: &Digest) -> TagGuards {
-        self.guards_of(repository, digest, None, &[])
+    pub fn tag_guards(&self, repository: &Repository, digest: &Digest, findings: &[PolicyFinding]) -> TagGuards {
+        self.guards_of(repository, digest, None, findings)
     }
 
     /// The guards of the policies that govern an image, or an index that it is reached through.

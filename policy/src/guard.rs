@@ -7,7 +7,7 @@ use oci::{Digest, Repository, Tag, UnixTime};
 
 use crate::{
     policy_set::{Mode, Policy},
-    record::{Finding, PolicyFinding},
+    record::PolicyFinding,
     refusal::{bounded, told},
 };
 
@@ -331,13 +331,8 @@ impl Led<'_> {
 
 /// As what the image was signed, by the evidence that satisfied the policy.
 fn names<'f>(policy: &str, findings: impl Iterator<Item = &'f PolicyFinding>) -> impl Iterator<Item = &'f str> {
-    findings.filter(move |finding| finding.policy.as_deref() == Some(policy)).flat_map(|finding| {
-        let pieces = match &finding.finding {
-            Finding::Verified { pieces, .. } => pieces.as_slice(),
-            Finding::Unverified { .. } | Finding::Failed { .. } | Finding::Undecided { .. } => &[],
-        };
-        pieces.iter().flat_map(|piece| piece.names.iter().map(String::as_str))
-    })
+    let own = findings.filter(move |finding| finding.policy.as_deref() == Some(policy));
+    own.flat_map(PolicyFinding::pieces).flat_map(|piece| piece.names.iter().map(String::as_str))
 }
 
 /// The first name, where there are some and none is the repository's. What is named by its digest has no name.

@@ -63,6 +63,17 @@ pub struct PolicyFinding {
     pub authorities: Vec<AuthorityFinding>,
 }
 
+impl PolicyFinding {
+    /// What satisfied the policy; none where nothing verified did.
+    #[must_use]
+    pub fn pieces(&self) -> &[VerifiedPiece] {
+        match &self.finding {
+            Finding::Verified { pieces, .. } => pieces,
+            Finding::Unverified { .. } | Finding::Failed { .. } | Finding::Undecided { .. } => &[],
+        }
+    }
+}
+
 /// What looking at the evidence gave, whatever it led to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -17,6 +17,7 @@ mod explain;
 mod gather;
 mod image;
 mod kept;
+mod leads;
 mod progress;
 mod request;
 mod rules;
@@ -27,8 +28,8 @@ mod verify;
 use std::sync::Arc;
 
 pub use answer::{
-    AmountTold, Answer, Attested, CacheAnswer, Changed, Checked, Differences, EventTold, Explained, Failure, Flaw,
-    Judged, Kind, LookTold, TagTold, TargetTold, Told, Verdict, Verified,
+    AmountTold, Answer, Attested, CacheAnswer, Changed, ChangedTag, Checked, Differences, EventTold, Explained,
+    Failure, Flaw, Judged, Kind, LookTold, TagAnswer, TagTold, TargetTold, Told, Verdict, Verified,
 };
 pub use check::check;
 pub(crate) use progress::Heard;

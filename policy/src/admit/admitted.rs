@@ -47,10 +47,7 @@ impl Grounds {
     fn pieces(&self) -> impl Iterator<Item = &VerifiedPiece> {
         std::iter::successors(Some(self), |grounds| grounds.index.as_deref())
             .flat_map(|grounds| &grounds.findings)
-            .flat_map(|finding| match &finding.finding {
-                Finding::Verified { pieces, .. } => pieces.as_slice(),
-                Finding::Unverified { .. } | Finding::Failed { .. } | Finding::Undecided { .. } => &[],
-            })
+            .flat_map(PolicyFinding::pieces)
     }
 }
 

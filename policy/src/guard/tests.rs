@@ -2,7 +2,10 @@ use oci::Digest;
 use proptest::prelude::*;
 
 use super::*;
-use crate::policy_set::{LoadContext, NoMatch, PolicySet, SourceText};
+use crate::{
+    policy_set::{LoadContext, NoMatch, PolicySet, SourceText},
+    record::Finding,
+};
 
 const DAY: u64 = 86_400_000;
 const NOW: UnixTime = UnixTime::from_millis(1000 * DAY);

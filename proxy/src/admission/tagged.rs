@@ -274,7 +274,7 @@ impl Admission {
         (why, is_news): (ApiError, bool),
     ) -> Result<Tagged, ApiError> {
         let Place { repository, tag } = place;
-        if !in_force.judge.tag_guards(repository, refused).keep_last_good() {
+        if !in_force.judge.tag_guards(repository, refused, &[]).keep_last_good() {
             return Err(why);
         }
         let TagServed { newest, targets } = self.served(place)?;

@@ -30,21 +30,21 @@ pub struct Through {
 }
 
 impl Admission {
-    /// The verdict that is remembered about an image's own evidence under what is in force, where it holds now.
+    /// The verdict that is remembered about an image's own evidence under what this judge judges by, where it holds now.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn told(
         &self,
-        in_force: &InForce,
+        judge: &Judge,
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<Record>, ApiError> {
-        let fingerprint = in_force.judge.fingerprint(repository, digest);
+        let fingerprint = judge.fingerprint(repository, digest);
         let Some(record) = self.remembered(repository, digest, fingerprint)? else { return Ok(None) };
         let now = self.clock.now();
         let holds = match self.resolver.stored(repository, digest).await? {
-            Some(manifest) => !matches!(in_force.judge.readmit(repository, manifest, &record, now), Readmission::Ended),
+            Some(manifest) => !matches!(judge.readmit(repository, manifest, &record, now), Readmission::Ended),
             None => record.holds_at(now),
         };
         Ok(holds.then_some(record))
@@ -90,7 +90,7 @@ impl Admission {
         if !matches!(judged.outcome, ChildOutcome::Admitted(_)) {
             return Ok(None);
         }
-        let of_index = self.told(in_force, repository, index.digest()).await?;
+        let of_index = self.told(judge, repository, index.digest()).await?;
         Ok(of_index.map(|record| Through { record, is_stored: true }))
     }
 

@@ -2,6 +2,8 @@
 
 mod cache;
 
+use std::fmt;
+
 use oci::{Digest, Repository, UnixTime};
 use policy::{PolicyFinding, Signer, Workflow};
 use serde::{Deserialize, Serialize};
@@ -151,7 +153,7 @@ pub struct Explained {
     /// Of the image that was asked about.
     pub digest: Digest,
     /// The tag as it is stored, where a tag was asked about.
-    pub tag: Option<TagTold>,
+    pub tag: Option<Box<TagTold>>,
     /// The verdict.
     pub judged: Judged,
     /// The verdict is stored and holds; else it was made just now from the evidence that is stored, and is not stored.
@@ -180,6 +182,10 @@ pub struct TagTold {
     pub targets: Vec<TargetTold>,
     /// What it has meant, the newest first.
     pub history: Vec<EventTold>,
+    /// What it is answered with, by what is stored.
+    pub answer: TagAnswer,
+    /// Why, where that is not what it means.
+    pub why: Option<String>,
 }
 
 /// An image that was served under a tag.
@@ -219,6 +225,55 @@ pub struct LookTold {
     pub told: String,
 }
 
+/// What a tag is answered with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TagAnswer {
+    /// The image that it means.
+    Served {
+        /// The image.
+        digest: Digest,
+        /// With a warning.
+        warned: bool,
+    },
+    /// An earlier one in its place, with a warning.
+    LastGood {
+        /// That one.
+        digest: Digest,
+    },
+    /// A refusal.
+    Refused,
+    /// Nobody can say.
+    Undecided,
+}
+
+impl fmt::Display for TagAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Served { digest, warned: false } => write!(f, "{digest}"),
+            Self::Served { digest, warned: true } => write!(f, "{digest} with a warning"),
+            Self::LastGood { digest } => write!(f, "{digest}, its last good image"),
+            Self::Refused => f.write_str("refused"),
+            Self::Undecided => f.write_str("undecided"),
+        }
+    }
+}
+
+/// A tag that two sets of policies answer otherwise.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChangedTag {
+    /// The tag's.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: String,
+    /// Under what is in force.
+    pub from: TagAnswer,
+    /// Under the new policies.
+    pub to: TagAnswer,
+    /// Why, under the new policies.
+    pub message: Option<String>,
+}
+
 /// To `policy diff`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Differences {
@@ -226,6 +281,8 @@ pub struct Differences {
     pub kept: usize,
     /// Those about which the new policies decide otherwise.
     pub changed: Vec<Changed>,
+    /// Tags that the new policies answer otherwise.
+    pub tags: Vec<ChangedTag>,
     /// Lines about the new policies.
     pub notes: Vec<String>,
 }

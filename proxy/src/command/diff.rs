@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use oci::{Digest, Repository};
+use oci::{Digest, Repository, Tag};
 use policy::Judge;
 
 use super::{
-    answer::{Changed, Differences, Failure, Judged},
+    answer::{Changed, ChangedTag, Differences, Failure, Judged},
     kept::{self, Kept},
+    leads::Leads,
     request::{PolicyText, Rules},
     rules,
 };
-use crate::{app::App, error::ApiError};
+use crate::{app::App, error::ApiError, evidence_tag::subject_of};
 
 /// Manifests read from the store at a time.
 const PAGE: usize = 256;
@@ -21,7 +22,7 @@ pub(super) async fn diff(app: &Arc<App>, policies: &[PolicyText]) -> Result<Diff
     let rules::Loaded { set, notes } = rules::of_files(&in_force, policies)?;
     let judges =
         Judges { old: Arc::clone(&in_force.judge), new: Arc::new(rules::judge(&in_force, set, &Rules::default())?) };
-    let mut differences = Differences { kept: 0, changed: Vec::new(), notes };
+    let mut differences = Differences { kept: 0, changed: Vec::new(), tags: Vec::new(), notes };
     let mut after = None;
     loop {
         // A snapshot for each page: one that is kept long keeps old pages of the file alive.
@@ -36,9 +37,11 @@ pub(super) async fn diff(app: &Arc<App>, policies: &[PolicyText]) -> Result<Diff
         let is_last = page.len() < PAGE;
         after = page.into_iter().next_back();
         if is_last || after.is_none() {
-            return Ok(differences);
+            break;
         }
     }
+    differences.tags = judges.tags(app).await?;
+    Ok(differences)
 }
 
 struct Judges {
@@ -54,7 +57,7 @@ impl Judges {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<Option<(Judged, Judged)>, Failure> {
-        if !self.is_judged(app, repository, digest)? {
+        if !Self::is_judged(app, repository, digest)? {
             return Ok(None);
         }
         let old = Kept::new(app, &self.old).said(repository, digest).await?;
@@ -62,14 +65,51 @@ impl Judges {
         Ok(Some((old, new)))
     }
 
-    /// Whether evidence about it was once collected, or a verdict on it is stored; or on an index that lists it.
-    fn is_judged(&self, app: &App, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
-        let facts = app.store.facts().read().map_err(ApiError::from)?;
+    /// Tags that the two answer otherwise.
+    async fn tags(&self, app: &App) -> Result<Vec<ChangedTag>, Failure> {
+        let (mut changed, mut after) = (Vec::new(), None);
+        loop {
+            let page = app
+                .store
+                .facts()
+                .read()
+                .and_then(|facts| facts.tag_facts(after.as_ref(), PAGE))
+                .map_err(ApiError::from)?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|(repository, tag, _)| (repository.clone(), tag.clone()));
+            for (repository, tag, fact) in page {
+                if fact.gone_at.is_none() && subject_of(&tag).is_none() {
+                    changed.extend(self.tag(app, (repository, tag), &fact.digest).await?);
+                }
+            }
+            if is_last || after.is_none() {
+                return Ok(changed);
+            }
+        }
+    }
+
+    async fn tag(
+        &self,
+        app: &App,
+        (repository, tag): (Repository, Tag),
+        digest: &Digest,
+    ) -> Result<Option<ChangedTag>, Failure> {
+        if !Self::is_judged(app, &repository, digest)? {
+            return Ok(None);
+        }
+        let served = app.store.facts().read().and_then(|facts| facts.tag_served(&repository, &tag));
+        let served = served.map_err(ApiError::from)?.unwrap_or_default();
+        let leads = |judge| Leads { app, judge, repository: &repository, tag: &tag, served: &served };
+        let (from, _) = leads(&self.old).answer(digest).await?;
+        let (to, message) = leads(&self.new).answer(digest).await?;
+        let is_changed = from != to;
+        Ok(is_changed.then(|| ChangedTag { repository, tag: tag.to_string(), from, to, message }))
+    }
+
+    /// Whether somebody judged it, or an index that lists it.
+    fn is_judged(app: &App, repository: &Repository, digest: &Digest) -> Result<bool, Failure> {
         for digest in kept::indexes(app, repository, digest)?.iter().chain([digest]) {
-            let fingerprint = self.old.fingerprint(repository, digest);
-            if facts.evidence(repository, digest).map_err(ApiError::from)?.is_some()
-                || facts.verdict(repository, digest, fingerprint.as_bytes()).map_err(ApiError::from)?.is_some()
-            {
+            if app.admission.is_judged(repository, digest)? {
                 return Ok(true);
             }
         }

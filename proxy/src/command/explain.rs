@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use oci::{Digest, Reference, Repository, Tag};
-use storage::{Snapshot, StoreError, TagEvent, TagFact, TagLook, TagServed, TagTarget};
+use storage::{TagEvent, TagFact, TagLook, TagServed, TagTarget};
 
 use super::{
-    answer::{EventTold, Explained, Failure, Judged, LookTold, TagTold, TargetTold, Verdict},
+    answer::{EventTold, Explained, Failure, Judged, LookTold, TagAnswer, TagTold, TargetTold, Verdict},
     gather,
     image::Image,
     kept::{self, Kept},
+    leads::Leads,
 };
 use crate::{
     app::{App, InForce},
@@ -30,7 +31,12 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
                 Failure::no(format!("{repository}:{tag} was never asked for here")).hint(hint)
             })?;
             let digest = fact.digest.clone();
-            (Some(tag_told(&facts, repository, tag, fact).map_err(ApiError::from)?), digest)
+            let served = facts.tag_served(repository, tag).map_err(ApiError::from)?.unwrap_or_default();
+            let history = facts.tag_history(repository, tag).map_err(ApiError::from)?;
+            drop(facts);
+            let leads = Leads { app, judge: &in_force.judge, repository, tag, served: &served };
+            let answered = leads.answer(&digest).await?;
+            (Some(Box::new(tag_told(tag, fact, served, history, answered))), digest)
         }
     };
     let told = |judged, is_stored, through| {
@@ -70,13 +76,18 @@ pub(super) async fn explain(app: &Arc<App>, image: &str) -> Result<Explained, Fa
 }
 
 /// What is known of a tag, and of where it has led.
-fn tag_told(facts: &Snapshot, repository: &Repository, tag: &Tag, fact: TagFact) -> Result<TagTold, StoreError> {
-    let TagServed { newest, targets } = facts.tag_served(repository, tag)?.unwrap_or_default();
+fn tag_told(
+    tag: &Tag,
+    fact: TagFact,
+    TagServed { newest, targets }: TagServed,
+    history: Vec<TagEvent>,
+    (answer, why): (TagAnswer, Option<String>),
+) -> TagTold {
     let target = |TagTarget { digest, served_at, signed_at }: TagTarget| TargetTold { digest, served_at, signed_at };
     let look =
         |TagLook { at, served, signed_at, evidence, told }: TagLook| LookTold { at, served, signed_at, evidence, told };
     let event = |event: TagEvent| EventTold { digest: event.digest, at: event.at, look: event.look.map(look) };
-    Ok(TagTold {
+    TagTold {
         name: tag.to_string(),
         digest: fact.digest,
         seen_at: fact.seen_at,
@@ -84,8 +95,10 @@ fn tag_told(facts: &Snapshot, repository: &Repository, tag: &Tag, fact: TagFact)
         gone_at: fact.gone_at,
         newest,
         targets: targets.into_iter().map(target).collect(),
-        history: facts.tag_history(repository, tag)?.into_iter().map(event).collect(),
-    })
+        history: history.into_iter().map(event).collect(),
+        answer,
+        why,
+    }
 }
 
 /// The verdict that is remembered under what is in force, where it holds.
@@ -96,6 +109,6 @@ async fn stored(
     repository: &Repository,
     digest: &Digest,
 ) -> Result<Option<Judged>, Failure> {
-    let record = app.admission.told(in_force, repository, digest).await?;
+    let record = app.admission.told(&in_force.judge, repository, digest).await?;
     Ok(record.map(|record| gather::of_record(typed, &record)))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use oci::{Digest, ManifestKind, Repository, UntrustedManifest};
-use policy::{Admitted, ChildOutcome, Judge, Manifest, Outcome, UntrustedEvidence, Wanted};
+use policy::{Admitted, ChildOutcome, Judge, Manifest, Outcome, Readmission, UntrustedEvidence, Wanted};
 use storage::EdgeKind;
 
 use super::{
@@ -92,6 +92,17 @@ impl<'a> Kept<'a> {
         digest: &Digest,
         manifest: Option<&UntrustedManifest>,
     ) -> Result<Option<Said>, Failure> {
+        // As admission does: what was decided under these policies before is not decided again.
+        if let Some(record) = self.app.admission.told(self.judge, repository, digest).await? {
+            let judged = gather::of_record(&image(repository, digest), &record);
+            let index = manifest.filter(|it| matches!(it.kind(), ManifestKind::Index { .. })).cloned();
+            let readmitted = index.map(|index| self.judge.readmit(repository, index, &record, self.app.clock.now()));
+            let index = match readmitted {
+                Some(Readmission::Admitted(admitted)) => Some(Arc::new(admitted)),
+                Some(Readmission::Refused(_) | Readmission::Ended) | None => None,
+            };
+            return Ok(Some(Said { judged, index }));
+        }
         let wanted = self.judge.wanted(repository, digest);
         let Some(stored) = self.stored(repository, digest, &wanted).await? else { return Ok(None) };
         let index = manifest.filter(|it| matches!(it.kind(), ManifestKind::Index { .. })).cloned();

@@ -242,9 +242,16 @@ impl Shown {
                 self.out(&format!("  {message}"));
             }
         }
-        let (kept, changed) = (differences.kept, differences.changed.len());
-        self.err(&format!("{kept} kept images were judged again; {changed} would change"));
-        self.exit = if changed == 0 { Exit::Yes } else { Exit::No };
+        for changed in &differences.tags {
+            self.out(&format!("{}:{}: {} -> {}", changed.repository, changed.tag, changed.from, changed.to));
+            if let Some(message) = &changed.message {
+                self.out(&format!("  {message}"));
+            }
+        }
+        let (kept, changed, tags) = (differences.kept, differences.changed.len(), differences.tags.len());
+        let of_tags = if tags == 0 { String::new() } else { format!(", and {}", counted(tags, "tag", "tags")) };
+        self.err(&format!("{kept} kept images were judged again; {changed} would change{of_tags}"));
+        self.exit = if changed == 0 && tags == 0 { Exit::Yes } else { Exit::No };
     }
 
     fn checked(&mut self, checked: &Checked) {

@@ -16,6 +16,7 @@ mod arriving;
 mod attestations;
 mod conditions;
 mod crowds;
+mod differences;
 mod doors;
 mod fills;
 mod guards;

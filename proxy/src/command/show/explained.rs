@@ -6,7 +6,7 @@ use oci::UnixTime;
 use policy::{AuthorityFinding, Finding, Mode, PieceFinding, PolicyFinding, VerifiedPiece};
 
 use super::{Exit, Shown};
-use crate::command::answer::{Explained, Judged, LookTold, TagTold};
+use crate::command::answer::{Explained, Judged, LookTold, TagAnswer, TagTold};
 
 pub(super) fn tell(explained: &Explained, shown: &mut Shown) {
     let judged = &explained.judged;
@@ -37,6 +37,11 @@ fn tag(tag: &TagTold, shown: &mut Shown) {
     let gone = tag.gone_at.map_or_else(String::new, |at| format!(", gone since {at}"));
     shown
         .out(&format!("  tag {}: meant this since {}, last confirmed {}{gone}", tag.name, tag.seen_at, tag.checked_at));
+    let is_followed = matches!(&tag.answer, TagAnswer::Served { .. });
+    if !is_followed {
+        let why = tag.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+        shown.out(&format!("  tag {} is answered with {}{why}", tag.name, tag.answer));
+    }
     if let Some((digest, at)) = &tag.newest {
         shown.out(&format!("  newest served under it: {digest}, signed {at}"));
     }

@@ -52,7 +52,7 @@ pub(super) fn exit(answer: &Answer) -> Exit {
         }
         Answer::Attested(_) => Exit::Yes,
         Answer::Tested(it) => exit_of_test(it),
-        Answer::Differs(it) if it.changed.is_empty() => Exit::Yes,
+        Answer::Differs(it) if it.changed.is_empty() && it.tags.is_empty() => Exit::Yes,
         Answer::Checked(it) if it.errors.is_empty() => Exit::Yes,
         Answer::Differs(_) | Answer::Checked(_) => Exit::No,
         Answer::Cache(it) => super::cache::exit(it),
@@ -197,7 +197,7 @@ fn explained(it: &Explained) -> Value {
     fields.insert("digest".to_owned(), it.digest.to_string().into());
     fields.insert("stored".to_owned(), it.is_stored.into());
     fields.insert("through".to_owned(), it.through.as_ref().map(ToString::to_string).into());
-    let tag = it.tag.as_ref().map(self::tag);
+    let tag = it.tag.as_deref().map(self::tag);
     fields.insert("tag".to_owned(), tag.into());
     fields.into()
 }
@@ -232,6 +232,8 @@ fn tag(it: &TagTold) -> Value {
         "newest": it.newest.as_ref().map(|(digest, at)| json!({ "digest": digest.to_string(), "signed": at.to_string() })),
         "targets": targets.collect::<Vec<_>>(),
         "history": history.collect::<Vec<_>>(),
+        "answer": it.answer.to_string(),
+        "why": it.why,
     })
 }
 
@@ -252,7 +254,21 @@ fn differences(it: &Differences) -> Value {
             "message": it.message,
         })
     };
-    json!({ "kept": it.kept, "changed": it.changed.iter().map(changed).collect::<Vec<_>>(), "notes": it.notes })
+    let tag = |it: &crate::command::ChangedTag| {
+        json!({
+            "repository": it.repository.to_string(),
+            "tag": it.tag,
+            "from": it.from.to_string(),
+            "to": it.to.to_string(),
+            "message": it.message,
+        })
+    };
+    json!({
+        "kept": it.kept,
+        "changed": it.changed.iter().map(changed).collect::<Vec<_>>(),
+        "tags": it.tags.iter().map(tag).collect::<Vec<_>>(),
+        "notes": it.notes,
+    })
 }
 
 fn checked(it: &Checked) -> Value {

@@ -1,0 +1,70 @@
+//! What a tag would be answered with, by what is stored alone: the image it means, the guards of tags, the last good image.
+
+use std::sync::Arc;
+
+use oci::{Digest, Repository, Tag};
+use policy::{Dated, Guard, Guarded, Judge, Led, PolicyFinding};
+use storage::TagServed;
+
+use super::{
+    answer::{Failure, Judged, TagAnswer, Verdict},
+    kept::Kept,
+};
+use crate::app::App;
+
+/// A tag, and who judges where it leads.
+pub(super) struct Leads<'a> {
+    pub app: &'a App,
+    pub judge: &'a Arc<Judge>,
+    pub repository: &'a Repository,
+    pub tag: &'a Tag,
+    pub served: &'a TagServed,
+}
+
+impl Leads<'_> {
+    /// What the tag is answered with while it means `digest`, and why where that is not served. In the order of
+    /// [`Admission::tagged`](crate::admission::Admission::tagged).
+    pub(super) async fn answer(&self, digest: &Digest) -> Result<(TagAnswer, Option<String>), Failure> {
+        let judged = self.said(digest).await?;
+        let why = match judged.verdict {
+            Verdict::Served | Verdict::Warned => {
+                let guarded = self.guarded(digest, &judged, None);
+                let Some(refusal) = guarded.refusal else {
+                    let warned = judged.verdict == Verdict::Warned || !guarded.warnings.is_empty();
+                    return Ok((TagAnswer::Served { digest: digest.clone(), warned }, None));
+                };
+                Some(refusal.message)
+            }
+            Verdict::Refused | Verdict::Absent => judged.message,
+            Verdict::Undecided => return Ok((TagAnswer::Undecided, judged.message)),
+        };
+        if self.judge.tag_guards(self.repository, digest, &[]).keep_last_good() {
+            for target in self.served.targets.iter().map(|target| &target.digest).filter(|target| *target != digest) {
+                let judged = self.said(target).await?;
+                match judged.verdict {
+                    Verdict::Served | Verdict::Warned => {
+                        if self.guarded(target, &judged, Some(Guard::Rollback)).refusal.is_none() {
+                            return Ok((TagAnswer::LastGood { digest: target.clone() }, why));
+                        }
+                    }
+                    Verdict::Refused | Verdict::Absent => {}
+                    Verdict::Undecided => return Ok((TagAnswer::Undecided, judged.message)),
+                }
+            }
+        }
+        Ok((TagAnswer::Refused, why))
+    }
+
+    async fn said(&self, digest: &Digest) -> Result<Judged, Failure> {
+        Kept::new(self.app, self.judge).said(self.repository, digest).await
+    }
+
+    fn guarded(&self, digest: &Digest, judged: &Judged, exempt: Option<Guard>) -> Guarded {
+        let signed_at =
+            judged.policies.iter().flat_map(PolicyFinding::pieces).filter_map(|piece| piece.signed_at).min();
+        let newest = self.served.newest.as_ref().map(|(digest, at)| (digest, *at));
+        let led = Led { repository: self.repository, tag: self.tag, image: Dated { digest, signed_at }, newest };
+        let guards = self.judge.tag_guards(self.repository, digest, &judged.policies);
+        guards.look(&led, self.app.clock.now(), exempt)
+    }
+}
