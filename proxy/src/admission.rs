@@ -33,8 +33,8 @@ use policy::{
     Admitted, EvidenceManifest, Fingerprint, Judge, Judgement, Manifest, Outcome, Readmission, Record,
     UntrustedEvidence,
 };
-use storage::{Change, Store};
-use tokio::sync::{Semaphore, watch};
+use storage::{Change, Store, Told};
+use tokio::sync::Semaphore;
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
@@ -65,7 +65,7 @@ pub enum Entry {
 
 /// The gate. Handlers reach a verdict only through here.
 pub struct Admission {
-    in_force: watch::Receiver<Arc<InForce>>,
+    in_force: Arc<Told<Arc<InForce>>>,
     resolver: Arc<Resolver>,
     evidence: EvidenceStore,
     store: Store,
@@ -100,7 +100,7 @@ impl Admission {
     /// A gate over what `in_force` tells.
     #[must_use]
     pub fn new(
-        in_force: watch::Receiver<Arc<InForce>>,
+        in_force: Arc<Told<Arc<InForce>>>,
         resolver: Arc<Resolver>,
         evidence: EvidenceStore,
         store: Store,
@@ -146,9 +146,9 @@ impl Admission {
         let budget = self.limits.decision_timeout;
         let looking = async {
             for _ in 0..RELOADS_MAX {
-                let in_force = Arc::clone(&self.in_force.borrow());
+                let in_force = self.in_force.get();
                 let outcome = look(Arc::clone(&in_force)).await;
-                if self.in_force.borrow().generation == in_force.generation {
+                if self.in_force.with(|now| now.generation) == in_force.generation {
                     return outcome;
                 }
             }
@@ -268,7 +268,7 @@ impl Admission {
     /// Runs work of the judge where it holds up nobody.
     async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
         let slot = self.judges.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = storage::work::run(work).await;
         drop(slot);
         done.map_err(|_| ApiError::Fault { message: "a judgement ended without a verdict".to_owned() })
     }

@@ -8,8 +8,7 @@ use std::{
 use config::{PolicyFiles, Settings, TrustRootSource};
 use oci::{UnixTime, UpstreamName};
 use policy::{Judge, LoadContext, PolicySet, RegoBounds, SourceText, VerdictLifetimes};
-use storage::{FactsState, Store};
-use tokio::sync::watch;
+use storage::{FactsState, Store, Told};
 
 use crate::{
     admission::Admission,
@@ -22,7 +21,7 @@ use crate::{
     resolve::Resolver,
     route::Routes,
     trust::{self, Current},
-    upstream::Upstream,
+    upstream::{Network, System, Upstream},
 };
 
 /// What a reload replaces as a whole: policies, trust root, credentials, routes.
@@ -57,8 +56,9 @@ impl InForce {
 
 /// Everything a handler may reach.
 pub struct App {
-    in_force: watch::Sender<Arc<InForce>>,
+    in_force: Arc<Told<Arc<InForce>>>,
     reloading: Mutex<()>,
+    network: Arc<dyn Network>,
     /// Reference to digest, digest to manifest.
     pub resolver: Arc<Resolver>,
     /// Whether it may be served.
@@ -139,10 +139,9 @@ impl App {
     /// When any of them cannot be used: nothing is served rather than something unjudged.
     pub fn new(settings: Settings, clock: Clock) -> Result<Noted<Arc<Self>>, StartError> {
         let settings = Arc::new(settings);
-        let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now())?;
-        let limits = Arc::new(settings.limits.clone());
+        let network: Arc<dyn Network> = Arc::new(System);
+        let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now(), &network)?;
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
-        store.ledger().set_budget(keeping::budget(&settings.storage));
         notes.extend(lost(store.facts_state()));
         if store.blobs().may_be_half() && settings.storage.fsync != config::Fsync::Never {
             notes.push(
@@ -150,16 +149,44 @@ impl App {
                     .to_owned(),
             );
         }
-        let (in_force, watched) = watch::channel(Arc::new(in_force));
+        Ok(Noted { value: Self::around(in_force, store, clock, network), notes })
+    }
+
+    /// The same around a store that is open already, and a network that need not be this machine's.
+    ///
+    /// # Errors
+    /// As [`App::new`].
+    pub fn within(
+        settings: Settings,
+        store: Store,
+        clock: Clock,
+        network: Arc<dyn Network>,
+    ) -> Result<Noted<Arc<Self>>, StartError> {
+        let Noted { value: in_force, notes } = load(&Arc::new(settings), 0, clock.now(), &network)?;
+        Ok(Noted { value: Self::around(in_force, store, clock, network), notes })
+    }
+
+    fn around(in_force: InForce, store: Store, clock: Clock, network: Arc<dyn Network>) -> Arc<Self> {
+        let settings = Arc::clone(&in_force.settings);
+        let limits = Arc::new(settings.limits.clone());
+        store.ledger().set_budget(keeping::budget(&settings.storage));
+        let in_force = Arc::new(Told::new(Arc::new(in_force)));
         let resolver = Arc::new(Resolver::new(store.clone(), clock.clone(), Arc::clone(&limits)));
         let evidence = EvidenceStore::new(store.clone(), Arc::clone(&limits));
-        let admission =
-            Admission::new(watched, Arc::clone(&resolver), evidence, store.clone(), clock.clone(), Arc::clone(&limits));
+        let admission = Admission::new(
+            Arc::clone(&in_force),
+            Arc::clone(&resolver),
+            evidence,
+            store.clone(),
+            clock.clone(),
+            Arc::clone(&limits),
+        );
         let elsewhere = Arc::new(Arc::clone(&admission));
         let upstreams = settings.upstreams.len();
         let app = Self {
             in_force,
             reloading: Mutex::new(()),
+            network,
             resolver,
             admission,
             fills: Fills::new(store.clone(), clock.clone(), elsewhere, limits),
@@ -168,18 +195,18 @@ impl App {
             meters: Meters::default(),
         };
         app.fills.share_among(upstreams);
-        Ok(Noted { value: Arc::new(app), notes })
+        Arc::new(app)
     }
 
     /// What holds now.
     #[must_use]
     pub fn in_force(&self) -> Arc<InForce> {
-        Arc::clone(&self.in_force.borrow())
+        self.in_force.get()
     }
 
-    /// What holds now, and whatever will take its place.
-    pub(crate) fn watch(&self) -> watch::Receiver<Arc<InForce>> {
-        self.in_force.subscribe()
+    /// What holds once another generation than `former` does.
+    pub(crate) async fn in_force_after(&self, former: u64) -> Arc<InForce> {
+        self.in_force.until(|in_force| in_force.generation != former).await
     }
 
     /// Takes new policies, trust root, credentials and upstreams into force. From here on every answer is under them, and every
@@ -192,13 +219,13 @@ impl App {
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = self.in_force().generation + 1;
         let (budget, upstreams) = (keeping::budget(&settings.storage), settings.upstreams.len());
-        let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now())?;
+        let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now(), &self.network)?;
         for (name, upstream) in &value.upstreams {
             if let Some(former) = self.in_force().upstreams.get(name) {
                 upstream.go_on_from(former);
             }
         }
-        self.in_force.send_replace(Arc::new(value));
+        self.in_force.set(Arc::new(value));
         self.store.ledger().set_budget(budget);
         self.fills.share_among(upstreams);
         Ok(notes)
@@ -224,12 +251,17 @@ impl App {
             fresh.generation += 1;
         }
         fresh.trust = Arc::new(trust);
-        self.in_force.send_replace(Arc::new(fresh));
+        self.in_force.set(Arc::new(fresh));
         Ok(!is_same)
     }
 }
 
-fn load(settings: &Arc<Settings>, generation: u64, now: UnixTime) -> Result<Noted<InForce>, StartError> {
+fn load(
+    settings: &Arc<Settings>,
+    generation: u64,
+    now: UnixTime,
+    network: &Arc<dyn Network>,
+) -> Result<Noted<InForce>, StartError> {
     let Noted { value: policies, mut notes } = load_policies(settings)?;
     let Noted { value: trust, notes: told } = trust::load(settings, now)?;
     notes.extend(told);
@@ -237,7 +269,7 @@ fn load(settings: &Arc<Settings>, generation: u64, now: UnixTime) -> Result<Note
     let judge = judge(settings, policies, &trust)?;
     let mut upstreams = BTreeMap::new();
     for upstream in &settings.upstreams {
-        let client = Upstream::new(upstream, &settings.limits)
+        let client = Upstream::within(upstream, &settings.limits, network)
             .map_err(|error| StartError::Upstream { name: upstream.name.clone(), why: chain(&error) })?;
         upstreams.insert(upstream.name.clone(), Arc::new(client));
     }
@@ -343,5 +375,6 @@ pub(crate) fn no_match(configured: config::NoMatch) -> policy::NoMatch {
 /// # Errors
 /// As [`App::new`].
 pub fn check(settings: &Settings, clock: &Clock) -> Result<Vec<String>, StartError> {
-    load(&Arc::new(settings.clone()), 0, clock.now()).map(|loaded| loaded.notes)
+    let network: Arc<dyn Network> = Arc::new(System);
+    load(&Arc::new(settings.clone()), 0, clock.now(), &network).map(|loaded| loaded.notes)
 }

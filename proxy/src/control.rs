@@ -97,7 +97,7 @@ fn is_scrub(request: &Request) -> bool {
 }
 
 async fn open(settings: Settings) -> Result<Arc<App>, StartError> {
-    let opened = tokio::task::spawn_blocking(move || App::new(settings, Clock::system())).await;
+    let opened = storage::work::run(move || App::new(settings, Clock::system())).await;
     let Noted { value, .. } = opened.map_err(|error| StartError::Store(error.to_string()))??;
     Ok(value)
 }

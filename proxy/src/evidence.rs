@@ -288,7 +288,7 @@ pub(crate) async fn tie(store: &Store, blobs: &HashSet<Digest>) -> Result<(), St
     let mut after: Option<(Repository, Digest)> = None;
     loop {
         let (facts, blobs, from) = (store.facts().clone(), Arc::clone(&blobs), after.take());
-        let looked = tokio::task::spawn_blocking(move || {
+        let looked = storage::work::run(move || {
             let page = facts.read()?.evidence_notes(from.as_ref(), NOTES_PAGE)?;
             let ties: Vec<_> = page.iter().flat_map(|(subject, note)| ties(subject, note, &blobs)).collect();
             let last = page.into_iter().map(|(subject, _)| subject).nth(NOTES_PAGE - 1);

@@ -36,7 +36,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use metrics::{counter, gauge};
 use moka::sync::Cache;
 use oci::{Digest, Repository, RepositoryPath, UnixTime, UpstreamName};
-use storage::{Blob, ContentClass, Growing, Ingest, Progress, Store};
+use storage::{Blob, ContentClass, Growing, Ingest, Progress, Store, Told};
 use tokio::{
     sync::watch,
     time::{Instant, timeout},
@@ -106,7 +106,7 @@ pub struct Fill {
     /// Repositories in which the blob is permitted: where one does not have it, the next is asked.
     paths: watch::Sender<Vec<RepositoryPath>>,
     /// How it ended, once it has. The growing file may end before: nobody but the writer knows why.
-    outcome: watch::Sender<Option<Result<(), Failure>>>,
+    outcome: Told<Option<Result<(), Failure>>>,
 }
 
 /// How long a follower of a file that has failed waits to hear why. A writer that still waits for upstream will only notice later.
@@ -120,7 +120,7 @@ const SIZES_MAX: u64 = 4096;
 impl Fill {
     fn new(ingest: &Ingest, paths: Vec<RepositoryPath>) -> Self {
         let (growing, taken_up) = (ingest.growing(), ingest.taken_up());
-        Self { growing, taken_up, paths: watch::Sender::new(paths), outcome: watch::Sender::new(None) }
+        Self { growing, taken_up, paths: watch::Sender::new(paths), outcome: Told::new(None) }
     }
 
     /// The growing file.
@@ -154,30 +154,29 @@ impl Fill {
 
     /// Why the fill failed. Where the file has only just failed the reason may be on its way; it is waited for, but not for long.
     pub async fn reason(&self) -> ApiError {
-        let mut outcome = self.outcome.subscribe();
-        let _ = timeout(REASON_WITHIN, outcome.wait_for(Option::is_some)).await;
+        let _ = timeout(REASON_WITHIN, self.outcome.until(Option::is_some)).await;
         self.failure()
     }
 
     /// Why the fill failed, as far as is known at this instant; [`Self::reason`] waits for it.
     fn failure(&self) -> ApiError {
-        let failure = self.outcome.borrow().clone().and_then(Result::err).map(|failure| failure.error);
+        let failure = self.outcome.get().and_then(Result::err).map(|failure| failure.error);
         failure.unwrap_or_else(|| ApiError::Fault { message: "a download ended without a reason".to_owned() })
     }
 
     /// Whether it failed because the disk has no room for it.
     fn had_no_room(&self) -> bool {
-        matches!(&*self.outcome.borrow(), Some(Err(failure)) if failure.then == Then::PassOn)
+        self.outcome.with(|outcome| matches!(outcome, Some(Err(failure)) if failure.then == Then::PassOn))
     }
 
     /// Whether it is known that nothing will come of it.
     fn has_failed(&self) -> bool {
-        matches!(&*self.outcome.borrow(), Some(Err(_)))
+        self.outcome.with(|outcome| matches!(outcome, Some(Err(_))))
     }
 
     /// Says how it ended. Only the first word counts.
     fn ended(&self, how: &Result<(), Failure>) {
-        self.outcome.send_if_modified(|outcome| {
+        self.outcome.change(|outcome| {
             let first = outcome.is_none();
             outcome.get_or_insert_with(|| how.clone());
             first
@@ -384,6 +383,7 @@ impl Fills {
                 slot = Some(held);
             }
             tokio::select! {
+                biased;
                 taken = &mut queue, if slot.is_none() => slot = Some(taken.expect(SLOTS_STAY)),
                 () = changed => {}
             }

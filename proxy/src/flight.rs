@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use tokio::sync::watch;
+use storage::Told;
 
 use crate::error::ApiError;
 
@@ -16,7 +16,8 @@ pub struct Flight<K, V> {
 }
 
 type Outcome<V> = Result<V, ApiError>;
-type Board<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<Outcome<V>>>>>>;
+type Landed<V> = Arc<Told<Option<Outcome<V>>>>;
+type Board<K, V> = Arc<Mutex<HashMap<K, Landed<V>>>>;
 
 impl<K, V> Default for Flight<K, V> {
     fn default() -> Self {
@@ -37,33 +38,32 @@ where
     where
         W: Future<Output = Outcome<V>> + Send + 'static,
     {
-        let mut receiver = self.begin(key, work);
-        let outcome = receiver.wait_for(Option::is_some).await;
-        match outcome {
-            Ok(value) => value.clone().unwrap_or_else(|| Err(panicked())),
-            Err(_) => Err(panicked()),
-        }
+        let landed = self.begin(key, work);
+        landed.until(Option::is_some).await.unwrap_or_else(|| Err(panicked()))
     }
 
-    fn begin<W>(&self, key: K, work: impl FnOnce() -> W) -> watch::Receiver<Option<Outcome<V>>>
+    fn begin<W>(&self, key: K, work: impl FnOnce() -> W) -> Landed<V>
     where
         W: Future<Output = Outcome<V>> + Send + 'static,
     {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = under_way.get(&key) {
-            return receiver.clone();
+        if let Some(landed) = under_way.get(&key) {
+            return Arc::clone(landed);
         }
-        let (sender, receiver) = watch::channel(None);
-        under_way.insert(key.clone(), receiver.clone());
-        let landing = Landing { under_way: Arc::clone(&self.under_way), key };
+        let landed = Landed::default();
+        under_way.insert(key.clone(), Arc::clone(&landed));
+        let landing = Landing {
+            under_way: Arc::clone(&self.under_way),
+            key,
+            outcome: Err(panicked()),
+            landed: Arc::clone(&landed),
+        };
         let work = work();
         tokio::spawn(async move {
-            let outcome = work.await;
-            // Off the board before the result is told: who comes later begins anew, as the result may be old by then.
-            drop(landing);
-            sender.send_replace(Some(outcome));
+            let mut landing = landing;
+            landing.outcome = work.await;
         });
-        receiver
+        landed
     }
 }
 
@@ -71,22 +71,28 @@ fn panicked() -> ApiError {
     ApiError::Fault { message: "a task ended without a result".to_owned() }
 }
 
-/// Takes the key off the board when the work ends, however it ends.
+/// Takes the key off the board and tells the result when the work ends, however it ends.
 struct Landing<K: Eq + Hash, V> {
     under_way: Board<K, V>,
     key: K,
+    /// A panic, until there is another.
+    outcome: Outcome<V>,
+    landed: Landed<V>,
 }
 
 impl<K: Eq + Hash, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        under_way.remove(&self.key);
+        // Off the board before the result is told: who comes later begins anew, as the result may be old by then.
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.landed.set(Some(std::mem::replace(&mut self.outcome, Err(panicked()))));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::watch;
 
     use super::*;
 

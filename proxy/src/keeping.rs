@@ -186,7 +186,7 @@ async fn drop_former(app: &Arc<App>) -> Result<(), StoreError> {
     let mut after: Option<(Repository, Digest)> = None;
     loop {
         let (of, from) = (Arc::clone(app), after.take());
-        let looked = tokio::task::spawn_blocking(move || former(&of, from.as_ref()));
+        let looked = storage::work::run(move || former(&of, from.as_ref()));
         let (page, gone) =
             looked.await.map_err(|_| StoreError::Stopped { operation: "look for former verdicts" })??;
         if !gone.is_empty() {

@@ -8,7 +8,11 @@ pub(crate) mod stream;
 mod tls;
 pub(crate) mod zero_copy;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use config::Limits;
 use http::Request;
@@ -187,6 +191,22 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .keep_alive_interval(limits.client_idle_timeout)
         .keep_alive_timeout(limits.request_header_timeout);
     builder
+}
+
+/// Serves one connection of `client` that came by no socket, to its end: what [`Listener::run`] does with each of its own, without TLS and
+/// without sendfile.
+pub async fn attend<I, S>(stream: I, client: IpAddr, service: S, limits: Arc<Limits>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    let Some(connected) = Clients::new(&limits).connected(client) else { return };
+    let (builder, client) = (Arc::new(builder(&limits)), Arc::clone(&connected.client));
+    // Held to the end: one that is gone tells its connection to drain.
+    let (open, drain) = watch::channel(false);
+    Talk { service, builder, client, drain, limits }.over(stream).await;
+    drop((open, connected));
 }
 
 /// What a connection is served with.

@@ -45,18 +45,11 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
 }
 
 async fn after_reloads(app: &Arc<App>) {
-    let mut watched = app.watch();
-    let mut judged = watched.borrow_and_update().generation;
+    let mut judged = app.in_force().generation;
     loop {
-        if watched.changed().await.is_err() {
-            // The sender lives as long as the process.
-            return std::future::pending().await;
-        }
-        let in_force = Arc::clone(&watched.borrow_and_update());
-        if in_force.generation != judged {
-            judged = in_force.generation;
-            Round { app, in_force: &in_force, watched: &watched }.run().await;
-        }
+        let in_force = app.in_force_after(judged).await;
+        judged = in_force.generation;
+        Round { app, in_force: &in_force }.run().await;
     }
 }
 
@@ -64,7 +57,6 @@ async fn after_reloads(app: &Arc<App>) {
 struct Round<'a> {
     app: &'a Arc<App>,
     in_force: &'a Arc<InForce>,
-    watched: &'a watch::Receiver<Arc<InForce>>,
 }
 
 /// What became of it.
@@ -111,8 +103,7 @@ impl Round<'_> {
     }
 
     fn is_over(&self) -> bool {
-        // Not every change begins a generation: a trust root that was found current does not.
-        self.watched.borrow().generation != self.in_force.generation
+        self.app.in_force().generation != self.in_force.generation
     }
 
     /// What was used last is judged first. What the store alone cannot say is left to `open`.

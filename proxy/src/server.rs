@@ -56,7 +56,7 @@ impl Server {
         let few_files = descriptors::raise(&limits);
         let tls = settings.tls.clone().map(TlsFiles::new).transpose()?.map(Arc::new);
         let opened = settings.clone();
-        let Noted { value: app, notes } = tokio::task::spawn_blocking(move || App::new(opened, clock))
+        let Noted { value: app, notes } = storage::work::run(move || App::new(opened, clock))
             .await
             .map_err(|error| StartError::Store(error.to_string()))??;
         app.fills.sweep().await;
@@ -93,7 +93,7 @@ impl Server {
     pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
         let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
         // All is read before anything is taken into force: a reload holds as a whole or not at all.
-        let outcome = tokio::task::spawn_blocking(move || {
+        let outcome = storage::work::run(move || {
             let fresh = tls.as_ref().map(|tls| tls.read_again()).transpose()?;
             let notes = app.reload(settings)?;
             if let (Some(tls), Some(fresh)) = (tls, fresh) {

@@ -29,6 +29,7 @@ mod lists;
 mod manifest;
 mod meter;
 mod mirror;
+mod network;
 mod origin;
 mod rate;
 mod redirect;
@@ -38,7 +39,7 @@ mod tests;
 mod tls;
 mod token;
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::{HostPort, Limits};
@@ -56,6 +57,7 @@ pub use self::{
     lists::{Referrers, TagsPage},
     manifest::{Fetched, Head},
     mirror::Mirror,
+    network::{Line, Network, NoLine, System},
 };
 
 /// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
@@ -68,11 +70,21 @@ pub struct Upstream {
 impl Upstream {
     /// Reads the CA file and the password; connects to nothing.
     pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
+        Self::within(upstream, limits, &(Arc::new(System) as Arc<dyn Network>))
+    }
+
+    /// The same with connections from `network`.
+    pub fn within(
+        upstream: &config::Upstream,
+        limits: &Limits,
+        network: &Arc<dyn Network>,
+    ) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&upstream.url);
         let basic = basic(upstream, &own)?;
         let tls = tls::client_config(upstream.name.as_str(), upstream.ca_file.as_deref())?;
-        let dialer =
-            |listed: &[HostPort]| Dialer::new(tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout);
+        let dialer = |listed: &[HostPort]| {
+            Dialer::new(Arc::clone(network), tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout)
+        };
         // Two clients, so that a host listed for tokens is not reachable by redirect, nor the other way round.
         let token_client = Client::new(dialer(&upstream.realms), Pointer::Realm, limits);
         let client = Client::new(dialer(&upstream.redirects), Pointer::Redirect, limits);

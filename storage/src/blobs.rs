@@ -20,7 +20,7 @@ pub use self::blob::Blob;
 use self::page::Page;
 pub(crate) use self::walk::Walk;
 pub(crate) use self::{files::Files, memory::Memory};
-use crate::{ContentClass, Ingest, Ledger, StoreError, ingest};
+use crate::{ContentClass, Ingest, Ledger, StoreError, ingest, work};
 
 mod blob;
 mod files;
@@ -403,8 +403,8 @@ where
     T: Send + 'static,
     E: From<StoreError> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    match work::run(work).await {
         Ok(done) => done,
-        Err(_) => Err(StoreError::Stopped { operation }.into()),
+        Err(work::NoResult) => Err(StoreError::Stopped { operation }.into()),
     }
 }

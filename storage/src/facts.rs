@@ -1,7 +1,7 @@
 //! Facts by key: tags and their history, which manifests a repository has, verdicts, notes on evidence, typed edges.
 //!
 //! Reads go through a [`Snapshot`] and may run inline in async code. Writes go to one thread, which puts all that has gathered
-//! into one durable commit, and are answered after it.
+//! into one durable commit, and are answered after it; in a simulation ([`work::in_place`](crate::work::in_place)) whoever asks commits.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 

@@ -36,7 +36,9 @@ mod ingest;
 mod ledger;
 pub mod pages;
 mod scrub;
+mod told;
 mod trust;
+pub mod work;
 
 pub use blobs::{Blob, Blobs};
 pub use error::{IngestError, StoreError};
@@ -48,6 +50,7 @@ pub use gc::{Account, Budget, Freed, Keeper, Left, Marks, Sweep};
 pub use ingest::{Growing, Ingest, Progress};
 pub use ledger::Ledger;
 pub use scrub::{Pass, Scrub, Step};
+pub use told::Told;
 pub use trust::{TrustDirectory, TrustLock};
 
 use blobs::{Files, Memory};

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use oci::{Digest, Repository};
 use policy::Permit;
-use storage::ContentClass;
-use tokio::sync::watch;
+use storage::{ContentClass, Told};
 
 use super::Admission;
 use crate::{app::InForce, error::ApiError};
@@ -14,7 +13,7 @@ use crate::{app::InForce, error::ApiError};
 pub struct PermitGuard {
     admission: Arc<Admission>,
     permit: Permit,
-    watch: watch::Receiver<Arc<InForce>>,
+    in_force: Arc<Told<Arc<InForce>>>,
     /// The generation under which the permit was last seen to hold.
     seen: u64,
 }
@@ -24,10 +23,10 @@ impl PermitGuard {
     pub(super) fn new(
         admission: Arc<Admission>,
         permit: Permit,
-        watch: watch::Receiver<Arc<InForce>>,
+        in_force: Arc<Told<Arc<InForce>>>,
         generation: u64,
     ) -> Self {
-        Self { admission, permit, watch, seen: generation }
+        Self { admission, permit, in_force, seen: generation }
     }
 
     /// The same guard for another part of the same response.
@@ -36,7 +35,7 @@ impl PermitGuard {
         Self {
             admission: Arc::clone(&self.admission),
             permit: self.permit.clone(),
-            watch: self.watch.clone(),
+            in_force: Arc::clone(&self.in_force),
             seen: self.seen,
         }
     }
@@ -68,7 +67,7 @@ impl PermitGuard {
     /// Whether nothing has changed since the permit was last seen to hold. `false` is not a no: [`check`](Self::check) decides.
     #[must_use]
     pub fn still_holds(&self) -> bool {
-        let reloaded = self.watch.borrow().generation != self.seen;
+        let reloaded = self.in_force.with(|in_force| in_force.generation) != self.seen;
         let ended = self.permit.ends().is_some_and(|ends| ends <= self.admission.clock.now());
         !reloaded && !ended
     }
@@ -78,7 +77,7 @@ impl PermitGuard {
     /// # Errors
     /// When it may not, or when that cannot be decided.
     pub async fn check(&mut self) -> Result<(), ApiError> {
-        let in_force = Arc::clone(&self.watch.borrow_and_update());
+        let in_force = self.in_force.get();
         let now = self.admission.clock.now();
         let ended = self.permit.ends().is_some_and(|ends| ends <= now);
         if self.seen == in_force.generation && !ended {
@@ -97,14 +96,14 @@ impl PermitGuard {
     /// Returns when the permit has to be looked at again.
     pub async fn disturbed(&mut self) {
         let left = self.permit.ends().map(|ends| ends.since(self.admission.clock.now()).unwrap_or_default());
-        let reloaded = self.watch.changed();
+        let reloaded = self.in_force.until(|in_force| in_force.generation != self.seen);
         match left {
             Some(left) => {
                 let _ = tokio::time::timeout(left, reloaded).await;
             }
-            // The sender lives as long as the process; were it gone, nothing could change any more.
-            None if reloaded.await.is_err() => std::future::pending().await,
-            None => {}
+            None => {
+                reloaded.await;
+            }
         }
     }
 }

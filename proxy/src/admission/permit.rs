@@ -22,10 +22,10 @@ impl Admission {
         repository: &Repository,
         blob: &Digest,
     ) -> Result<(PermitGuard, u64), ApiError> {
-        let watch = self.in_force.clone();
+        let in_force = Arc::clone(&self.in_force);
         let (permit, generation) = self.permit_now(repository, blob).await?;
         let size = permit.size();
-        Ok((PermitGuard::new(Arc::clone(self), permit, watch, generation), size))
+        Ok((PermitGuard::new(Arc::clone(self), permit, in_force, generation), size))
     }
 
     /// A permit, and the generation under which it was made.

@@ -172,11 +172,13 @@ impl Reading {
                 // Bytes within the hold-back are waited for until the whole blob agrees.
                 let beyond = if range.start < kept_from(range) { range.start } else { u64::MAX };
                 tokio::select! {
+                    biased;
                     _ = fill.growing().advance(beyond) => Ok(()),
                     () = self.guard.disturbed() => Ok(()),
                 }
             }
             Source::Passing(passing) => tokio::select! {
+                biased;
                 more = passing.more(range.start) => more.map_err(|error| error.to_string()),
                 () = self.guard.disturbed() => Ok(()),
             },
@@ -237,7 +239,7 @@ impl Reading {
 
     async fn read_file(&self, file: Arc<File>, start: u64, length: usize) -> Result<Segment, String> {
         let pool = self.pool.clone();
-        let read = tokio::task::spawn_blocking(move || pool.read(&file, start, length)).await;
+        let read = storage::work::run(move || pool.read(&file, start, length)).await;
         let segment: Segment = match read {
             Ok(Ok(read)) => read.into(),
             Ok(Err(error)) => return Err(format!("cannot read the stored blob: {error}")),

@@ -84,7 +84,7 @@ impl Collector {
             Addressed::check(&blob.digest, bytes)
         } else {
             let digest = blob.digest.clone();
-            let hashed = tokio::task::spawn_blocking(move || Addressed::check(&digest, bytes)).await;
+            let hashed = storage::work::run(move || Addressed::check(&digest, bytes)).await;
             hashed.map_err(|_| Nothing::Unasked("hashing ended without a result".to_owned()))?
         };
         let checked = checked.map_err(|error| Nothing::Unasked(error.to_string()))?;

@@ -105,7 +105,7 @@ impl Sieve {
     /// Runs work of the judge where it holds up nobody.
     async fn aside<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         let slot = self.slots.acquire().await;
-        let done = tokio::task::spawn_blocking(work).await;
+        let done = storage::work::run(work).await;
         drop(slot);
         done.map_err(|_| "the judge failed at it".to_owned())
     }

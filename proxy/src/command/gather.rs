@@ -97,7 +97,7 @@ pub(super) async fn evidence(
 
 /// Runs a judgement where it does not keep others waiting, and hands back what it looked at.
 pub(super) async fn judging<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| Failure::unanswered("a judgement ended without a verdict"))
+    storage::work::run(work).await.map_err(|_| Failure::unanswered("a judgement ended without a verdict"))
 }
 
 /// What an assessment says about an image.

@@ -129,6 +129,7 @@ impl Work {
                 .failed(path, &known, error, There { bytes: ingest.written(), taken_up: ingest.taken_up() })
                 .map_err(|error| self.explain(error.into(), ingest.written()))?;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(pause) => {}
                 // Another repository may have it at once.
                 _ = joined.changed() => {}

@@ -90,7 +90,7 @@ impl<'a> Refresher<'a> {
 
     async fn take_up(&self) {
         let app = Arc::clone(self.app);
-        let renewed = tokio::task::spawn_blocking(move || app.renew_trust_root()).await;
+        let renewed = storage::work::run(move || app.renew_trust_root()).await;
         let outcome = renewed.map_err(|error| error.to_string()).and_then(|done| done.map_err(|error| chain(&error)));
         match outcome {
             Ok(true) => {

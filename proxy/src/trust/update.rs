@@ -132,5 +132,5 @@ fn parsed(from: &str, verified: &Verified) -> Result<(TrustRoot, Versions), Trus
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, TrustError> + Send + 'static,
 ) -> Result<T, TrustError> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| StartError::Store(error.to_string()))?
+    storage::work::run(work).await.map_err(|error| StartError::Store(error.to_string()))?
 }

@@ -1,9 +1,8 @@
 //! From a URL to a connection: name, address rule, TCP, TLS, all within one timeout.
 
 use std::{
-    convert::Infallible,
     error::Error,
-    future::{Future, ready},
+    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -12,16 +11,16 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use rustls::ClientConfig;
-use tokio::net::{TcpStream, lookup_host};
-use tower::{Service, ServiceExt as _, service_fn};
+use tower::{Service, ServiceExt as _};
 
 use super::{
     address,
     error::{Outage, TlsFault},
+    network::{Line, Network, NoLine},
     origin::{Origin, without_brackets},
 };
 
@@ -32,6 +31,7 @@ use super::{
 pub(super) struct Dialer(Arc<Rules>);
 
 struct Rules {
+    network: Arc<dyn Network>,
     tls: Arc<ClientConfig>,
     /// The upstream's own host: the operator named it, wherever it is.
     own: Origin,
@@ -50,33 +50,34 @@ pub(super) enum DialError {
 }
 
 impl Dialer {
-    pub(super) fn new(tls: Arc<ClientConfig>, own: Origin, listed: Vec<config::HostPort>, timeout: Duration) -> Self {
-        Self(Arc::new(Rules { tls, own, listed, timeout }))
+    pub(super) fn new(
+        network: Arc<dyn Network>,
+        tls: Arc<ClientConfig>,
+        own: Origin,
+        listed: Vec<config::HostPort>,
+        timeout: Duration,
+    ) -> Self {
+        Self(Arc::new(Rules { network, tls, own, listed, timeout }))
     }
 }
 
 impl Rules {
-    async fn dial(&self, uri: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, DialError> {
+    async fn dial(&self, uri: Uri) -> Result<MaybeHttpsStream<Line>, DialError> {
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
         let addresses = self.addresses(Origin { is_https, host, port }).await?;
 
-        let resolved = service_fn(move |_| ready(Ok::<_, Infallible>(addresses.clone().into_iter())));
-        let mut tcp = HttpConnector::new_with_resolver(resolved);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        // Shared out among the addresses, so that a dead one leaves time for the others.
-        tcp.set_connect_timeout(Some(self.timeout));
-        HttpsConnector::from((tcp, Arc::clone(&self.tls)))
+        let resolved = Resolved { network: Arc::clone(&self.network), addresses, within: self.timeout };
+        HttpsConnector::from((resolved, Arc::clone(&self.tls)))
             .oneshot(uri)
             .await
             .map_err(|error| DialError::Outage(self.outage(&*error)))
     }
 
     async fn addresses(&self, target: Origin) -> Result<Vec<SocketAddr>, DialError> {
-        let found = lookup_host((without_brackets(&target.host), target.port)).await;
-        let addresses: Vec<_> = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?.collect();
+        let found = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port).await;
+        let addresses = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?;
         let is_exempt =
             (&target.host, target.port) == (&self.own.host, self.own.port) || target.is_listed(&self.listed);
         // One special address among public ones is reason enough: whoever publishes it wants it tried.
@@ -98,8 +99,29 @@ impl Rules {
     }
 }
 
+/// Connects to addresses that were looked at, whatever it is asked for.
+struct Resolved {
+    network: Arc<dyn Network>,
+    addresses: Vec<SocketAddr>,
+    within: Duration,
+}
+
+impl Service<Uri> for Resolved {
+    type Response = Line;
+    type Error = NoLine;
+    type Future = BoxFuture<'static, Result<Line, NoLine>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoLine>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Arc::clone(&self.network).connect(self.addresses.clone(), self.within)
+    }
+}
+
 impl Service<Uri> for Dialer {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
+    type Response = MaybeHttpsStream<Line>;
     type Error = DialError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, DialError>> + Send>>;
 

@@ -1,6 +1,6 @@
 //! The TUF repository that the trust root comes from: plain files, small, without credentials, from one origin.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use config::{Limits, TrustRootRefresh};
@@ -11,6 +11,7 @@ use super::{
     dial::Dialer,
     error::{Forbidden, Kind, Pointer, UpstreamError, UpstreamSetupError},
     meter::Meter,
+    network::System,
     origin::{Origin, shown_host},
     request, tls,
 };
@@ -29,7 +30,7 @@ impl Mirror {
     pub fn new(refresh: &TrustRootRefresh, limits: &Limits) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&refresh.mirror.origin);
         let tls = tls::client_config("policy.trust_root_mirror", refresh.ca_file.as_deref())?;
-        let dialer = Dialer::new(tls, own.clone(), Vec::new(), limits.connect_timeout);
+        let dialer = Dialer::new(Arc::new(System), tls, own.clone(), Vec::new(), limits.connect_timeout);
         Ok(Self {
             client: Client::new(dialer, Pointer::Redirect, limits),
             meter: Meter::new(own.host.clone()),

@@ -1,4 +1,4 @@
-//! The one thread that writes facts.
+//! The one place that writes facts: a thread, or whoever asks, where that is a thread that works in place.
 
 use std::{
     fmt,
@@ -15,7 +15,7 @@ use super::{
     open,
     tags::TagBounds,
 };
-use crate::{Fsync, Options, StoreError, directory::Directory};
+use crate::{Fsync, Options, StoreError, directory::Directory, work};
 
 /// How many requests may wait for the disk before further ones wait for a place in the queue.
 const QUEUE_MAX: usize = 1024;
@@ -28,12 +28,21 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Owns the thread and the open file. Dropping it writes what is queued and closes the file before the store is unlocked.
 pub(super) struct Writer {
     engine: Arc<Engine>,
-    queue: Option<mpsc::Sender<Request>>,
-    thread: Option<JoinHandle<()>>,
+    hand: Hand,
     /// Where commits are answered before they are durable.
     syncing: Option<Syncing>,
     /// Holds the store's lock; none where there is no directory.
     directory: Option<Arc<Directory>>,
+}
+
+/// Who commits.
+enum Hand {
+    Thread {
+        queue: Option<mpsc::Sender<Request>>,
+        thread: Option<JoinHandle<()>>,
+    },
+    /// See [`work::in_place`]. Each request has a commit of its own.
+    Asker(Group),
 }
 
 struct Request {
@@ -48,19 +57,15 @@ impl Writer {
         options: &Options,
     ) -> Result<Self, StoreError> {
         let engine = Arc::new(engine);
-        let (queue, requests) = mpsc::channel(QUEUE_MAX);
         let durability = if options.fsync == Fsync::Always { Durability::Now } else { Durability::Later };
         let tags = TagBounds { history_max: options.tag_history_max, targets_max: options.tag_targets_max };
         let group = Group { engine: Arc::clone(&engine), tags, durability };
-        let thread = thread::Builder::new()
-            .name("facts".to_owned())
-            .spawn(move || group.run(requests))
-            .map_err(StoreError::io("start the writer of", "facts"))?;
+        let hand = if work::is_in_place() { Hand::Asker(group) } else { Hand::start(group)? };
         let syncing = match durability {
             Durability::Now => None,
             Durability::Later => Some(Syncing::start(Arc::clone(&engine))?),
         };
-        Ok(Self { engine, queue: Some(queue), thread: Some(thread), syncing, directory })
+        Ok(Self { engine, hand, syncing, directory })
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -69,10 +74,20 @@ impl Writer {
 
     pub(super) async fn apply(&self, changes: Vec<Change>) -> Result<(), StoreError> {
         const STOPPED: StoreError = StoreError::Stopped { operation: "write facts" };
-        let (answer, answered) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(STOPPED)?;
-        queue.send(Request { changes, answer }).await.map_err(|_| STOPPED)?;
-        let done = answered.await.map_err(|_| STOPPED)?;
+        let done = match &self.hand {
+            Hand::Thread { queue, .. } => {
+                let (answer, answered) = oneshot::channel();
+                let queue = queue.as_ref().ok_or(STOPPED)?;
+                queue.send(Request { changes, answer }).await.map_err(|_| STOPPED)?;
+                answered.await.map_err(|_| STOPPED)?
+            }
+            Hand::Asker(group) => {
+                let done = group.commit(&[&changes]);
+                // As from the thread: the answer comes at a later turn, and others come first.
+                tokio::task::yield_now().await;
+                done
+            }
+        };
         done.inspect_err(|error| self.notice(error))
     }
 
@@ -84,12 +99,25 @@ impl Writer {
     }
 }
 
+impl Hand {
+    fn start(group: Group) -> Result<Self, StoreError> {
+        let (queue, requests) = mpsc::channel(QUEUE_MAX);
+        let thread = thread::Builder::new()
+            .name("facts".to_owned())
+            .spawn(move || group.run(requests))
+            .map_err(StoreError::io("start the writer of", "facts"))?;
+        Ok(Self::Thread { queue: Some(queue), thread: Some(thread) })
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(thread) = self.thread.take() {
-            // Its panic was told when it happened, and every waiting request was answered.
-            drop(thread.join());
+        if let Hand::Thread { queue, thread } = &mut self.hand {
+            drop(queue.take());
+            if let Some(thread) = thread.take() {
+                // Its panic was told when it happened, and every waiting request was answered.
+                drop(thread.join());
+            }
         }
         // Last: what was queued is durable then, too.
         drop(self.syncing.take());
@@ -147,7 +175,7 @@ impl Group {
     fn run(&self, mut requests: mpsc::Receiver<Request>) {
         let mut group = Vec::with_capacity(GROUP_MAX);
         while requests.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
-            if self.commit(&group).is_ok() {
+            if self.commit(&group.iter().map(|request| request.changes.as_slice()).collect::<Vec<_>>()).is_ok() {
                 for request in group.drain(..) {
                     answer(request.answer, Ok(()));
                 }
@@ -155,17 +183,17 @@ impl Group {
             }
             // One bad request must not fail the others: each gets a commit, and an answer, of its own.
             for request in group.drain(..) {
-                let done = self.commit(std::slice::from_ref(&request));
+                let done = self.commit(&[&request.changes]);
                 answer(request.answer, done);
             }
         }
     }
 
-    fn commit(&self, group: &[Request]) -> Result<(), StoreError> {
+    fn commit(&self, group: &[&[Change]]) -> Result<(), StoreError> {
         self.engine.commit(self.durability, |batch| {
             group
                 .iter()
-                .flat_map(|request| &request.changes)
+                .flat_map(|changes| changes.iter())
                 .try_for_each(|change| change::make(batch, change, self.tags))
         })
     }

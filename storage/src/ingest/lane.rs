@@ -19,9 +19,9 @@ use std::{
 
 use bytes::Bytes;
 use oci::{Digest, Hasher};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{StoreError, blobs::Draft};
+use crate::{StoreError, Told, blobs::Draft, work};
 
 /// What one ingest may have in memory, bytes: enough to ride out a stall of the disk, and nothing next to a blob.
 const QUEUE_BYTES_MAX: u32 = 16 << 20;
@@ -43,9 +43,9 @@ pub(super) struct Lane {
     /// The disk has refused something: what it holds of the file is not what was written.
     has_failed: AtomicBool,
     room: Arc<Semaphore>,
-    state: watch::Sender<State>,
+    state: Told<State>,
     /// How much of the file is hashed, bytes.
-    hashed: watch::Sender<u64>,
+    hashed: Told<u64>,
     synced: Mutex<Synced>,
     /// Told when a sync has come to its end.
     quiet: Condvar,
@@ -113,8 +113,8 @@ impl Lane {
             error: Mutex::default(),
             has_failed: AtomicBool::new(false),
             room: Arc::new(Semaphore::new(QUEUE_BYTES_MAX as usize)),
-            state: watch::Sender::new(State { written, committed: None }),
-            hashed: watch::Sender::new(0),
+            state: Told::new(State { written, committed: None }),
+            hashed: Told::new(0),
             synced: Mutex::default(),
             quiet: Condvar::new(),
             backlog: AtomicU64::new(written),
@@ -130,21 +130,19 @@ impl Lane {
     }
 
     pub(super) fn state(&self) -> State {
-        *self.state.borrow()
+        self.state.get()
     }
 
     /// Waits until `wanted` holds of the state.
     pub(super) async fn until(&self, mut wanted: impl FnMut(State) -> bool) -> State {
-        let mut state = self.state.subscribe();
-        let reached = state.wait_for(|state| wanted(*state)).await;
-        // The sender lives in this very lane.
-        *reached.expect("a lane's state outlives who waits for it")
+        self.state.until(|state| wanted(*state)).await
     }
 
     /// Queues a chunk, once there is room. `false` after the end: the chunk went nowhere.
     pub(super) async fn push(self: &Arc<Self>, bytes: Bytes) -> bool {
         let cost = u32::try_from(bytes.len()).map_or(QUEUE_BYTES_MAX, |len| len.min(QUEUE_BYTES_MAX));
         let room = tokio::select! {
+            biased;
             room = Arc::clone(&self.room).acquire_many_owned(cost) => room,
             // Nothing makes room any more.
             _ = self.until(|state| state.committed.is_some()) => return false,
@@ -161,10 +159,10 @@ impl Lane {
 
     /// Waits until `accepted` bytes are in the file and hashed; `false` where that will never be.
     pub(super) async fn drained(&self, accepted: u64) -> bool {
-        let mut hashed = self.hashed.subscribe();
         tokio::select! {
+            biased;
             _ = self.until(|state| state.committed.is_some()) => return false,
-            _ = hashed.wait_for(|hashed| *hashed == accepted) => {}
+            _ = self.hashed.until(|hashed| *hashed == accepted) => {}
         }
         let state = self.until(|state| state.written == accepted || state.committed.is_some()).await;
         state.committed.is_none()
@@ -177,7 +175,7 @@ impl Lane {
 
     /// Tells followers how it ended. Only the first end counts.
     pub(super) fn end(&self, committed: bool) {
-        self.state.send_if_modified(|state| {
+        self.state.change(|state| {
             let first = state.committed.is_none();
             state.committed.get_or_insert(committed);
             first
@@ -203,7 +201,7 @@ impl Lane {
         if !mem::replace(&mut queue.running, true) {
             drop(queue);
             let job = Job { lane: Arc::clone(self), task, done: false };
-            drop(tokio::task::spawn_blocking(move || job.run()));
+            work::begin(move || job.run());
         }
     }
 
@@ -228,7 +226,10 @@ impl Lane {
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
         let written = self.state().written + bytes;
         self.content.write_at(written - bytes, &mut slices)?;
-        self.state.send_modify(|state| state.written = written);
+        self.state.change(|state| {
+            state.written = written;
+            true
+        });
         self.sync_ahead(written);
         Ok(())
     }
@@ -239,7 +240,14 @@ impl Lane {
             hasher.update(&chunk.bytes);
         }
         let bytes: u64 = chunks.iter().map(|chunk| chunk.bytes.len() as u64).sum();
-        self.hashed.send_modify(|hashed| *hashed += bytes);
+        self.count_hashed(bytes);
+    }
+
+    fn count_hashed(&self, bytes: u64) {
+        self.hashed.change(|hashed| {
+            *hashed += bytes;
+            true
+        });
     }
 
     /// Hashes what lay in the file before this lane was, once.
@@ -256,7 +264,7 @@ impl Lane {
             at += bytes.len() as u64;
             lock(&self.hasher).update(&bytes);
         }
-        self.hashed.send_modify(|hashed| *hashed += at);
+        self.count_hashed(at);
         Ok(())
     }
 
@@ -269,7 +277,7 @@ impl Lane {
         (synced.begun, synced.asked) = (written, true);
         drop(synced);
         let lane = Arc::clone(self);
-        drop(tokio::task::spawn_blocking(move || lane.sync()));
+        work::begin(move || lane.sync());
     }
 
     fn sync(&self) {
