@@ -9,7 +9,7 @@
 //!
 //! Each place is a listener of its own on 127.0.0.1, on a port that the operating system picks. All of them write one call log
 //! and look into one list of faults. Nothing here reads a clock: tokens end by [`Registry::revoke_tokens`], stalls end by
-//! [`Injected::release`].
+//! [`Injected::release`]. Without listeners ([`Builder::in_memory`]) connections are made by [`Registry::line`].
 
 mod answer;
 mod body;
@@ -37,6 +37,7 @@ use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
 use oci::Digest;
+use tokio::io::DuplexStream;
 
 pub use builder::{Builder, Referrers};
 pub use calls::Call;
@@ -106,7 +107,18 @@ impl Registry {
 
     /// Breaks every open connection, in the middle of whatever it carries; new ones are accepted.
     pub fn drop_connections(&self) {
-        self.shared.cut.send_modify(|epoch| *epoch += 1);
+        self.shared.cut.change(|epoch| {
+            *epoch += 1;
+            true
+        });
+    }
+
+    /// A connection to `place` in memory, which is served until it is dropped.
+    #[must_use]
+    pub fn line(&self, place: Place) -> DuplexStream {
+        let (line, serving) = listen::line(&self.shared, place);
+        tokio::spawn(serving);
+        line
     }
 
     /// How many connections `place` has accepted so far.
@@ -280,6 +292,12 @@ impl Registry {
     /// injection. The handle limits, counts, releases and ends it.
     pub fn fault(&self, such: impl Fn(&Call) -> bool + Send + Sync + 'static, fault: Fault) -> Injected {
         self.shared.faults.inject(Box::new(such), fault)
+    }
+
+    /// From now on, asks `decide` what is to go wrong with each call, in the order in which they arrive; faults on one call apply in
+    /// their order. What hangs or stalls by it goes on when it is replaced or [cleared](Self::clear_faults).
+    pub fn misbehave(&self, decide: impl FnMut(&Call) -> Vec<Fault> + Send + 'static) {
+        self.shared.faults.decide_by(Some(Box::new(decide)));
     }
 
     /// Ends every fault; stalled answers go on.

@@ -31,6 +31,9 @@ pub(super) async fn answer(
     let faults = shared.faults.meet(&call);
     let mut instead = None;
     for met in &faults {
+        if let Fault::Late(by) = met.fault {
+            tokio::time::sleep(by).await;
+        }
         if matches!(met.fault, Fault::Hang) {
             // an error means that the fault is gone: released as well
             let _ = met.released.clone().wait_for(|released| *released).await;

@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::Frame;
@@ -42,6 +43,8 @@ pub(super) struct Plan {
     pub(super) cut: Option<u64>,
     /// Offsets in this body, and what ends the wait.
     pub(super) stalls: Vec<(u64, watch::Receiver<bool>)>,
+    /// How many bytes come at a time, and how long nothing comes between.
+    pub(super) trickle: Option<(u64, Duration)>,
     pub(super) endless: bool,
 }
 
@@ -49,6 +52,8 @@ pub(super) struct Plan {
 pub(super) struct Body {
     plan: Plan,
     sent: u64,
+    /// How much had been sent at the last pause of a trickle.
+    paused_at: u64,
     /// Counts how often everything buffered has gone out to the socket.
     flushed: watch::Receiver<u64>,
     /// Counts the bytes of all bodies.
@@ -68,7 +73,7 @@ enum Next {
 
 impl Body {
     pub(super) fn new(plan: Plan, flushed: watch::Receiver<u64>, sent_in_all: Arc<AtomicU64>, absent: bool) -> Self {
-        Self { plan, sent: 0, flushed, sent_in_all, waiting: None, absent }
+        Self { plan, sent: 0, paused_at: 0, flushed, sent_in_all, waiting: None, absent }
     }
 
     /// What has to be waited for before the next piece.
@@ -79,6 +84,13 @@ impl Body {
             return Some(Box::pin(async move {
                 // an error means that the fault is gone: released as well
                 let _ = released.wait_for(|released| *released).await;
+                Next::GoOn
+            }));
+        }
+        if let Some((_, pause)) = self.plan.trickle.filter(|_| self.paused_at != sent) {
+            self.paused_at = sent;
+            return Some(Box::pin(async move {
+                tokio::time::sleep(pause).await;
                 Next::GoOn
             }));
         }
@@ -104,6 +116,7 @@ impl Body {
             .filter(|at| *at > self.sent)
             .min()
             .map_or(u64::MAX, |at| at - self.sent);
+        let stop = stop.min(self.plan.trickle.map_or(u64::MAX, |(bytes, _)| bytes));
         let most = PIECE.min(usize::try_from(stop).unwrap_or(PIECE));
         let piece = if !self.plan.bytes.is_empty() {
             let at = self.plan.start + self.sent;

@@ -150,6 +150,23 @@ impl Builder {
         self
     }
 
+    /// Listens nowhere: connections are made by [`Registry::line`]. Plain HTTP at every place, each of which has the port that it was given
+    /// by [`port`](Self::port), and 0 without.
+    ///
+    /// # Errors
+    ///
+    /// When no key could be made.
+    pub fn in_memory(self) -> io::Result<Registry> {
+        let ca = match self.ca {
+            Some(ca) => ca,
+            None => TestCa::new().map_err(io::Error::other)?,
+        };
+        let ports = self.options.ports.clone();
+        let shared = Arc::new(Shared::new(self.options, ca));
+        shared.set_ports(ports);
+        Ok(Registry { shared, running: None })
+    }
+
     /// Listens and serves, within the tokio runtime it is called in.
     ///
     /// # Errors

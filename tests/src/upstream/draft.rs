@@ -117,6 +117,7 @@ impl Draft {
                 self.plan.cut = Some(chance.below(most + 1)).filter(|at| *at < length);
             }
             Fault::Stall(at) => self.plan.stalls.push((at.min(length), met.released)),
+            Fault::Trickle { bytes, pause } => self.plan.trickle = Some((bytes.max(1), pause)),
             Fault::Length(announced) => {
                 self.headers.insert(CONTENT_LENGTH, announced.into());
                 self.overstated = announced > length;
@@ -138,6 +139,7 @@ impl Draft {
             | Fault::Redirect(_)
             | Fault::Challenge(_)
             | Fault::Instead { .. }
+            | Fault::Late(_)
             | Fault::Hang
             | Fault::Disconnect
             | Fault::IgnoreRange => {}

@@ -1,6 +1,7 @@
 //! Misbehaviour on order.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -8,7 +9,7 @@ use tokio::sync::watch;
 use super::calls::Call;
 use super::waiting::{NeverReached, until};
 
-/// What goes wrong with an answer. Those from `Status` to `Instead` replace it, `Hang` and `Disconnect` come before it, the others change it.
+/// What goes wrong with an answer. Those from `Status` to `Instead` replace it, `Late`, `Hang` and `Disconnect` come before it, the others change it.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Fault {
@@ -30,6 +31,8 @@ pub enum Fault {
         /// Its bytes.
         bytes: Bytes,
     },
+    /// Nothing at all is answered for so long.
+    Late(Duration),
     /// Nothing at all is answered until released; then the call goes on.
     Hang,
     /// The connection (over HTTP/2: the stream) is closed without an answer.
@@ -52,6 +55,13 @@ pub enum Fault {
     },
     /// After the head and so many bytes of this answer's body nothing more comes until released; with 0 the first byte is late.
     Stall(u64),
+    /// The body comes in pieces of so many bytes, with such a pause before each but the first.
+    Trickle {
+        /// How long a piece is.
+        bytes: u64,
+        /// How long nothing comes between two.
+        pause: Duration,
+    },
     /// So many bytes are announced, whatever there is. Too few over HTTP/1.1: the answer ends well without the others. Too many
     /// over HTTP/1.1: the connection closes after the true ones. Over HTTP/2 the true ones are sent in any case, and the stream ends well.
     Length(u64),
@@ -181,7 +191,19 @@ impl Injected {
 #[derive(Default)]
 pub(super) struct Faults {
     rules: Mutex<Vec<Arc<Rule>>>,
+    whims: Mutex<Whims>,
 }
+
+/// What decides anew for each call.
+#[derive(Default)]
+struct Whims {
+    decide: Option<Decide>,
+    calls: usize,
+    /// What hangs or stalls by them; each is released by itself, in the order of the calls.
+    held: Vec<watch::Sender<bool>>,
+}
+
+pub(super) type Decide = Box<dyn FnMut(&Call) -> Vec<Fault> + Send>;
 
 type Predicate = Box<dyn Fn(&Call) -> bool + Send + Sync>;
 
@@ -228,12 +250,40 @@ impl Faults {
         for rule in rules.drain(..) {
             rule.clear();
         }
+        drop(rules);
+        self.decide_by(None);
+    }
+
+    /// Asks `decide` about every call from now on, besides the rules. What went before goes on.
+    pub(super) fn decide_by(&self, decide: Option<Decide>) {
+        let mut whims = self.whims.lock().unwrap_or_else(PoisonError::into_inner);
+        whims.decide = decide;
+        for held in whims.held.drain(..) {
+            held.send_replace(true);
+        }
     }
 
     /// The faults that this call meets; each is counted as hit.
     pub(super) fn meet(&self, call: &Call) -> Vec<Met> {
         let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        rules.iter().filter_map(|rule| rule.meet(call)).collect()
+        let mut met: Vec<Met> = rules.iter().filter_map(|rule| rule.meet(call)).collect();
+        self.whims.lock().unwrap_or_else(PoisonError::into_inner).meet(call, &mut met);
+        met
+    }
+}
+
+impl Whims {
+    fn meet(&mut self, call: &Call, met: &mut Vec<Met>) {
+        let Some(decide) = &mut self.decide else { return };
+        let faults = decide(call);
+        self.calls += 1;
+        for fault in faults {
+            let (hold, released) = watch::channel(false);
+            if matches!(fault, Fault::Hang | Fault::Stall(_)) {
+                self.held.push(hold);
+            }
+            met.push(Met { fault, number: self.calls, released });
+        }
     }
 }
 

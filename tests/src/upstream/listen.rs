@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::io::{AsyncRead, AsyncWrite};
+use storage::Told;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -35,7 +36,7 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     pub(super) tokens: Tokens,
     /// Changes when all connections are to break.
-    pub(super) cut: watch::Sender<u64>,
+    pub(super) cut: Told<u64>,
     pub(super) connections: Connections,
     /// Bytes of all bodies so far.
     pub(super) sent: Arc<AtomicU64>,
@@ -73,7 +74,7 @@ impl Shared {
             calls: Calls::new(),
             faults: Faults::default(),
             tokens: Tokens::default(),
-            cut: watch::Sender::new(0),
+            cut: Told::new(0),
             connections: Connections { total: AtomicU64::new(0), by_place },
             sent: Arc::default(),
             ports: OnceLock::new(),
@@ -106,6 +107,11 @@ impl Shared {
     pub(super) fn url_of(&self, place: Place) -> String {
         let scheme = if self.tls_at(place) { "https" } else { "http" };
         format!("{scheme}://{}", self.host_port_of(place))
+    }
+
+    /// Where all places are that no socket listens at.
+    pub(super) fn set_ports(&self, ports: BTreeMap<Place, u16>) {
+        self.ports.get_or_init(|| ports);
     }
 
     fn tls_at(&self, place: Place) -> bool {
@@ -196,16 +202,34 @@ async fn listen(
             let shared = Arc::clone(&shared);
             let acceptor = acceptor.clone();
             connections.spawn(async move {
-                let mut cut = shared.cut.subscribe();
+                let epoch = shared.cut.get();
                 tokio::select! {
                     () = connect(&shared, place, number, socket, acceptor) => {}
-                    _ = cut.changed() => {}
+                    _ = shared.cut.until(|now| *now != epoch) => {}
                 }
             });
         }
     }
     drop(listener);
     connections.shutdown().await;
+}
+
+/// What a connection in memory holds of what the other side has not taken yet, each way.
+const BUFFER: usize = 64 * 1024;
+
+/// The other end of a connection that came by no socket, and what serves it until that end is dropped or all connections are cut.
+pub(super) fn line(shared: &Arc<Shared>, place: Place) -> (DuplexStream, impl Future<Output = ()> + Send + use<>) {
+    let (near, far) = duplex(BUFFER);
+    let (shared, number) = (Arc::clone(shared), shared.connections.accepted(place));
+    let serving = async move {
+        let epoch = shared.cut.get();
+        tokio::select! {
+            biased;
+            _ = shared.cut.until(|now| *now != epoch) => {}
+            () = serve(&shared, place, number, near) => {}
+        }
+    };
+    (far, serving)
 }
 
 async fn connect(shared: &Arc<Shared>, place: Place, number: u64, socket: TcpStream, acceptor: Option<TlsAcceptor>) {

@@ -23,13 +23,21 @@ pub struct TokenAuth {
     private: BTreeSet<String>,
     expires_in: Option<i64>,
     realm: Place,
+    salt: String,
 }
 
 impl TokenAuth {
     /// Anybody gets tokens, without credentials.
     #[must_use]
     pub fn anonymous() -> Self {
-        Self { account: None, anonymous: true, private: BTreeSet::new(), expires_in: Some(300), realm: Place::Registry }
+        Self {
+            account: None,
+            anonymous: true,
+            private: BTreeSet::new(),
+            expires_in: Some(300),
+            realm: Place::Registry,
+            salt: String::new(),
+        }
     }
 
     /// This account gets tokens, nobody else.
@@ -67,6 +75,13 @@ impl TokenAuth {
         self
     }
 
+    /// Its tokens are other ones than those of registries with another salt.
+    #[must_use]
+    pub fn salted(mut self, salt: &str) -> Self {
+        salt.clone_into(&mut self.salt);
+        self
+    }
+
     pub(super) fn realm(&self) -> Place {
         self.realm
     }
@@ -87,11 +102,11 @@ impl Tokens {
         self.issued().valid.clear();
     }
 
-    fn issue(&self, repositories: BTreeSet<String>) -> String {
+    fn issue(&self, salt: &str, repositories: BTreeSet<String>) -> String {
         let mut issued = self.issued();
         issued.count += 1;
-        let digest = Digest::sha256(format!("token {}", issued.count).as_bytes());
-        let token = format!("token-{}-{}", issued.count, digest.hex());
+        let digest = Digest::sha256(format!("token {salt}{}", issued.count).as_bytes());
+        let token = format!("token-{salt}{}-{}", issued.count, digest.hex());
         issued.valid.insert(token.clone(), repositories);
         token
     }
@@ -163,7 +178,7 @@ pub(super) fn answer(shared: &Shared, call: &Call) -> Draft {
         .filter(|repository| known || !auth.private.contains(*repository))
         .map(str::to_owned)
         .collect();
-    granted(&shared.tokens.issue(opened), auth.expires_in)
+    granted(&shared.tokens.issue(&auth.salt, opened), auth.expires_in)
 }
 
 /// Answers `/token` at [`Place::Foreign`](super::Place::Foreign): a token for whatever is brought.
