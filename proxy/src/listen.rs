@@ -201,7 +201,7 @@ where
     S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let Some(connected) = Clients::new(&limits).connected(client) else { return };
+    let Some(connected) = Arc::new(Clients::new(&limits)).connected(client) else { return };
     let (builder, client) = (Arc::new(builder(&limits)), Arc::clone(&connected.client));
     // Held to the end: one that is gone tells its connection to drain.
     let (open, drain) = watch::channel(false);

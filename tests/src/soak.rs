@@ -1,7 +1,8 @@
 //! Long campaigns against the real binary: kill it, overload it, measure it, lie to it, and parse what nobody would write.
 //!
 //! ```text
-//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · quota · scale · evidence · corrupt · breaks · fuzz
+//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · quota · scale · evidence · corrupt · breaks · fuzz ·
+//!                │                     model (in one process, on a clock of its own)
 //!                │
 //!              Stage: a world and the binary in front of it
 //!              Truth: what is right under every path, so that each complete answer can be told right from wrong
@@ -19,6 +20,7 @@ pub mod fuzz;
 pub mod kills;
 pub mod load;
 pub mod memory;
+pub mod model;
 pub mod quota;
 mod random;
 pub mod scale;

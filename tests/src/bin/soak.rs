@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use support::soak::{
     Bounds, Tally, breaks, corrupt, durability, evidence, fuzz,
     kills::{self, struck},
-    load, memory, quota, scale,
+    load, memory, model, quota, scale,
 };
 
 /// Long campaigns against the real pratique.
@@ -106,6 +106,25 @@ enum Campaign {
         #[arg(long, default_value_t = 1024)]
         most_kib: u64,
     },
+    /// Clients, a policy that is reloaded and upstreams that lie, all in this process and in simulated time: every answer is looked at. Without
+    /// more: 100 seeds of 100 operations.
+    Model {
+        /// How many seeds.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 1)]
+        first: u64,
+        /// How many requests clients make, about, before upstream behaves again.
+        #[arg(long, default_value_t = 100)]
+        operations: u64,
+        /// Instead: the trace of the first seed.
+        #[arg(long)]
+        trace: bool,
+        /// Instead: over loopback, with a store on disk, in real time that is short.
+        #[arg(long, conflicts_with = "trace")]
+        sockets: bool,
+    },
     /// Parsers and judges over bent inputs. Without bounds: 60 s for all targets together.
     Fuzz {
         #[command(flatten)]
@@ -181,17 +200,30 @@ async fn run(campaign: Campaign) -> Tally {
             let size = breaks::Size { blob_bytes: mib(size), most: most_kib << 10 };
             breaks::run(limits.or(Bounds::rounds(3)), size, say).await
         }
+        Campaign::Model { seeds, first, operations, trace, sockets } => {
+            let bounds = Bounds { seed: first, ..Bounds::rounds(seeds) };
+            aside(move || match (trace, sockets) {
+                (true, _) => model::show(first, operations, say),
+                (_, true) => model::run_over_sockets(bounds, operations, say),
+                (_, false) => model::run(bounds, operations, say),
+            })
+            .await
+        }
         Campaign::Fuzz { limits, target } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(60)));
-            // Targets are plain functions, with a runtime of their own where they need one.
-            let attack = tokio::task::spawn_blocking(move || fuzz::run(bounds, target.as_deref(), say));
-            attack.await.unwrap_or_else(|error| {
-                let mut tally = Tally::default();
-                tally.count(Err(error.to_string()));
-                tally
-            })
+            // Targets are plain functions.
+            aside(move || fuzz::run(bounds, target.as_deref(), say)).await
         }
     }
+}
+
+/// Runs a campaign that has a runtime of its own where it needs one.
+async fn aside(campaign: impl FnOnce() -> Tally + Send + 'static) -> Tally {
+    tokio::task::spawn_blocking(campaign).await.unwrap_or_else(|error| {
+        let mut tally = Tally::default();
+        tally.count(Err(error.to_string()));
+        tally
+    })
 }
 
 fn say(line: &str) {

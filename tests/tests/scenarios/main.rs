@@ -26,6 +26,7 @@ mod memory;
 mod messages;
 mod migrated;
 mod misbehaving;
+mod model;
 mod offline;
 mod order;
 mod outcomes;

@@ -1,0 +1,335 @@
+//! The model check: pratique and its upstreams in one process, on one thread, over connections in memory, and time that stands still
+//! unless everybody waits. The same seed makes the same schedule and the same verdict.
+//!
+//! ```text
+//!   world     what there is, and under which policy each of it may be served     minted once
+//!   chaos     what goes wrong upstream, call by call                             by the seed
+//!   operation what clients ask for, and how they read it                         by the seed
+//!   client    their connections, served by the product's own stack
+//!   network   the product's connections to the upstreams, and whom it must never connect to
+//!   law       what must hold of each answer and each call
+//!   outage    hours without upstreams, instead of chaos
+//!   sockets   the same on loopback, in real time that is short
+//!   record    the trace, the violations, and which policy was in force when
+//! ```
+//!
+//! The heart of it: an answer with bytes of a blob comes to its end only where the whole blob was known to be right before, whatever part of
+//! it was asked for; what it serves is admitted, or reached from what is admitted, in that repository, under a policy that was in force
+//! while it was given. And once upstream behaves again, all that passes is served.
+
+mod chaos;
+mod client;
+mod law;
+mod network;
+mod operation;
+mod outage;
+mod record;
+mod sockets;
+mod world;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use config::Settings;
+use http::Method;
+use oci::{Digest, UnixTime};
+use proxy::{app::App, clock::Clock};
+use storage::Store;
+use tokio::time::{Instant, sleep};
+
+use super::{Bounds, Random, Say, Tally};
+use crate::{sigstore, upstream::Registry};
+use chaos::Chaos;
+use client::{Client, Door, Outcome, Reading};
+use law::{Law, Seen};
+use network::Wires;
+use operation::{Operation, What};
+use record::Record;
+pub use sockets::run as run_over_sockets;
+pub use world::World;
+use world::{POLICIES, UPSTREAMS};
+
+/// How many clients there are.
+const CLIENTS: usize = 5;
+/// How often something that passes may fail after upstream behaves again, and how long a client waits between.
+const TRIES: u32 = 6;
+const PAUSE: Duration = Duration::from_secs(20);
+/// After so many seeds that failed, further ones say nothing new.
+const FAILURES_MAX: usize = 3;
+/// Events of a tag's history.
+const HISTORY_MAX: usize = 50;
+
+/// What came of one seed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Course {
+    /// How many requests clients have made.
+    pub operations: u64,
+    /// Everything that happened, a line each.
+    pub trace: Vec<String>,
+    /// What must never have been.
+    pub violations: Vec<String>,
+}
+
+/// Runs one seed after the other, on as many threads as there are cores, with so many operations each.
+#[must_use]
+pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
+    let world = Arc::new(World::mint());
+    let (tally, made, seeds) = (Mutex::new(Tally::default()), AtomicU64::new(0), Mutex::new(bounds.each()));
+    let next = || {
+        let failed = tally.lock().unwrap_or_else(PoisonError::into_inner).failures().len();
+        if failed < FAILURES_MAX { seeds.lock().unwrap_or_else(PoisonError::into_inner).next() } else { None }
+    };
+    let work = || {
+        while let Some(round) = next() {
+            let seed = bounds.seed.wrapping_add(round);
+            let course = simulate(&world, seed, operations);
+            made.fetch_add(course.operations, Ordering::Relaxed);
+            let verdict = match course.violations.first() {
+                None => Ok(()),
+                Some(first) => Err(format!(
+                    "seed {seed}: {first}{}; again with: soak model --seeds 1 --first {seed} --operations {operations} --trace",
+                    if course.violations.len() > 1 {
+                        format!(" (and {} more)", course.violations.len() - 1)
+                    } else {
+                        String::new()
+                    },
+                )),
+            };
+            if let Err(why) = &verdict {
+                say(why);
+            }
+            tally.lock().unwrap_or_else(PoisonError::into_inner).count(verdict);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    say(&format!("{} operations", made.load(Ordering::Relaxed)));
+    tally.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs one seed and tells all of it.
+#[must_use]
+pub fn show(seed: u64, operations: u64, say: Say) -> Tally {
+    let course = simulate(&Arc::new(World::mint()), seed, operations);
+    course.trace.iter().for_each(|line| say(line));
+    let mut tally = Tally::default();
+    tally.check(course.violations.is_empty(), || course.violations.join("\n"));
+    tally
+}
+
+/// Runs one seed.
+///
+/// # Panics
+/// When there is no runtime to be had.
+#[must_use]
+pub fn simulate(world: &Arc<World>, seed: u64, operations: u64) -> Course {
+    within(async { Simulation::begin(world, seed).live(operations).await })
+}
+
+/// Hours without upstreams, in simulated time: what is warm goes on, what is not is told to come again, and then all is as before.
+///
+/// # Panics
+/// When there is no runtime to be had.
+#[must_use]
+pub fn outage(world: &Arc<World>, seed: u64) -> Course {
+    within(async { Simulation::begin(world, seed).outage().await })
+}
+
+/// On this thread alone, with a clock that stands still while anybody works.
+fn within<T>(work: impl Future<Output = T>) -> T {
+    let _in_place = storage::work::in_place();
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_time().start_paused(true).build().expect("a runtime without threads");
+    runtime.block_on(work)
+}
+
+/// Pratique between its upstreams and its clients.
+struct Simulation {
+    world: Arc<World>,
+    registries: Arc<[Registry; UPSTREAMS]>,
+    record: Arc<Record>,
+    chaos: Arc<Chaos>,
+    law: Arc<Law>,
+    app: Arc<App>,
+    door: Door,
+    chance: Random,
+    operations: u64,
+}
+
+impl Simulation {
+    fn begin(world: &Arc<World>, seed: u64) -> Self {
+        let mut chance = Random::new(seed);
+        let registries = Arc::new(world.registries());
+        let record = Arc::new(Record::new(Arc::clone(world)));
+        let chaos = Chaos::new(Arc::clone(world), Arc::clone(&record), chance.any());
+        chaos.reign(&registries);
+        let wires = Wires::new(Arc::clone(world), Arc::clone(&registries), Arc::clone(&record), chance.any());
+        let began = Instant::now();
+        let day_after = UnixTime::from_millis((sigstore::Options::SIGNED_AT + 86_400) * 1000);
+        let clock = Clock::reading(move || day_after.plus(began.elapsed()));
+        let store = Store::in_memory(HISTORY_MAX).expect("a store in memory");
+        let app = App::within(world.settings[0].clone(), store.clone(), clock, Arc::new(wires));
+        let app = app.unwrap_or_else(|error| panic!("pratique does not start: {error}")).value;
+        let law = Arc::new(Law::new(Arc::clone(world), Arc::clone(&record), store));
+        let door = Door::Memory(Arc::clone(&app));
+        Self { world: Arc::clone(world), registries, record, chaos, law, app, door, chance, operations: 0 }
+    }
+
+    /// Rounds of clients, each in a mood of its own; then upstream behaves, and all that passes is served.
+    async fn live(mut self, operations: u64) -> Course {
+        while self.operations < operations {
+            self.chaos.turn();
+            self.round().await;
+            self.law.calls(&self.registries);
+            sleep(self.world.paced(Duration::from_millis(self.chance.below(20_000)))).await;
+        }
+        self.recover().await;
+        self.law.calls(&self.registries);
+        let (trace, violations) = self.record.take();
+        Course { operations: self.operations, trace, violations }
+    }
+
+    /// All clients at once, and what the operator and upstream do meanwhile.
+    async fn round(&mut self) {
+        let theme = self.chance.once_in(2).then(|| self.theme());
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let (world, law, record) = (Arc::clone(&self.world), Arc::clone(&self.law), Arc::clone(&self.record));
+                let mut chance = Random::new(self.chance.any());
+                let mut client = Client::new(&self.door, chance.once_in(4));
+                let theme = theme.clone();
+                let many = 1 + chance.below(4);
+                self.operations += many;
+                tokio::spawn(async move {
+                    for _ in 0..many {
+                        sleep(world.paced(Duration::from_millis(chance.below(60)))).await;
+                        let operation = Operation::any(&world, &mut chance, theme.as_ref());
+                        operate(&mut client, &operation, &law, &record, number).await;
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..self.chance.below(3) {
+            sleep(self.world.paced(Duration::from_millis(self.chance.below(2500)))).await;
+            self.deed();
+        }
+        for client in clients {
+            if client.await.is_err() {
+                self.record.violation("a client panicked");
+            }
+        }
+    }
+
+    /// Something that all clients are after.
+    fn theme(&mut self) -> Digest {
+        let held = &self.world.manifests[self.chance.index(self.world.manifests.len())].image;
+        let blob = held.blobs.get(self.chance.index(held.blobs.len().max(1)));
+        match blob {
+            Some((digest, _)) if !self.chance.once_in(2) => digest.clone(),
+            Some(_) | None => held.digest.clone(),
+        }
+    }
+
+    /// What the operator does, or upstream.
+    fn deed(&mut self) {
+        match self.chance.below(8) {
+            0..=2 => self.reload(),
+            3 => {
+                self.record.tell("tokens are revoked");
+                self.registries.iter().for_each(Registry::revoke_tokens);
+            }
+            4 => {
+                self.record.tell("connections are cut");
+                self.registries.iter().for_each(Registry::drop_connections);
+            }
+            5 | 6 => self.move_tag(),
+            _ => self.chaos.turn(),
+        }
+    }
+
+    fn reload(&self) {
+        let policy = (self.record.policy() + 1) % POLICIES;
+        let settings = self.app.in_force().settings.storage.clone();
+        let settings = Settings { storage: settings, ..self.world.settings[policy].clone() };
+        match self.app.reload(settings) {
+            Ok(_) => self.record.reloaded(policy),
+            Err(error) => self.record.violation(&format!("the reload failed: {error}")),
+        }
+    }
+
+    /// A tag points at another manifest of its repository, whether anybody signed that or not.
+    fn move_tag(&mut self) {
+        let held = &self.world.manifests[self.chance.index(self.world.manifests.len())];
+        let in_it = |other: &&world::Held| other.upstream == held.upstream && other.repository == held.repository;
+        let others: Vec<_> = self.world.manifests.iter().filter(in_it).collect();
+        let to = &others[self.chance.index(others.len())].image;
+        if let Some(tag) = held.tag.as_deref().filter(|tag| !tag.contains('.')) {
+            self.record.tell(&format!("U{} {}:{tag} moves to {}", held.upstream, held.repository, to.digest));
+            self.registries[held.upstream].put_tag(held.repository, tag, &to.digest);
+        }
+    }
+
+    /// From here on upstream behaves: whatever passes is served within a few tries.
+    async fn recover(&mut self) {
+        self.chaos.calm();
+        self.registries.iter().for_each(Registry::clear_faults);
+        self.chaos.reign(&self.registries);
+        let policy = self.record.policy();
+        let mut client = Client::new(&self.door, false);
+        let world = Arc::clone(&self.world);
+        let mut passing: Vec<_> = world.manifests.iter().filter(|held| held.admitted[policy]).collect();
+        // A child is known by its index, and so is evidence by its tag.
+        passing.sort_by_key(|held| held.image.children.is_empty());
+        for held in passing {
+            let manifest = match held.tag.as_ref().filter(|tag| tag.contains('.')) {
+                Some(tag) => What::Tag(tag.clone()),
+                None => What::Manifest(held.image.digest.clone()),
+            };
+            let blobs = held.image.blobs.iter().map(|(digest, _)| What::Blob(digest.clone()));
+            for what in std::iter::once(manifest).chain(blobs) {
+                let operation = Operation {
+                    upstream: held.upstream,
+                    repository: held.repository,
+                    what,
+                    method: Method::GET,
+                    range: None,
+                    is_held: false,
+                    reading: Reading::Prompt,
+                };
+                self.served(&mut client, &operation).await;
+            }
+        }
+    }
+
+    async fn served(&mut self, client: &mut Client, operation: &Operation) {
+        for _ in 0..TRIES {
+            self.operations += 1;
+            let outcome = operate(client, operation, &self.law, &self.record, CLIENTS).await;
+            if matches!(&outcome, Outcome::Answer(got) if got.status == 200 && got.is_complete) {
+                return;
+            }
+            // Whom upstream asked for patience asks for at least a second of it.
+            sleep(self.world.paced(PAUSE).max(Duration::from_secs(1))).await;
+        }
+        self.record.violation(&format!("{} is not served although upstream behaves", operation.asked().path));
+    }
+}
+
+/// One request of a client, and what the law says to it.
+async fn operate(client: &mut Client, operation: &Operation, law: &Law, record: &Record, number: usize) -> Outcome {
+    let (asked, began) = (operation.asked(), Instant::now());
+    let (head_at, outcome) = client.ask(&asked).await;
+    let told = law.judge(&Seen { operation, began, head_at }, &outcome).await;
+    let (method, path, took) = (&asked.method, &asked.path, began.elapsed());
+    record.tell(&format!("c{number} {method} {path} {:?} {:?} -> {told} in {took:?}", asked.headers, asked.reading));
+    outcome
+}

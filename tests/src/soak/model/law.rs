@@ -1,0 +1,357 @@
+//! What must hold of every answer, and of every call that pratique makes for it.
+
+use std::{collections::BTreeSet, ops::Range, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use oci::Digest;
+use serde_json::Value;
+use storage::Store;
+use tokio::time::Instant;
+
+use super::{
+    client::{Got, Outcome, Reading},
+    operation::{Operation, Span, What},
+    record::Record,
+    world::{CLIENT_CANARY, Held, UPSTREAMS, World, secrets},
+};
+use crate::upstream::{Call, Place, Registry};
+
+/// An answer that is read as it comes is under a policy that was in force so long before its end.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a client waits for the head of an answer about a manifest: containerd gives up after this.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// Statuses that are answers. 500 would be a fault of ours, and nothing here gives a reason for one.
+const STATUSES: [u16; 10] = [200, 206, 304, 400, 403, 404, 416, 429, 502, 503];
+
+/// What looks at every answer.
+pub struct Law {
+    world: Arc<World>,
+    record: Arc<Record>,
+    store: Store,
+}
+
+/// An answer, and when it began and ended.
+pub struct Seen<'a> {
+    /// What was asked.
+    pub operation: &'a Operation,
+    /// When it was asked.
+    pub began: Instant,
+    /// When the head came.
+    pub head_at: Instant,
+}
+
+impl Law {
+    /// Over what `store` is behind.
+    pub fn new(world: Arc<World>, record: Arc<Record>, store: Store) -> Self {
+        Self { world, record, store }
+    }
+
+    /// Looks at what came of an operation. What it was, for the trace.
+    pub async fn judge(&self, seen: &Seen<'_>, outcome: &Outcome) -> String {
+        let (told, failed) = match outcome {
+            Outcome::Stuck => ("stuck".to_owned(), Err("it never came to an end".to_owned())),
+            Outcome::Lost => ("lost".to_owned(), Ok(())),
+            Outcome::Answer(got) => {
+                let how = if got.is_complete { "whole" } else { "broken" };
+                (format!("{} {how} {}", got.status.as_u16(), got.body.len()), self.answer(seen, got).await)
+            }
+        };
+        if let Err(why) = failed {
+            let asked = seen.operation.asked();
+            self.record.violation(&format!("{} {} {:?} -> {told}: {why}", asked.method, asked.path, asked.headers));
+        }
+        told
+    }
+
+    async fn answer(&self, seen: &Seen<'_>, got: &Got) -> Result<(), String> {
+        if !STATUSES.contains(&got.status.as_u16()) {
+            return Err(format!("not a status that pratique answers: {}", String::from_utf8_lossy(&got.body)));
+        }
+        let is_blob = matches!(seen.operation.what, What::Blob(_));
+        if !is_blob && seen.head_at - seen.began > HEAD_WITHIN {
+            return Err(format!("the head came after {:?}", seen.head_at - seen.began));
+        }
+        let is_success = got.status.is_success() || got.status == StatusCode::NOT_MODIFIED;
+        if !is_success {
+            return told_no_secret(got);
+        }
+        match &seen.operation.what {
+            What::Tag(_) => self.manifest(seen, got, None),
+            What::Manifest(digest) => self.manifest(seen, got, Some(digest)),
+            What::Blob(digest) => self.blob(seen, got, digest).await,
+            What::Referrers(subject) => self.referrers(seen, got, subject),
+            What::Tags => Ok(()),
+        }
+    }
+
+    /// The policies under which an answer that ends now may have been given.
+    fn policies(&self, seen: &Seen<'_>, got: &Got) -> BTreeSet<usize> {
+        let since = match seen.operation.reading {
+            // One that broke may have waited long for leave to go on.
+            _ if !got.is_complete => seen.began,
+            Reading::Prompt => Instant::now().checked_sub(GRACE).map_or(seen.began, |grace| seen.began.max(grace)),
+            Reading::Slow(_) | Reading::Leaves(_) => seen.began,
+        };
+        self.record.policies_since(since)
+    }
+
+    fn known(&self, seen: &Seen<'_>, digest: &Digest) -> Option<&Held> {
+        self.world.held(seen.operation.upstream, seen.operation.repository, digest)
+    }
+
+    fn admitted(&self, seen: &Seen<'_>, got: &Got, digest: &Digest) -> Result<&Held, String> {
+        let held = self.known(seen, digest);
+        let held = held.ok_or_else(|| format!("{digest} is no manifest of that repository"))?;
+        let policies = self.policies(seen, got);
+        if policies.iter().any(|policy| held.admitted[*policy]) {
+            return Ok(held);
+        }
+        // Upstream has shown it as evidence of another image. Whether it is true is for whoever takes it to see.
+        if self.record.is_claimed(seen.operation.upstream, seen.operation.repository, digest) {
+            return Ok(held);
+        }
+        Err(format!("{digest} is not admitted under policies {policies:?}"))
+    }
+
+    fn manifest(&self, seen: &Seen<'_>, got: &Got, asked: Option<&Digest>) -> Result<(), String> {
+        let told = got.header("docker-content-digest").and_then(|told| told.parse::<Digest>().ok());
+        let told = told.ok_or("no digest is told")?;
+        if asked.is_some_and(|asked| *asked != told) {
+            return Err(format!("{told} was served instead"));
+        }
+        if let (What::Tag(tag), None) = (&seen.operation.what, self.known(seen, &told)) {
+            return self.evidence(seen, got, tag, &told);
+        }
+        let held = self.admitted(seen, got, &told)?;
+        if got.status == StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        if got.status != StatusCode::OK {
+            return Err("no status of a manifest".to_owned());
+        }
+        if got.header("content-type") != Some(held.image.media_type.as_str()) {
+            return Err(format!("its type is told as {:?}", got.header("content-type")));
+        }
+        is_content(seen.operation, got, &held.image.manifest)
+    }
+
+    /// What nobody has pushed, and was found under a tag: upstream may put other evidence there whenever it likes, even flip a bit in what
+    /// says where it is, and whether it is true is for whoever takes it to see. It is of an image that is admitted, all the same, and has
+    /// nothing in it but what evidence in that repository has.
+    fn evidence(&self, seen: &Seen<'_>, got: &Got, tag: &str, told: &Digest) -> Result<(), String> {
+        let Operation { upstream, repository, method, .. } = seen.operation;
+        let mut of = tag.split(['-', '.']);
+        let subject = of.next().zip(of.next()).and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok());
+        self.admitted(seen, got, &subject.ok_or_else(|| format!("{told} is no manifest of that repository"))?)?;
+        if method == Method::HEAD || !got.is_complete || got.status != StatusCode::OK {
+            return Ok(());
+        }
+        if Digest::sha256(&got.body) != *told {
+            return Err("other bytes than its digest says".to_owned());
+        }
+        let manifest: Value = serde_json::from_slice(&got.body).map_err(|error| error.to_string())?;
+        let layers = manifest["layers"].as_array().ok_or("no layers")?;
+        let is_evidence = |layer: &Value| {
+            let digest = layer["digest"].as_str().and_then(|digest| digest.parse().ok());
+            digest.is_some_and(|digest| self.world.is_evidence(*upstream, repository, &digest))
+        };
+        if layers.iter().all(is_evidence) { Ok(()) } else { Err("a layer that is no evidence".to_owned()) }
+    }
+
+    async fn blob(&self, seen: &Seen<'_>, got: &Got, digest: &Digest) -> Result<(), String> {
+        let Operation { upstream, repository, .. } = seen.operation;
+        let policies = self.policies(seen, got);
+        let claimed =
+            |held: &Held| self.record.is_claimed(*upstream, repository, &held.image.digest) && held.has(digest);
+        if !policies.iter().any(|policy| self.world.is_reached(*upstream, repository, digest, *policy))
+            && !self.world.manifests.iter().any(claimed)
+        {
+            return Err(format!("no admitted manifest of that repository reaches it under policies {policies:?}"));
+        }
+        if got.header("docker-content-digest") != Some(&digest.to_string()) {
+            return Err(format!("its digest is told as {:?}", got.header("docker-content-digest")));
+        }
+        if got.status == StatusCode::NOT_MODIFIED
+            || (got.status == StatusCode::OK && seen.operation.method == Method::HEAD)
+        {
+            return Ok(());
+        }
+        // What the whole was when the answer ended is known to be right only where it is stored: nothing is dropped in here.
+        if got.is_complete && self.store.blobs().open(digest).await.map_err(|error| error.to_string())?.is_none() {
+            return Err("it was complete before the whole blob was known to be right".to_owned());
+        }
+        let bytes = self.world.blob(digest).ok_or("a blob that nobody made")?;
+        if got.status == StatusCode::OK {
+            return is_content(seen.operation, got, bytes);
+        }
+        let spans = seen.operation.range.as_deref().ok_or("a part although the whole was asked for")?;
+        is_part(spans, got, bytes)
+    }
+
+    fn referrers(&self, seen: &Seen<'_>, got: &Got, subject: &Digest) -> Result<(), String> {
+        if !got.is_complete || seen.operation.method == Method::HEAD {
+            return Ok(());
+        }
+        let listed: Value = serde_json::from_slice(&got.body).map_err(|error| error.to_string())?;
+        let listed = listed["manifests"].as_array().ok_or("no list")?.clone();
+        // Of what upstream does not know the specification wants an empty list.
+        if !listed.is_empty() {
+            self.admitted(seen, got, subject)?;
+        }
+        for entry in listed {
+            let digest = entry["digest"].as_str().and_then(|digest| digest.parse().ok()).ok_or("no digest")?;
+            self.admitted(seen, got, &digest)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at every call that reached the upstreams since the last time.
+    pub fn calls(&self, registries: &[Registry; UPSTREAMS]) {
+        for (upstream, registry) in registries.iter().enumerate() {
+            for call in registry.calls() {
+                if let Err(why) = permitted(upstream, &call) {
+                    self.record.violation(&format!(
+                        "{} {:?} of upstream {upstream} {}: {why}",
+                        call.method, call.place, call.path
+                    ));
+                }
+            }
+            registry.clear_calls();
+        }
+    }
+}
+
+/// Whether an upstream may be asked so.
+fn permitted(upstream: usize, call: &Call) -> Result<(), String> {
+    if call.mentions(CLIENT_CANARY) {
+        return Err("it carries what a client sent".to_owned());
+    }
+    for other in (0..UPSTREAMS).filter(|other| *other != upstream) {
+        let accounts = ["alice", "bob"];
+        let its_token = format!("token-{}", accounts[other]);
+        if secrets(other).iter().any(|secret| call.mentions(secret)) || call.mentions(&its_token) {
+            return Err(format!("it carries a secret of upstream {other}"));
+        }
+        if call.mentions(&format!("smuggled-{other}")) {
+            return Err(format!("upstream {other} has sent it here"));
+        }
+    }
+    if call.mentions("token-of-a-stranger") {
+        return Err("it carries a token of a stranger".to_owned());
+    }
+    let has_secret = call.has_authorization() || secrets(upstream).iter().any(|secret| call.mentions(secret));
+    match call.place {
+        Place::Foreign => Err("nobody has listed that host".to_owned()),
+        Place::Storage if has_secret || call.mentions("token-") => Err("it carries a secret".to_owned()),
+        Place::Registry | Place::Auth | Place::Storage => Ok(()),
+    }
+}
+
+fn told_no_secret(got: &Got) -> Result<(), String> {
+    let headers = got.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text: Vec<String> = headers.chain([String::from_utf8_lossy(&got.body).into_owned()]).collect();
+    let known = (0..UPSTREAMS).flat_map(secrets).chain(["token-".to_owned(), CLIENT_CANARY.to_owned()]);
+    for secret in known {
+        if text.iter().any(|text| text.contains(&secret)) {
+            return Err("it tells a secret".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Whether an answer with the whole is right, as far as it came.
+fn is_content(operation: &Operation, got: &Got, bytes: &Bytes) -> Result<(), String> {
+    if got.header("content-length") != Some(&bytes.len().to_string()) {
+        return Err(format!("its length is told as {:?}", got.header("content-length")));
+    }
+    if operation.method == Method::HEAD {
+        return if got.body.is_empty() { Ok(()) } else { Err("HEAD has a body".to_owned()) };
+    }
+    if got.is_complete && got.body != bytes { Err("other bytes".to_owned()) } else { Ok(()) }
+}
+
+/// Whether an answer with parts is right.
+fn is_part(spans: &[Span], got: &Got, bytes: &Bytes) -> Result<(), String> {
+    let size = bytes.len() as u64;
+    let wanted: Vec<_> = spans.iter().map(|span| span.of(size)).filter(|range| !range.is_empty()).collect();
+    let parts = match got.header("content-type").and_then(|told| told.strip_prefix("multipart/byteranges; boundary=")) {
+        None => vec![(got.header("content-range").unwrap_or_default().to_owned(), got.body.clone())],
+        Some(boundary) if got.is_complete => parts(boundary, &got.body)?,
+        Some(_) => return Ok(()),
+    };
+    let told: Vec<&str> = parts.iter().map(|(told, _)| told.as_str()).collect();
+    let due: Vec<_> =
+        wanted.iter().map(|range| format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))).collect();
+    if told != due {
+        return Err(format!("its parts are told as {told:?}, not {due:?}"));
+    }
+    let is_right = |range: &Range<u64>, part: &Bytes| slice(bytes, range) == part;
+    if got.is_complete && !wanted.iter().zip(&parts).all(|(range, (_, part))| is_right(range, part)) {
+        return Err("other bytes".to_owned());
+    }
+    Ok(())
+}
+
+fn slice<'a>(bytes: &'a Bytes, range: &Range<u64>) -> &'a [u8] {
+    let place = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    bytes.get(place(range.start)..place(range.end)).unwrap_or_default()
+}
+
+/// The parts of a `multipart/byteranges` body, each with its `Content-Range`.
+fn parts(boundary: &str, body: &Bytes) -> Result<Vec<(String, Bytes)>, String> {
+    let (opening, closing) = (format!("--{boundary}\r\n"), format!("--{boundary}--\r\n"));
+    let (mut parts, mut rest) = (Vec::new(), body.clone());
+    loop {
+        if rest == closing.as_bytes() {
+            return Ok(parts);
+        }
+        if !rest.starts_with(opening.as_bytes()) {
+            return Err(format!("no boundary after {} parts", parts.len()));
+        }
+        let rest_of = rest.slice(opening.len()..);
+        let head = rest_of.windows(4).position(|end| end == b"\r\n\r\n").ok_or("a part without end of its head")?;
+        let text = String::from_utf8_lossy(&rest_of[..head]).into_owned();
+        let told = text.lines().find_map(|line| line.strip_prefix("Content-Range: ")).ok_or("a part without range")?;
+        let (first, last) = told
+            .strip_prefix("bytes ")
+            .and_then(|told| told.split_once('/'))
+            .and_then(|(range, _)| range.split_once('-'))
+            .and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)))
+            .ok_or("a part's range cannot be read")?;
+        let length = (last + 1).checked_sub(first).ok_or("a range backwards")?;
+        let begin = head + 4;
+        let part = rest_of.get(begin..begin + length).ok_or("a part is too short")?;
+        parts.push((told.to_owned(), rest_of.slice_ref(part)));
+        rest = rest_of.slice(begin + length..);
+        rest = rest.strip_prefix(b"\r\n").map(|after| rest.slice_ref(after)).ok_or("a part without end")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_apart_and_wrong_ones_are_noticed() {
+        let bytes = Bytes::from_static(b"0123456789");
+        let body = |second: &str| {
+            Bytes::from(format!(
+                "--b\r\nContent-Type: x\r\nContent-Range: bytes 1-2/10\r\n\r\n12\r\n--b\r\nContent-Type: x\r\nContent-Range: bytes 4-6/10\r\n\r\n{second}\r\n--b--\r\n"
+            ))
+        };
+        let got = |body| Got {
+            status: StatusCode::PARTIAL_CONTENT,
+            headers: [(http::header::CONTENT_TYPE, "multipart/byteranges; boundary=b".parse().unwrap())]
+                .into_iter()
+                .collect(),
+            body,
+            is_complete: true,
+        };
+        let spans = [Span::FromTo(1, 2), Span::FromTo(4, 6)];
+        assert_eq!(is_part(&spans, &got(body("456")), &bytes), Ok(()));
+        assert!(is_part(&spans, &got(body("457")), &bytes).is_err());
+        assert!(is_part(&spans, &got(body("45")), &bytes).is_err());
+        assert!(is_part(&spans[..1], &got(body("456")), &bytes).is_err());
+    }
+}
