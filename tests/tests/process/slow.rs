@@ -141,3 +141,34 @@ fn resident_peak(process: &Process) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
 }
+
+#[tokio::test]
+async fn who_reads_nothing_of_a_large_blob_on_disk_is_closed_and_its_file_with_it() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    const SIZE: usize = 64 << 20;
+    let (world, index) = signed(SIZE).await;
+    let (process, client, base) = serve(&world, false, "[limits]\nclient_write_timeout = \"1s\"\n").await;
+    judged(&client, &base, &index).await;
+    let layer = index.children[0].layers()[0].0.clone();
+    let stored = client.open(Method::GET, &format!("{base}/blobs/{layer}"), &[]).await.unwrap().drain().await;
+    assert!(stored.complete && stored.digest == layer);
+    let mut stalled = tokio::net::TcpStream::connect(process.address).await.unwrap();
+    let request = support::raw::request("GET", &format!("/v2/{REPOSITORY}/blobs/{layer}"), &[]);
+    stalled.write_all(request.as_bytes()).await.unwrap();
+    let is_open = || {
+        let files = fs::read_dir(format!("/proc/{}/fd", process.id().unwrap())).unwrap();
+        let names = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
+        names.into_iter().any(|name| name.display().to_string().contains(layer.hex()))
+    };
+    let wait = async |open: bool| {
+        while is_open() != open {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait(true)).await.expect("it is being sent");
+    tokio::time::timeout(Duration::from_secs(20), wait(false)).await.expect("it is given up");
+    let mut received = Vec::new();
+    let _ = stalled.read_to_end(&mut received).await;
+    assert!(received.len() < SIZE, "{} bytes, which is all", received.len());
+    process.terminate().await.unwrap();
+}

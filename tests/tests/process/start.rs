@@ -74,3 +74,39 @@ async fn an_address_that_is_taken_is_named() {
     assert_eq!(refused.code, Some(1), "{}", refused.said);
     assert!(refused.said.contains(&first.host_port()), "{}", refused.said);
 }
+
+/// A read-only file system where the store will be, until it is dropped.
+struct ReadOnly(std::path::PathBuf);
+
+impl ReadOnly {
+    /// `None`, and a line, where this machine lets nobody mount.
+    fn below(world: &World) -> Option<Self> {
+        let at = world.directory.path().join("store");
+        std::fs::create_dir(&at).unwrap();
+        let mounted =
+            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "ro,mode=0700", "tmpfs"]).arg(&at).output();
+        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
+            return Some(Self(at));
+        }
+        println!("skipped: {mounted:?}");
+        None
+    }
+}
+
+impl Drop for ReadOnly {
+    fn drop(&mut self) {
+        drop(std::process::Command::new("umount").arg("-l").arg(&self.0).output());
+    }
+}
+
+#[tokio::test]
+async fn it_does_not_start_on_a_read_only_file_system_and_says_where() {
+    let world = World::new().await;
+    let config = world.write(&Setup::default());
+    let Some(disk) = ReadOnly::below(&world) else { return };
+    let refused = serve_in_vain(&config, &[]).await;
+    assert_eq!(refused.code, Some(1), "{}", refused.said);
+    let path = disk.0.display().to_string();
+    assert!(refused.said.contains(&path) && refused.said.contains("Read-only file system"), "{}", refused.said);
+    assert!(!refused.said.contains("panicked"), "{}", refused.said);
+}
