@@ -119,7 +119,7 @@ impl<T> Admitted<T> {
     /// The evidence that let it in, of a child also of what let in the index: the first sixteen pieces, each once.
     #[must_use]
     pub fn evidence(&self) -> Vec<&Digest> {
-        let mut evidence = Vec::new();
+        let mut evidence = vec![];
         for piece in self.grounds.pieces() {
             if evidence.len() < EVIDENCE_MAX && !evidence.contains(&&piece.evidence) {
                 evidence.push(&piece.evidence);
