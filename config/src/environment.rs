@@ -54,6 +54,13 @@ impl Environment {
     }
 }
 
+/// What a credential helper is started with: where programs are and whose files it may use, and nothing else of this process.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn helper_environment() -> Vec<(&'static str, OsString)> {
+    ["PATH", "HOME"].into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))).collect()
+}
+
 /// One variable of the process, for a command that honours it. Empty counts as unset.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
 pub(crate) fn variable(name: &str) -> Result<Option<String>, ConfigError> {

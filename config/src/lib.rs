@@ -43,9 +43,10 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::Deserialize;
 
 pub use cosign::CosignVariables;
+pub use environment::helper_environment;
 pub use error::{ConfigError, Origin, Place};
 pub use evidence::Evidence;
-pub use lifetimes::{Tags, Verdicts};
+pub use lifetimes::{TagRefresh, Tags, Verdicts};
 pub use limits::Limits;
 pub use listen::Tls;
 pub use log::{Log, LogFormat};

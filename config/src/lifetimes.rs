@@ -19,11 +19,28 @@ pub struct Tags {
     /// So long a client waits for upstream where there is a last known digest to serve; zero serves that at once. Default 5s.
     #[serde(deserialize_with = "units::duration")]
     pub wait: Duration,
+    /// Whether tags that clients ask for are looked up again before `ttl` is over. Default `in_use`.
+    pub refresh: TagRefresh,
+}
+
+/// Which tags upstream is asked about although nobody waits for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TagRefresh {
+    /// Those that were asked for within ten times `tags.ttl`, an hour at most.
+    InUse,
+    /// None.
+    Never,
 }
 
 impl Default for Tags {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(60), max_stale: Duration::from_secs(7 * 86_400), wait: Duration::from_secs(5) }
+        Self {
+            ttl: Duration::from_secs(60),
+            max_stale: Duration::from_secs(7 * 86_400),
+            wait: Duration::from_secs(5),
+            refresh: TagRefresh::InUse,
+        }
     }
 }
 

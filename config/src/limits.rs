@@ -180,6 +180,9 @@ pub struct Limits {
     /// Policy files in all. Default 256.
     #[serde(deserialize_with = "units::count")]
     pub policy_files_max: usize,
+    /// Tags in use that are refreshed in the background. Default 1000.
+    #[serde(deserialize_with = "units::count")]
+    pub tags_refreshed_max: usize,
     /// Former digests remembered of one tag. Default 50.
     #[serde(deserialize_with = "units::count")]
     pub tag_history_max: usize,
@@ -253,6 +256,7 @@ impl Default for Limits {
             drain_timeout: seconds(30),
             policy_file_bytes_max: MIB,
             policy_files_max: 256,
+            tags_refreshed_max: 1000,
             tag_history_max: 50,
             tag_targets_max: 8,
             verdict_cache_entries_max: 10_000,

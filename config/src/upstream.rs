@@ -2,10 +2,10 @@
 
 mod address;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use figment::value::magic::RelativePathBuf;
-use oci::{RepositoryPath, UpstreamName};
+use oci::{RepositoryPath, UnixTime, UpstreamName};
 use serde::Deserialize;
 
 pub use address::{HostPort, Scheme, UpstreamUrl};
@@ -16,6 +16,7 @@ use crate::{
     notes::Notes,
     sources::Sources,
     text::read_text,
+    units,
 };
 
 /// One `[[upstreams]]`.
@@ -29,6 +30,12 @@ pub struct Upstream {
     pub prefix: String,
     /// Who pratique is there; nobody where absent.
     pub credentials: Option<Credentials>,
+    /// Docker's configuration file, from which credentials are taken instead, or from the helper that it names.
+    pub docker_config: Option<PathBuf>,
+    /// When the password ends, where it does not say so itself as pull tokens do.
+    pub password_expires: Option<UnixTime>,
+    /// So long before its end a password is told. Default 14d.
+    pub credentials_warn_age: Duration,
     /// PEM certificates trusted for this upstream besides the CA roots compiled in.
     pub ca_file: Option<PathBuf>,
     /// Further hosts that may receive these credentials. Docker Hub brings `auth.docker.io`.
@@ -63,6 +70,13 @@ impl Credentials {
     }
 }
 
+/// How long before its end a password is told, where nothing is written.
+const WARN_AGE: Duration = Duration::from_secs(14 * 86_400);
+
+/// A duration that may be left out.
+#[derive(Deserialize)]
+struct WarnAge(#[serde(deserialize_with = "units::duration")] Duration);
+
 /// One `[[upstreams]]` as written.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -72,6 +86,9 @@ pub(crate) struct WrittenUpstream {
     prefix: Option<String>,
     username: Option<String>,
     password_file: Option<RelativePathBuf>,
+    docker_config: Option<RelativePathBuf>,
+    password_expires: Option<String>,
+    credentials_warn_age: Option<WarnAge>,
     ca_file: Option<RelativePathBuf>,
     realms: Vec<String>,
     redirects: Vec<String>,
@@ -146,7 +163,12 @@ impl Section<'_> {
         let name = self.name(written.name)?;
         let url = self.url(written.url, &name)?;
         let prefix = self.prefix(written.prefix, &name, only)?;
+        let has_password = written.username.is_some() || written.password_file.is_some();
+        let docker_config = written.docker_config.map(|path| self.docker_config(&path, has_password, &url, notes));
+        let docker_config = docker_config.transpose()?;
         let credentials = self.credentials(written.username, written.password_file, &url, notes)?;
+        let password_expires = written.password_expires.map(|text| self.time("password_expires", &text)).transpose()?;
+        let credentials_warn_age = written.credentials_warn_age.map_or(WARN_AGE, |WarnAge(age)| age);
         let ca_file = written
             .ca_file
             .map(|path| existing_file(&self.key("ca_file"), path.relative(), self.sources))
@@ -172,7 +194,45 @@ impl Section<'_> {
                 ));
             }
         }
-        Ok(Upstream { name, url, prefix, credentials, ca_file, realms, redirects })
+        Ok(Upstream {
+            name,
+            url,
+            prefix,
+            credentials,
+            docker_config,
+            password_expires,
+            credentials_warn_age,
+            ca_file,
+            realms,
+            redirects,
+        })
+    }
+
+    fn time(&self, name: &str, text: &str) -> Result<UnixTime, ConfigError> {
+        const EXPECTED: &str = "a date such as \"2026-12-31\", or a time such as \"2026-12-31T12:00:00Z\"";
+        text.parse().map_err(|_| self.sources.unexpected(&self.key(name), EXPECTED, text))
+    }
+
+    /// Docker's file, where it is named: it is never looked for.
+    fn docker_config(
+        &self,
+        path: &RelativePathBuf,
+        has_password: bool,
+        url: &UpstreamUrl,
+        notes: &mut Notes,
+    ) -> Result<PathBuf, ConfigError> {
+        let key = self.key("docker_config");
+        if has_password {
+            let problem = "username and password_file say who pratique is there".to_owned();
+            return Err(self.sources.conflict(&key, problem, "leave out the one or the other"));
+        }
+        if url.scheme == Scheme::Http && !url.is_loopback() {
+            let problem = format!("these credentials would travel unencrypted to {url}");
+            return Err(self.sources.conflict(&key, problem, "write https:// in url, or leave the credentials out"));
+        }
+        let path = existing_file(&key, path.relative(), self.sources)?;
+        note_if_world_readable(&key, &path, notes);
+        Ok(path)
     }
 
     fn name(&self, written: Option<String>) -> Result<UpstreamName, ConfigError> {

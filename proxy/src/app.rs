@@ -18,6 +18,7 @@ use crate::{
     fill::Fills,
     keeping,
     meters::Meters,
+    refresh::InUse,
     resolve::Resolver,
     route::Routes,
     trust::{self, Current},
@@ -67,6 +68,8 @@ pub struct App {
     pub fills: Fills,
     /// The store.
     pub store: Store,
+    /// Which tags clients ask for.
+    pub tags_in_use: InUse,
     /// The time.
     pub clock: Clock,
     /// What every answer is counted in.
@@ -189,6 +192,7 @@ impl App {
             network,
             resolver,
             admission,
+            tags_in_use: InUse::new(limits.tags_refreshed_max),
             fills: Fills::new(store.clone(), clock.clone(), elsewhere, limits),
             store,
             clock,

@@ -14,9 +14,9 @@ use crate::{
     control::Control,
     descriptors,
     error::chain,
-    keeping,
+    expiry, keeping,
     listen::{Listener, TlsFiles},
-    rejudge, scrub, stack,
+    refresh, rejudge, scrub, stack,
     supervise::supervised,
     telemetry, trust,
 };
@@ -139,9 +139,12 @@ fn background(
     draining: &watch::Receiver<bool>,
 ) -> (JoinHandle<()>, JoinHandle<()>) {
     let (scrubbed, judging, kept, trusting) = (Arc::clone(app), Arc::clone(app), Arc::clone(app), Arc::clone(app));
+    let (looked_up, ending) = (Arc::clone(app), Arc::clone(app));
     supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining));
     supervised("rejudge", draining, move |draining| rejudge::run(Arc::clone(&judging), draining));
     supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining));
+    supervised("tags", draining, move |draining| refresh::run(Arc::clone(&looked_up), draining));
+    supervised("expiry", draining, move |draining| expiry::run(Arc::clone(&ending), draining));
     let keeping = supervised("keeping", draining, move |draining| keeping::run(Arc::clone(&kept), draining));
     let refreshing = supervised("trust-root", draining, move |draining| trust::run(Arc::clone(&trusting), draining));
     (keeping, refreshing)

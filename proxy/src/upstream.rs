@@ -20,8 +20,10 @@ mod body;
 mod challenge;
 mod client;
 mod dial;
+mod docker;
 mod error;
 mod exchange;
+mod expiry;
 #[doc(hidden)]
 pub mod fuzz;
 mod links;
@@ -44,12 +46,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::{HostPort, Limits};
 use http::HeaderValue;
-use oci::RepositoryPath;
+use oci::{RepositoryPath, UnixTime};
 use url::Url;
 
 use self::{
-    auth::Auth, backoff::Backoff, client::Client, dial::Dialer, exchange::Exchange, meter::Meter, origin::Origin,
-    redirect::Redirects,
+    auth::Auth, backoff::Backoff, client::Client, dial::Dialer, docker::Login, exchange::Exchange, meter::Meter,
+    origin::Origin, redirect::Redirects,
 };
 pub use self::{
     blob::BlobStream,
@@ -65,10 +67,11 @@ pub struct Upstream {
     exchange: Exchange,
     limits: Limits,
     name: String,
+    credentials_end: Option<UnixTime>,
 }
 
 impl Upstream {
-    /// Reads the CA file and the password; connects to nothing.
+    /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing.
     pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
         Self::within(upstream, limits, &(Arc::new(System) as Arc<dyn Network>))
     }
@@ -80,7 +83,8 @@ impl Upstream {
         network: &Arc<dyn Network>,
     ) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&upstream.url);
-        let basic = basic(upstream, &own)?;
+        let credentials = credentials(upstream, &own)?;
+        let (basic, credentials_end) = credentials.map_or((None, None), |(basic, ends)| (Some(basic), ends));
         let tls = tls::client_config(upstream.name.as_str(), upstream.ca_file.as_deref())?;
         let dialer = |listed: &[HostPort]| {
             Dialer::new(Arc::clone(network), tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout)
@@ -108,7 +112,13 @@ impl Upstream {
             meter,
             own,
         };
-        Ok(Self { exchange, limits: limits.clone(), name })
+        Ok(Self { exchange, limits: limits.clone(), name, credentials_end })
+    }
+
+    /// When the credentials for it end, where that is known.
+    #[must_use]
+    pub fn credentials_end(&self) -> Option<UnixTime> {
+        self.credentials_end
     }
 
     /// Goes on where `former`, of the same name before a reload, was: what the very same upstream asked of us holds.
@@ -145,23 +155,40 @@ impl fmt::Debug for Upstream {
     }
 }
 
-/// The `Authorization` of the configured credentials, marked so that no library prints it.
-fn basic(upstream: &config::Upstream, own: &Origin) -> Result<Option<HeaderValue>, UpstreamSetupError> {
-    let Some(credentials) = &upstream.credentials else { return Ok(None) };
+/// The `Authorization` of the configured credentials, marked so that no library prints it, and when they end.
+fn credentials(
+    upstream: &config::Upstream,
+    own: &Origin,
+) -> Result<Option<(HeaderValue, Option<UnixTime>)>, UpstreamSetupError> {
+    if upstream.credentials.is_none() && upstream.docker_config.is_none() {
+        return Ok(None);
+    }
     let name = || upstream.name.to_string();
     if !own.keeps_secrets() {
         return Err(UpstreamSetupError::PlainCredentials { upstream: name() });
     }
-    if credentials.username.contains(|c: char| c == ':' || c.is_control()) {
+    let Login { username, password } = match (&upstream.credentials, &upstream.docker_config) {
+        (Some(credentials), _) => {
+            let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
+                upstream: name(),
+                key: "password_file",
+                source,
+            })?;
+            Login { username: credentials.username.clone(), password }
+        }
+        (None, Some(path)) => docker::login(upstream, path).map_err(|why| UpstreamSetupError::DockerConfig {
+            upstream: name(),
+            path: path.clone(),
+            why,
+        })?,
+        (None, None) => return Ok(None),
+    };
+    if username.contains(|c: char| c == ':' || c.is_control()) {
         return Err(UpstreamSetupError::Username { upstream: name() });
     }
-    let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
-        upstream: name(),
-        key: "password_file",
-        source,
-    })?;
-    let encoded = STANDARD.encode(format!("{}:{}", credentials.username, password.expose()));
+    let ends = upstream.password_expires.or_else(|| expiry::of_password(password.expose()));
+    let encoded = STANDARD.encode(format!("{username}:{}", password.expose()));
     let mut header = HeaderValue::try_from(format!("Basic {encoded}")).expect("Base64 is a header value");
     header.set_sensitive(true);
-    Ok(Some(header))
+    Ok(Some((header, ends)))
 }

@@ -125,3 +125,30 @@ fn a_password_that_cannot_be_read_or_is_empty_is_refused() {
     assert_eq!(Case::of(text).error(), "pw: could not be read");
     assert_eq!(Case::of(text).file("pw", "\n").error(), "pw: want a password, got an empty file");
 }
+
+#[test]
+fn a_docker_configuration_is_named_and_stands_alone() {
+    let text = |more: &str| format!("[[upstreams]]\nname = \"cgr.dev\"\ndocker_config = \"config.json\"\n{more}");
+    let case = Case::of(&text("")).file("config.json", "{}");
+    let path = case.path("config.json");
+    assert_eq!(case.settings().upstreams[0].docker_config.as_deref(), Some(path.as_path()));
+    assert!(Case::of("[[upstreams]]\nname = \"cgr.dev\"").settings().upstreams[0].docker_config.is_none());
+    for (more, problem) in [
+        ("username = \"me\"\npassword_file = \"config.json\"", "username and password_file say who pratique is there"),
+        ("url = \"http://registry.example\"", "these credentials would travel unencrypted to http://registry.example"),
+    ] {
+        let error = Case::of(&text(more)).file("config.json", "{}").load().unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    let absent = Case::of(&text("")).load().unwrap_err().to_string();
+    assert!(absent.contains("a file that exists"), "{absent}");
+}
+
+#[test]
+fn the_end_of_a_password_is_a_date_or_a_time() {
+    let text = |value: &str| format!("[[upstreams]]\nname = \"cgr.dev\"\npassword_expires = \"{value}\"");
+    let ends = Case::of(&text("2026-12-31")).settings().upstreams[0].password_expires.unwrap();
+    assert_eq!(ends.to_string(), "2026-12-31T00:00:00Z");
+    let error = Case::of(&text("soon")).load().unwrap_err().to_string();
+    assert!(error.contains("upstreams[0].password_expires: want a date"), "{error}");
+}

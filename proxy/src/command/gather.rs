@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use config::Tags;
+use config::{TagRefresh, Tags};
 use oci::{Digest, ManifestKind, Platform, Reference, Repository, UntrustedManifest};
 use policy::{Assessment, ChildJudgement, ChildOutcome, Effect, Judge, Record};
 
@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// A tag that nobody remembers: upstream is asked, and nothing stands in for its answer.
-const AFRESH: Tags = Tags { ttl: Duration::ZERO, max_stale: Duration::ZERO, wait: Duration::ZERO };
+const AFRESH: Tags =
+    Tags { ttl: Duration::ZERO, max_stale: Duration::ZERO, wait: Duration::ZERO, refresh: TagRefresh::Never };
 
 /// One manifest.
 pub(super) struct Subject {

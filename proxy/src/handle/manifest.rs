@@ -20,6 +20,7 @@ pub(super) fn recalled(asked: &Asked<'_>, named: &Named, reference: &Reference) 
             let digest = app.resolver.recalled(repository, tag, &asked.in_force.settings.tags)?;
             let led = app.admission.recalled_tag(asked.in_force, repository, tag, &digest)?;
             app.meters.tag_hit();
+            app.tags_in_use.used(repository, tag, app.clock.now());
             led
         }
     };
@@ -44,6 +45,7 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) 
             let tags = &asked.in_force.settings.tags;
             let Resolved { digest, warning } = asked.app.resolver.tag(&upstream, &named.repository, &tag, tags).await?;
             let Tagged { entry, warnings } = asked.app.admission.tagged(&named.repository, &tag, &digest).await?;
+            asked.app.tags_in_use.used(&named.repository, &tag, asked.app.clock.now());
             (entry, warning.into_iter().chain(warnings).collect())
         }
     };

@@ -325,6 +325,16 @@ pub enum UpstreamSetupError {
         /// What is wrong with the file.
         source: config::ConfigError,
     },
+    /// `docker_config` holds no credentials for it.
+    #[error("upstream {upstream}: docker_config {}: {why}", path.display())]
+    DockerConfig {
+        /// The upstream's name.
+        upstream: String,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// `ca_file` holds no certificate, or one that cannot be a root.
     #[error("upstream {upstream}: ca_file {}: want PEM certificates of authorities, got {got}", path.display())]
     CaFile {

@@ -26,4 +26,4 @@ pub use manifest::{ManifestError, ManifestKind, ManifestLimits, UntrustedManifes
 pub use media_type::MediaType;
 pub use reference::{Reference, Tag};
 pub use repository::{Repository, RepositoryPath, UpstreamName};
-pub use time::UnixTime;
+pub use time::{NotATime, UnixTime};

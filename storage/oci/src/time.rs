@@ -1,6 +1,6 @@
 //! Wall time as a value. Nobody here reads a clock; whoever decides is told the time.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,33 @@ impl fmt::Display for UnixTime {
     }
 }
 
+/// A text that is not a time as [`UnixTime`] prints it, nor a date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotATime;
+
+/// As printed, or the date alone, which is its first instant.
+impl FromStr for UnixTime {
+    type Err = NotATime;
+
+    fn from_str(text: &str) -> Result<Self, NotATime> {
+        let whole = if text.len() == "1970-01-01".len() { format!("{text}T00:00:00Z") } else { text.to_owned() };
+        let number = |from: usize, to: usize| -> Result<u64, NotATime> {
+            let digits = whole.get(from..to).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+            digits.and_then(|digits| digits.parse().ok()).ok_or(NotATime)
+        };
+        let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+        let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+        // Years from March, as the other way round.
+        let shifted = if month <= 2 { year.checked_sub(1).ok_or(NotATime)? } else { year };
+        let month_from_march = (month + 9) % 12;
+        let days = 365 * shifted + shifted / 4 - shifted / 100 + shifted / 400 + (153 * month_from_march + 2) / 5 + day;
+        let days = days.checked_sub(719_469).ok_or(NotATime)?;
+        let time = Self::from_millis((days * 86_400 + hour * 3600 + minute * 60 + second) * 1000);
+        // Whatever is no date, or is written otherwise, does not come out as it went in.
+        if time.to_string() == whole { Ok(time) } else { Err(NotATime) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +102,27 @@ mod tests {
             (4_102_444_799, "2099-12-31T23:59:59Z"),
         ] {
             assert_eq!(UnixTime::from_millis(secs * 1000).to_string(), text);
+            assert_eq!(text.parse(), Ok(UnixTime::from_millis(secs * 1000)));
+        }
+        assert_eq!("2026-12-31".parse::<UnixTime>().unwrap().to_string(), "2026-12-31T00:00:00Z");
+        for text in [
+            "",
+            "2026",
+            "2026-13-01",
+            "2026-00-01",
+            "2026-02-29",
+            "2026-12-00",
+            "1969-12-31",
+            "0000-01-01",
+            "2026-12-31T24:00:00Z",
+            "2026-12-31T00:00:00",
+            "2026-12-31T00:00:00+01:00",
+            "2026/12/31",
+            "+026-12-31",
+            "31.12.2026",
+            "2026-12-3\u{e9}",
+        ] {
+            assert_eq!(text.parse::<UnixTime>(), Err(NotATime), "{text}");
         }
     }
 

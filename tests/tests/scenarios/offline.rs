@@ -18,7 +18,7 @@ use crate::{get, sized};
 
 const DAY: u64 = 86_400_000;
 
-fn moved_by_hand(start: u64) -> (Arc<AtomicU64>, Clock) {
+pub(crate) fn moved_by_hand(start: u64) -> (Arc<AtomicU64>, Clock) {
     let millis = Arc::new(AtomicU64::new(start));
     let hand = Arc::clone(&millis);
     (millis, Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst))))

@@ -145,3 +145,57 @@ async fn the_digest_that_a_head_told_is_there_for_the_whole_pull() {
         assert_eq!(get(&format!("{url}/blobs/{digest}")).await.received(), bytes);
     }
 }
+
+#[tokio::test]
+async fn a_tag_in_use_is_refreshed_with_its_evidence_before_its_time_is_over_and_one_that_is_not_is_left_alone() {
+    let world = World::new().await;
+    let (image, next) = (sized(1000, 1), sized(1000, 2));
+    world.push_signed("chainguard/nginx", "latest", &image);
+    let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+    let setup = Setup::default().sections("[tags]\nttl = \"1h\"\n");
+    let pratique = world.try_pratique(&setup, clock).await.unwrap();
+    let app = &pratique.server.app;
+    let url = format!("{}/v2/chainguard/nginx/manifests/latest", pratique.url());
+    let pass = |minutes: u64| time.fetch_add(minutes * 60_000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(get(&url).await.received(), &image.manifest);
+    world.push_signed("chainguard/nginx", "latest", &next);
+    world.registry.clear_calls();
+    pass(40);
+    proxy::refresh::round(app).await;
+    assert!(world.registry.calls().is_empty(), "its time is not nearly over");
+    pass(10);
+    proxy::refresh::round(app).await;
+    assert_eq!(world.registry.count(Call::is_head), 1);
+    world.registry.clear_calls();
+    pass(50);
+    // By now it would have had to be asked for; the answer is here instead, and judged.
+    let answer = get(&url).await;
+    assert_eq!((answer.received(), answer.header("warning")), (&next.manifest, None));
+    assert!(world.registry.calls().is_empty(), "{:?}", world.registry.calls());
+    pass(61);
+    proxy::refresh::round(app).await;
+    assert!(world.registry.calls().is_empty(), "nobody has asked for it for an hour");
+}
+
+#[tokio::test]
+async fn a_tag_is_not_refreshed_where_upstream_limits_our_rate_or_the_operator_says_never() {
+    for (never, limited) in [(false, false), (true, false), (false, true)] {
+        let world = World::new().await;
+        world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+        let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+        let refresh = if never { "refresh = \"never\"" } else { "" };
+        let setup = Setup::default().sections(&format!("[tags]\nttl = \"1h\"\n{refresh}\n"));
+        let pratique = world.try_pratique(&setup, clock).await.unwrap();
+        let url = format!("{}/v2/chainguard/nginx", pratique.url());
+        assert_eq!(get(&format!("{url}/manifests/latest")).await.status, 200);
+        if limited {
+            world.registry.fault(Call::is_tags, Fault::too_many_requests(600));
+            assert_eq!(get(&format!("{url}/tags/list")).await.status, 429);
+        }
+        world.registry.clear_calls();
+        time.fetch_add(55 * 60_000, std::sync::atomic::Ordering::SeqCst);
+        proxy::refresh::round(&pratique.server.app).await;
+        let wanted = usize::from(!never && !limited);
+        assert_eq!(world.registry.count(Call::is_head), wanted, "never {never}, limited {limited}");
+    }
+}

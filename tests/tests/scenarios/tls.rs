@@ -155,3 +155,31 @@ async fn after_a_rotation_many_clients_cost_one_token() {
     }
     assert_eq!(world.registry.count(Call::is_token), 1);
 }
+
+#[tokio::test]
+async fn the_end_of_a_pull_token_is_told_daily_from_two_weeks_before_it_and_without_the_token() {
+    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+    const DAY: u64 = 86_400_000;
+    let world = World::with(private_upstream()).await;
+    let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+    let setup =
+        Setup { top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", Setup::default().top), ..credentials(&world) };
+    let claims = format!("{{\"canary\":\"canary\",\"exp\":{}}}", (1_790_000_000_000 + 30 * DAY) / 1000);
+    let token = format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+    std::fs::write(world.directory.path().join("password"), &token).unwrap();
+    let pratique = world.try_pratique(&setup, clock).await.unwrap();
+    let mut told = proxy::expiry::Told::default();
+    let mut lines_after = |days: u64| {
+        time.store(1_790_000_000_000 + days * DAY, std::sync::atomic::Ordering::SeqCst);
+        told.round(&pratique.server.app)
+    };
+    assert!(lines_after(15).is_empty());
+    let line = lines_after(16).remove(0);
+    assert!(line.contains("cgr.dev ends in 14 days") && !line.contains(&token), "{line}");
+    assert!(lines_after(16).is_empty(), "told today");
+    assert!(lines_after(29)[0].contains("ends in 24 h"));
+    assert!(lines_after(31)[0].contains("has ended (2026-"));
+    let admin = pratique.server.admin_address.unwrap();
+    let metrics = get(&format!("http://{admin}/metrics")).await.text();
+    assert!(metrics.contains("pratique_credentials_end_seconds{upstream=\"cgr.dev\"} -86400"), "{metrics}");
+}

@@ -1,0 +1,79 @@
+//! Tells when the credentials for an upstream end, before they do.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use metrics::gauge;
+use oci::{UnixTime, UpstreamName};
+use tokio::sync::watch;
+
+use crate::app::App;
+
+/// Between two times of telling the metric.
+const LOOK: Duration = Duration::from_secs(60);
+/// How often an end that is near is told in the log.
+const WARN: Duration = Duration::from_secs(86_400);
+
+/// When the log was last told, by upstream.
+#[derive(Default)]
+pub struct Told(BTreeMap<UpstreamName, UnixTime>);
+
+/// Tells until told to drain.
+pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let mut told = Told::default();
+    let rounds = async {
+        loop {
+            for line in told.round(&app) {
+                tracing::warn!("{line}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+}
+
+impl Told {
+    /// Tells the metric of every upstream whose credentials have an end. The lines that are due in the log.
+    pub fn round(&mut self, app: &App) -> Vec<String> {
+        let (in_force, now) = (app.in_force(), app.clock.now());
+        let mut lines = Vec::new();
+        for configured in &in_force.settings.upstreams {
+            let name = &configured.name;
+            let Some(ends) = in_force.upstreams.get(name).and_then(|upstream| upstream.credentials_end()) else {
+                self.0.remove(name);
+                continue;
+            };
+            gauge!("pratique_credentials_end_seconds", "upstream" => name.to_string()).set(seconds_until(ends, now));
+            let line = warning(name, ends, now, configured.credentials_warn_age);
+            let was_told = self.0.get(name).and_then(|told| now.since(*told)).is_some_and(|age| age < WARN);
+            if let Some(line) = line.filter(|_| !was_told) {
+                self.0.insert(name.clone(), now);
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+/// Below zero where it is over.
+fn seconds_until(ends: UnixTime, now: UnixTime) -> f64 {
+    let over = || -now.since(ends).unwrap_or_default().as_secs_f64();
+    ends.since(now).map_or_else(over, |left| left.as_secs_f64())
+}
+
+/// The line about an end that is near, or over.
+fn warning(name: &UpstreamName, ends: UnixTime, now: UnixTime, warn_age: Duration) -> Option<String> {
+    match ends.since(now).filter(|left| !left.is_zero()) {
+        None => Some(format!(
+            "the password for upstream {name} has ended ({ends}): what is not here already is not fetched"
+        )),
+        Some(left) if left <= warn_age => {
+            let (days, hours) = (left.as_secs() / 86_400, left.as_secs() / 3600);
+            let left = if days > 1 { format!("{days} days") } else { format!("{hours} h") };
+            Some(format!("the password for upstream {name} ends in {left} ({ends}): replace it, and reload"))
+        }
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! Tags in use are looked up again before their time is over, so that who pulls them need not wait for upstream.
+//!
+//! What is asked here nobody waits for: it goes a few at a time, joins what clients ask for, and is left out where upstream limits our
+//! rate. A tag that nobody has asked for in a while is not in use any more.
+
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use config::{TagRefresh, Tags};
+use futures_util::{StreamExt as _, stream};
+use metrics::counter;
+use moka::{Equivalent, sync::Cache};
+use oci::{Repository, Tag, UnixTime};
+use tokio::sync::watch;
+
+use crate::{
+    app::App,
+    error::{ApiError, chain},
+    evidence_tag::subject_of,
+};
+
+/// A tag is in use for so many times `tags.ttl` after it was asked for, and not longer than this.
+const TTLS: u32 = 10;
+const IN_USE_MAX: Duration = Duration::from_secs(3600);
+/// Refreshed at one time.
+const AT_A_TIME: usize = 4;
+/// Looked for what is due so many times within `tags.ttl`, but neither all the time nor next to never.
+const LOOKS: u32 = 10;
+const LOOK_MIN: Duration = Duration::from_millis(100);
+const LOOK_MAX: Duration = Duration::from_secs(10);
+
+/// Tags that were asked for, and when last, in milliseconds since 1970; at most `limits.tags_refreshed_max`.
+pub struct InUse(Cache<(Repository, Tag), Arc<AtomicU64>>);
+
+/// A key that need not be made to be looked for.
+#[derive(Hash)]
+struct Wanted<'a>(&'a Repository, &'a Tag);
+
+impl Equivalent<(Repository, Tag)> for Wanted<'_> {
+    fn equivalent(&self, key: &(Repository, Tag)) -> bool {
+        *self.0 == key.0 && *self.1 == key.1
+    }
+}
+
+impl InUse {
+    pub(crate) fn new(tags_max: usize) -> Self {
+        Self(Cache::new(tags_max as u64))
+    }
+
+    /// A client was served what the tag means.
+    pub(crate) fn used(&self, repository: &Repository, tag: &Tag, now: UnixTime) {
+        // Tags that say what they speak about are looked up with their subjects.
+        if subject_of(tag).is_some() {
+            return;
+        }
+        match self.0.get(&Wanted(repository, tag)) {
+            Some(last) => last.store(now.as_millis(), Ordering::Relaxed),
+            None => self.0.insert((repository.clone(), tag.clone()), Arc::new(AtomicU64::new(now.as_millis()))),
+        }
+    }
+
+    /// Those that were asked for within `age_max`; the others are forgotten.
+    fn young(&self, now: UnixTime, age_max: Duration) -> Vec<(Repository, Tag)> {
+        let mut young = Vec::new();
+        for (key, last) in &self.0 {
+            let age = now.since(UnixTime::from_millis(last.load(Ordering::Relaxed)));
+            if age.is_none_or(|age| age < age_max) {
+                young.push(Arc::unwrap_or_clone(key));
+            } else {
+                self.0.invalidate(&*key);
+            }
+        }
+        young
+    }
+}
+
+/// Refreshes until told to drain.
+pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let rounds = async {
+        loop {
+            let ttl = app.in_force().settings.tags.ttl;
+            tokio::time::sleep((ttl / LOOKS).clamp(LOOK_MIN, LOOK_MAX)).await;
+            round(&app).await;
+        }
+    };
+    tokio::select! {
+        () = rounds => {}
+        _ = draining.wait_for(|draining| *draining) => {}
+    }
+}
+
+/// Looks once, and refreshes what is due: used lately, and looked at so long ago that its time is nearly over.
+pub async fn round(app: &Arc<App>) {
+    let in_force = app.in_force();
+    let tags = &in_force.settings.tags;
+    if tags.refresh == TagRefresh::Never || tags.ttl.is_zero() {
+        return;
+    }
+    let in_use = tags.ttl.saturating_mul(TTLS).min(IN_USE_MAX.max(tags.ttl));
+    let young = app.tags_in_use.young(app.clock.now(), in_use);
+    let due = young.into_iter().filter(|(repository, tag)| is_due(app, repository, tag, tags));
+    stream::iter(due).for_each_concurrent(AT_A_TIME, |(repository, tag)| refresh(app, repository, tag)).await;
+}
+
+fn is_due(app: &App, repository: &Repository, tag: &Tag, tags: &Tags) -> bool {
+    let fact = app.store.facts().read().and_then(|snapshot| snapshot.tag(repository, tag));
+    // A store that cannot be read says so to whoever asks for something.
+    let Ok(Some(fact)) = fact else { return false };
+    let age = app.clock.now().since(fact.checked_at);
+    fact.gone_at.is_none() && age.is_some_and(|age| age >= tags.ttl.saturating_sub(tags.ttl / 5))
+}
+
+async fn refresh(app: &Arc<App>, repository: Repository, tag: Tag) {
+    let outcome = match refreshed(app, &repository, &tag).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::debug!(%repository, %tag, "tag not refreshed: {}", chain(&error));
+            "failed"
+        }
+    };
+    counter!("pratique_tag_refreshes_total", "outcome" => outcome).increment(1);
+}
+
+async fn refreshed(app: &Arc<App>, repository: &Repository, tag: &Tag) -> Result<&'static str, ApiError> {
+    let upstream = app.in_force().upstream(repository.upstream())?;
+    if upstream.is_to_be_spared() {
+        return Ok("spared");
+    }
+    let afresh = Tags { ttl: Duration::ZERO, max_stale: Duration::ZERO, ..Tags::default() };
+    let resolved = app.resolver.tag(&upstream, repository, tag, &afresh).await?;
+    // Judged as well where it has moved: the evidence is here when somebody asks, and so is the refusal. Not as an answer under the
+    // tag: nobody got one.
+    match app.admission.manifest(repository, &resolved.digest).await {
+        Ok(_) | Err(ApiError::Refused(_)) => Ok("ok"),
+        Err(error) => Err(error),
+    }
+}

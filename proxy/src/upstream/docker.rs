@@ -1,0 +1,255 @@
+//! Credentials out of docker's configuration file, or from the helper that it names: only where the operator has named the file.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use config::Secret;
+use serde::Deserialize;
+
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
+const JSON_DEPTH_MAX: usize = 16;
+/// A helper may have to unlock something, but nobody is there to be asked for a password.
+const HELPER_MAX: Duration = Duration::from_secs(10);
+
+/// A user and a password.
+pub(super) struct Login {
+    pub(super) username: String,
+    pub(super) password: Secret<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Document {
+    auths: BTreeMap<String, Entry>,
+    #[serde(rename = "credHelpers")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(rename = "credsStore")]
+    creds_store: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Entry {
+    auth: Option<String>,
+    identitytoken: Option<String>,
+}
+
+/// What a helper answers.
+#[derive(Deserialize)]
+struct Helped {
+    #[serde(rename = "Username")]
+    username: String,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
+
+/// The credentials for `upstream` in the file at `path`. Blocks, while a helper is asked.
+///
+/// The error says why there are none, and holds no part of any secret.
+pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<Login, String> {
+    let text = config::read_text(path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let document: Document =
+        oci::json::parse(text.as_bytes(), JSON_DEPTH_MAX).map_err(|_| "it is not docker's configuration".to_owned())?;
+    let names = names(upstream);
+    if let Some((name, helper)) = names.iter().find_map(|name| document.cred_helpers.get_key_value(name)) {
+        return ask(helper, name, HELPER_MAX);
+    }
+    let entry = names.iter().find_map(|name| document.auths.get_key_value(name));
+    if let Some(helper) = &document.creds_store {
+        // Docker writes an empty entry for what the store keeps, under the name by which the store has it.
+        let name = entry.map(|(name, _)| name).or(names.first()).ok_or("it has no name")?;
+        return ask(helper, name, HELPER_MAX);
+    }
+    let Some((name, entry)) = entry else {
+        let there: Vec<_> = document.auths.keys().chain(document.cred_helpers.keys()).map(String::as_str).collect();
+        let there = if there.is_empty() { "nobody".to_owned() } else { there.join(", ") };
+        return Err(format!("it has credentials for {}, not for {}", shown(&there), names.join(" or ")));
+    };
+    if entry.identitytoken.as_ref().is_some_and(|token| !token.is_empty()) {
+        return Err(format!("{name} has an identity token, which is not supported: use a pull token"));
+    }
+    entry.auth.as_deref().and_then(decoded).ok_or_else(|| format!("the entry of {name} holds no user and password"))
+}
+
+/// What docker may call `upstream`, the likeliest name first.
+fn names(upstream: &config::Upstream) -> Vec<String> {
+    let (name, host) = (upstream.name.as_str(), upstream.url.host.as_str());
+    let mut names = Vec::new();
+    if upstream.name.is_docker_hub() {
+        names.extend(["https://index.docker.io/v1/", "index.docker.io", "docker.io"].map(str::to_owned));
+    }
+    for host in [name.to_owned(), host.to_owned(), format!("{host}:{}", upstream.url.port)] {
+        names.extend([format!("https://{host}"), format!("https://{host}/v1/"), format!("https://{host}/v2/")]);
+        names.insert(names.len() - 3, host);
+    }
+    names
+}
+
+fn decoded(auth: &str) -> Option<Login> {
+    let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
+    // Docker pads what it encodes with zero bytes, in some versions.
+    let (username, password) = text.trim_end_matches('\0').split_once(':')?;
+    let is_whole = !username.is_empty() && !password.is_empty();
+    is_whole.then(|| Login { username: username.to_owned(), password: Secret::new(password.to_owned()) })
+}
+
+/// Asks `docker-credential-<helper>` about `server`, for as long as `within`.
+fn ask(helper: &str, server: &str, within: Duration) -> Result<Login, String> {
+    // It becomes the name of a program: no path, and nothing that a shell would read.
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if helper.is_empty() || !helper.bytes().all(is_name) {
+        return Err(format!("\"{}\" is not the name of a credential helper", shown(helper)));
+    }
+    run(&format!("docker-credential-{helper}"), server, within)
+}
+
+fn run(program: &str, server: &str, within: Duration) -> Result<Login, String> {
+    let mut child = Command::new(program)
+        .arg("get")
+        .env_clear()
+        .envs(config::helper_environment())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{program} cannot be started: {}", error.kind()))?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (sender, answered) = mpsc::channel();
+    let question = server.to_owned();
+    std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        // A helper that does not want the question may answer all the same.
+        let _ = input.map(|mut input| input.write_all(question.as_bytes()));
+        let read = output.map(|output| output.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
+        // Who asked may have given up.
+        let _ = sender.send(read.filter(Result::is_ok).map(|_| answer));
+    });
+    let answer = answered.recv_timeout(within);
+    // It has said what it has to say, or has had its time.
+    let _ = child.kill();
+    let _ = child.wait();
+    let answer = answer.map_err(|_| format!("{program} did not answer within {} s", within.as_secs_f32()))?;
+    let helped: Option<Helped> = answer.and_then(|answer| oci::json::parse(&answer, JSON_DEPTH_MAX).ok());
+    match helped {
+        Some(Helped { username, .. }) if username == "<token>" => {
+            Err(format!("{program} has an identity token for {server}, which is not supported: use a pull token"))
+        }
+        Some(Helped { username, secret }) if !username.is_empty() && !secret.is_empty() => {
+            Ok(Login { username, password: Secret::new(secret) })
+        }
+        Some(_) | None => Err(format!("{program} has nothing for {server}")),
+    }
+}
+
+/// Text of the file as it may stand in a line of the log.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the operator's own files and programs")]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn upstream(name: &str, url: &str) -> config::Upstream {
+        let text = format!("[[upstreams]]\nname = \"{name}\"\nurl = \"{url}\"\n");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("pratique.toml");
+        std::fs::write(&file, text).unwrap();
+        let overrides =
+            config::Overrides { config: Some(file), storage: Some("store".into()), ..config::Overrides::default() };
+        config::load_without_environment(&overrides).unwrap().settings.upstreams.remove(0)
+    }
+
+    fn login_of(name: &str, document: &str) -> Result<(String, String), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
+        std::fs::write(&file, document).unwrap();
+        let login = login(
+            &upstream(name, &format!("https://{}", if name == "docker.io" { "registry-1.docker.io" } else { name })),
+            &file,
+        );
+        login.map(|login| (login.username, login.password.expose().clone()))
+    }
+
+    fn auths(name: &str) -> String {
+        format!(
+            r#"{{"auths":{{"{name}":{{"auth":"{}"}},"other.example":{{"auth":"eDp5"}}}}}}"#,
+            STANDARD.encode("me:hunter2:x")
+        )
+    }
+
+    #[test]
+    fn an_entry_is_found_by_each_name_that_docker_gives_it() {
+        let wanted = Ok(("me".to_owned(), "hunter2:x".to_owned()));
+        for name in ["cgr.dev", "https://cgr.dev", "https://cgr.dev/v1/", "https://cgr.dev/v2/", "cgr.dev:443"] {
+            assert_eq!(login_of("cgr.dev", &auths(name)), wanted, "{name}");
+        }
+        for name in ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"] {
+            assert_eq!(login_of("docker.io", &auths(name)), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_without_a_secret() {
+        for (document, says) in [
+            (auths("cgr.example"), "it has credentials for cgr.example, other.example, not for cgr.dev"),
+            ("{}".to_owned(), "it has credentials for nobody"),
+            ("[hunter2".to_owned(), "it is not docker's configuration"),
+            (r#"{"auths":{"cgr.dev":{"auth":"hunter2"}}}"#.to_owned(), "holds no user and password"),
+            (r#"{"auths":{"cgr.dev":{"auth":""}}}"#.to_owned(), "holds no user and password"),
+            (r#"{"auths":{"cgr.dev":{"auth":"eDp5","identitytoken":"hunter2"}}}"#.to_owned(), "use a pull token"),
+            (
+                r#"{"credHelpers":{"cgr.dev":"../evil"}}"#.to_owned(),
+                "\"../evil\" is not the name of a credential helper",
+            ),
+            (r#"{"credsStore":"no-such-helper-anywhere"}"#.to_owned(), "cannot be started"),
+        ] {
+            let error = login_of("cgr.dev", &document).unwrap_err();
+            assert!(error.contains(says), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    /// What a program says that does `script`, where helpers are looked for by its whole name.
+    fn asked(script: &str, within: Duration) -> Result<(String, String), String> {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("docker-credential-test");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let login = run(program.to_str().unwrap(), "cgr.dev", within);
+        login.map(|login| (login.username, login.password.expose().clone()))
+    }
+
+    #[test]
+    fn a_helper_is_asked_for_this_server_and_told_nothing_else() {
+        let script = r#"read server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$1 $server\",\"Secret\":\"s${CARGO_PKG_NAME}\"}""#;
+        assert_eq!(asked(script, HELPER_MAX), Ok(("get cgr.dev".to_owned(), "s".to_owned())));
+    }
+
+    #[test]
+    fn a_helper_that_has_nothing_hangs_or_babbles_is_not_believed() {
+        let soon = Duration::from_millis(500);
+        for (script, says) in [
+            ("echo 'credentials not found in native keychain'; exit 1", "has nothing for cgr.dev"),
+            ("exec sleep 1000", "did not answer within 0.5 s"),
+            ("exec cat /dev/zero", "has nothing for cgr.dev"),
+            (r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#, "use a pull token"),
+            (r#"echo '{"Username":"","Secret":"hunter2"}'"#, "has nothing for cgr.dev"),
+        ] {
+            let error = asked(script, soon).unwrap_err();
+            assert!(error.contains(says), "{script}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}
