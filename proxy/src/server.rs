@@ -3,9 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use config::{Limits, Loaded, Settings};
+use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::{
     admin,
@@ -33,8 +34,8 @@ pub struct Server {
     drain: watch::Sender<bool>,
     serving: JoinHandle<()>,
     control: Option<JoinHandle<()>>,
-    refreshing: JoinHandle<()>,
-    keeping: JoinHandle<()>,
+    background: Vec<JoinHandle<()>>,
+    limits: Arc<Limits>,
     admin: Option<Admin>,
 }
 
@@ -64,10 +65,9 @@ impl Server {
         let listener = Listener::bind(settings.listen, tls.clone(), Arc::clone(&limits)).await?;
         let address = listener.address()?;
         let serving = tokio::spawn(listener.run(stack::stack(&app), draining.clone()));
-        let limits_of_control = Arc::clone(&limits);
         let (mut admin_address, mut admin) = (None, None);
         if let Some(address) = settings.admin_listen {
-            let listener = Listener::bind(address, None, limits).await?;
+            let listener = Listener::bind(address, None, Arc::clone(&limits)).await?;
             let address = listener.address()?;
             tracing::info!(%address, "admin listener");
             admin_address = Some(address);
@@ -75,14 +75,14 @@ impl Server {
             let service = admin::service(&app, metrics.clone(), draining.clone());
             admin = Some(Admin { stop, task: tokio::spawn(listener.run(service, stopping)) });
         }
-        let control = control(&app, limits_of_control, &draining);
-        let (keeping, refreshing) = background(&app, metrics, &draining);
+        let control = control(&app, Arc::clone(&limits), &draining);
+        let background = background(&app, metrics, &draining);
         for note in loaded.notes.iter().chain(&notes).chain(&few_files) {
             tracing::info!("{note}");
         }
         show_policies(&app);
         tracing::info!(%address, storage = %settings.storage.path.display(), "serving");
-        Ok(Self { address, admin_address, app, tls, drain, serving, control, refreshing, keeping, admin })
+        Ok(Self { address, admin_address, app, tls, drain, serving, control, background, limits, admin })
     }
 
     /// Takes a configuration that was read again into force: policies, trust root, credentials, upstreams, certificates. Addresses,
@@ -122,8 +122,9 @@ impl Server {
         if let Some(control) = self.control {
             let _ = control.await;
         }
-        let _ = self.refreshing.await;
-        let _ = self.keeping.await;
+        if timeout(self.limits.drain_timeout, join_all(self.background)).await.is_err() {
+            tracing::warn!("a task of the background did not end: the store is given back when it does");
+        }
         if let Some(admin) = self.admin {
             admin.stop.send_replace(true);
             let _ = admin.task.await;
@@ -132,22 +133,18 @@ impl Server {
     }
 }
 
-/// What goes on beside requests. The two that write are waited for at the end.
-fn background(
-    app: &Arc<App>,
-    metrics: PrometheusHandle,
-    draining: &watch::Receiver<bool>,
-) -> (JoinHandle<()>, JoinHandle<()>) {
-    let (scrubbed, judging, kept, trusting) = (Arc::clone(app), Arc::clone(app), Arc::clone(app), Arc::clone(app));
-    let (looked_up, ending) = (Arc::clone(app), Arc::clone(app));
-    supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining));
-    supervised("rejudge", draining, move |draining| rejudge::run(Arc::clone(&judging), draining));
-    supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining));
-    supervised("tags", draining, move |draining| refresh::run(Arc::clone(&looked_up), draining));
-    supervised("expiry", draining, move |draining| expiry::run(Arc::clone(&ending), draining));
-    let keeping = supervised("keeping", draining, move |draining| keeping::run(Arc::clone(&kept), draining));
-    let refreshing = supervised("trust-root", draining, move |draining| trust::run(Arc::clone(&trusting), draining));
-    (keeping, refreshing)
+/// What goes on beside requests. All of it is waited for at the end: all of it holds the store.
+fn background(app: &Arc<App>, metrics: PrometheusHandle, draining: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
+    let [scrubbed, judging, kept, trusting, looked_up, ending] = std::array::from_fn(|_| Arc::clone(app));
+    vec![
+        supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining)),
+        supervised("rejudge", draining, move |draining| rejudge::run(Arc::clone(&judging), draining)),
+        supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining)),
+        supervised("tags", draining, move |draining| refresh::run(Arc::clone(&looked_up), draining)),
+        supervised("expiry", draining, move |draining| expiry::run(Arc::clone(&ending), draining)),
+        supervised("keeping", draining, move |draining| keeping::run(Arc::clone(&kept), draining)),
+        supervised("trust-root", draining, move |draining| trust::run(Arc::clone(&trusting), draining)),
+    ]
 }
 
 /// Answers commands. A server that cannot is a server all the same.
