@@ -65,9 +65,8 @@ impl Exchange {
             self.meter.rate(answer.headers());
         }
         let answer = answer.expect_success(question.what);
-        if is_own {
-            turn.answered(answer.as_ref().err());
-        }
+        // Upstream that sends us on to storage has answered, whatever storage does.
+        turn.answered(answer.as_ref().err().filter(|_| is_own));
         answer
     }
 

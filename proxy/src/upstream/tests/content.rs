@@ -181,6 +181,45 @@ async fn after_one_429_nobody_asks_the_registry_and_nobody_else_is_spared() {
 }
 
 #[tokio::test]
+async fn a_redirect_ends_the_pause_as_any_answer_does() {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let storage = Server::start(|_| Reply::ok("blob")).await;
+    let target = storage.url("/blob");
+    let server = Server::start_async(move |seen| {
+        let target = target.clone();
+        Box::pin(async move {
+            match seen.path.as_str() {
+                path if path.contains("/blobs/") => Reply::redirect(&target),
+                path if path.contains("/referrers/") => Reply::status(429),
+                path if path.ends_with("/tags/list") => std::future::pending().await,
+                _ => Reply::ok("{}"),
+            }
+        })
+    })
+    .await;
+    let setup = Setup::of(&server).redirect(&storage).limits(|limits| limits.upstream_backoff_max = PAUSE);
+    let upstream = setup.build();
+    assert!(upstream.referrers(&repository(), &digest()).await.is_err());
+    while upstream.is_to_be_spared() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(blob(&upstream, 0).await.unwrap(), (0, b"blob".to_vec()));
+    // Were the pause not over, the one that hangs would be the next to try, and the other would wait for it.
+    let path = repository();
+    let hanging = upstream.tags(&path, None, None);
+    let manifest = async {
+        while server.count(|seen| seen.path.ends_with("/tags/list")) == 0 {
+            tokio::task::yield_now().await;
+        }
+        manifest(&upstream).await
+    };
+    tokio::select! {
+        ended = hanging => panic!("{ended:?}"),
+        fetched = manifest => assert!(fetched.is_ok(), "{fetched:?}"),
+    }
+}
+
+#[tokio::test]
 async fn who_says_that_nothing_is_left_of_its_rate_is_spared_what_nobody_waits_for() {
     let server = Server::start(|seen| {
         let left = if seen.path.contains("/blobs/") { "0;w=21600" } else { "76;w=21600" };
