@@ -15,7 +15,7 @@ use std::{
 use metrics::{counter, histogram};
 use oci::{Digest, Repository, Tag, UnixTime};
 use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest};
-use storage::{Change, Snapshot, TagLook, TagServed};
+use storage::{Change, Snapshot, StoreError, TagLook, TagServed};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Admission, Effort, Entry};
@@ -175,14 +175,19 @@ impl Admission {
         Some((admitted, guarded.warnings))
     }
 
-    /// How new a tag ever was does not count any more: where it leads next sets that anew. What it was until now.
+    /// How new a tag ever was does not count any more: where it leads next sets that anew. What it was until now, where it can be read.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn forget_newest(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>, ApiError> {
         let place = Place { repository, tag };
         let turn = self.tags.turn(&place).await;
-        let newest = self.served(place)?.newest;
+        let newest = match self.store.facts().read()?.tag_served(repository, tag) {
+            Ok(served) => served.and_then(|served| served.newest),
+            // What nobody can read keeps the tag from being answered: this is the way out.
+            Err(StoreError::FactUnreadable { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
         let change = Change::TagNewestGone { repository: repository.clone(), tag: tag.clone() };
         self.store.facts().apply(vec![change]).await?;
         self.tags.known.forget(&(repository, tag));

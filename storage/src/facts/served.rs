@@ -114,19 +114,24 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// How new a tag ever was is forgotten; what it was answered with is not.
+/// How new a tag ever was is forgotten; what it was answered with is not, unless nobody can read it.
 pub(super) fn forget_newest(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<(), StoreError> {
-    let served = known(batch, repository, tag)?;
-    if served.newest.is_some() {
+    let found = read(batch, repository, tag);
+    let is_damaged = matches!(found, Err(StoreError::FactUnreadable { .. }));
+    let served = verdicts::unless_damaged(repository, found)?.unwrap_or_default();
+    if is_damaged || served.newest.is_some() {
         put(batch, repository, tag, &TagServed { newest: None, ..served });
     }
     Ok(())
 }
 
 fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<TagServed, StoreError> {
-    let found = batch.get(Table::TagServed, &key(repository, tag).finish());
-    let found = found.and_then(|found| found.map(|bytes| decode(&bytes)).transpose());
-    Ok(verdicts::unless_damaged(repository, found)?.unwrap_or_default())
+    Ok(verdicts::unless_damaged(repository, read(batch, repository, tag))?.unwrap_or_default())
+}
+
+fn read(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagServed>, StoreError> {
+    let found = batch.get(Table::TagServed, &key(repository, tag).finish())?;
+    found.map(|bytes| decode(&bytes)).transpose()
 }
 
 fn put(batch: &Batch, repository: &Repository, tag: &Tag, served: &TagServed) {

@@ -18,15 +18,15 @@ use support::{
     world::{Pratique, Setup, World},
 };
 
-use crate::{chainguard_policy, get, sized};
+use crate::{chainguard_policy, get, offline::started, sized};
 
 const REPOSITORY: &str = "chainguard/nginx";
-const DAY: u64 = 86_400;
+pub(crate) const DAY: u64 = 86_400;
 /// 2026-09-21, in seconds.
-const NOW: u64 = 1_790_000_000;
+pub(crate) const NOW: u64 = 1_790_000_000;
 
 /// A policy for Chainguard's identity with these annotations, each without its prefix.
-fn policy(name: &str, mode: &str, annotations: &[&str]) -> String {
+pub(crate) fn policy(name: &str, mode: &str, annotations: &[&str]) -> String {
     annotated(&chainguard_policy(name, "cgr.dev/chainguard/**"), mode, annotations)
 }
 
@@ -38,11 +38,12 @@ fn annotated(policy: &str, mode: &str, annotations: &[&str]) -> String {
 }
 
 /// A world whose time is moved by hand.
-struct Stage {
-    world: World,
-    time: Arc<AtomicU64>,
+pub(crate) struct Stage {
+    pub world: World,
+    /// In milliseconds.
+    pub time: Arc<AtomicU64>,
     clock: Clock,
-    pratique: Pratique,
+    pub pratique: Pratique,
 }
 
 impl Stage {
@@ -50,7 +51,7 @@ impl Stage {
         Self::with(&Setup::with_policy(policy)).await
     }
 
-    async fn with(setup: &Setup) -> Self {
+    pub async fn with(setup: &Setup) -> Self {
         let world = World::new().await;
         let time = Arc::new(AtomicU64::new(NOW * 1000));
         let hand = Arc::clone(&time);
@@ -60,7 +61,7 @@ impl Stage {
     }
 
     /// The tag leads to an image that was signed so many days ago.
-    fn lead(&self, image: &Image, days_ago: u64) {
+    pub fn lead(&self, image: &Image, days_ago: u64) {
         self.lead_as(image, days_ago, REPOSITORY, &Signer::chainguard());
     }
 
@@ -72,17 +73,17 @@ impl Stage {
         image::signature_manifest(&[signature]).push(&self.world.registry, REPOSITORY, Some(&tag));
     }
 
-    fn url(&self, reference: &str) -> String {
+    pub fn url(&self, reference: &str) -> String {
         format!("{}/v2/{REPOSITORY}/manifests/{reference}", self.pratique.url())
     }
 
     /// What a client gets, upstream being asked again where the tag leads.
-    async fn ask(&self) -> Answer {
+    pub async fn ask(&self) -> Answer {
         self.time.fetch_add(61_000, Ordering::SeqCst);
         get(&self.url("latest")).await
     }
 
-    fn served(&self) -> TagServed {
+    pub fn served(&self) -> TagServed {
         let (repository, tag) = (format!("cgr.dev/{REPOSITORY}").parse().unwrap(), "latest".parse().unwrap());
         self.pratique
             .server
@@ -96,23 +97,29 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    async fn restarted(self, setup: &Setup) -> Self {
+    pub async fn restarted(self, setup: &Setup) -> Self {
+        Box::pin(self.restarted_after(setup, |_| {})).await
+    }
+
+    /// Something happens to what lies on the disk meanwhile.
+    pub async fn restarted_after(self, setup: &Setup, meanwhile: impl FnOnce(&World)) -> Self {
         let Self { world, time, clock, pratique } = self;
         pratique.stop().await;
-        let pratique = world.try_pratique(setup, clock.clone()).await.unwrap();
+        meanwhile(&world);
+        let pratique = started(&world, setup, &clock).await;
         Self { world, time, clock, pratique }
     }
 }
 
-fn warnings(answer: &Answer) -> String {
+pub(crate) fn warnings(answer: &Answer) -> String {
     answer.header("warning").unwrap_or_default().to_owned()
 }
 
-fn led_to(answer: &Answer) -> &str {
+pub(crate) fn led_to(answer: &Answer) -> &str {
     answer.header("docker-content-digest").unwrap_or_default()
 }
 
-fn document(answer: &Answer) -> Value {
+pub(crate) fn document(answer: &Answer) -> Value {
     serde_json::from_slice(answer.received()).unwrap()
 }
 
@@ -169,7 +176,7 @@ async fn a_replayed_image_is_met_as_the_policy_says_by_tag_and_never_by_digest()
             assert_eq!((head.status, head.header("content-length")), (answer.status, answer.header("content-length")));
             assert_eq!(get(&stage.url(&old.digest.to_string())).await.status, 200, "by digest policy alone decides");
             if turn == 2 {
-                stage = Box::pin(stage.restarted(&setup)).await;
+                stage = stage.restarted(&setup).await;
             }
         }
         // Where it leads on again, it is followed.
@@ -385,4 +392,50 @@ async fn what_cannot_be_decided_is_not_refused_and_the_last_served_is_kept_for_m
     assert_eq!(stage.ask().await.status, 503);
     fault.clear();
     assert_eq!(led_to(&stage.ask().await), second.digest.to_string());
+}
+
+/// What was served last, and the floor, are damaged on the disk: nobody can say how new the tag was.
+fn damaged(world: &World, served: &TagServed) {
+    let path = world.directory.path().join("store/facts.redb");
+    let (newest, signed_at) = served.newest.clone().unwrap();
+    // A time that is there, and a SHA-256: the record of what the tag served begins with these, and nothing else has them side by side.
+    let mut row = vec![1];
+    row.extend(signed_at.as_millis().to_be_bytes());
+    row.push(1);
+    row.extend(hex::decode(newest.hex()).unwrap());
+    let mut facts = std::fs::read(&path).unwrap();
+    let found: Vec<_> =
+        facts.windows(row.len()).enumerate().filter(|(_, window)| *window == row).map(|(at, _)| at).collect();
+    assert!(!found.is_empty());
+    for at in found {
+        facts[at] = 9;
+    }
+    std::fs::write(&path, facts).unwrap();
+}
+
+#[tokio::test]
+async fn while_nobody_can_read_how_new_a_tag_was_nothing_is_served_under_it() {
+    for annotation in ["rollback: deny", "rollback: allow", "on-refusal: last-good"] {
+        let setup = Setup::with_policy(&policy("own", "enforce", &[annotation]));
+        let stage = Stage::with(&setup).await;
+        let (image, older) = (sized(10, 1), sized(10, 2));
+        stage.lead(&image, 10);
+        assert_eq!(stage.ask().await.status, 200);
+        let served = stage.served();
+        let stage = Box::pin(stage.restarted_after(&setup, |world| damaged(world, &served))).await;
+        for led in [&image, &older] {
+            stage.lead(led, if led.digest == image.digest { 10 } else { 20 });
+            for answer in [stage.ask().await, get(&stage.url("latest")).await] {
+                assert_eq!(answer.status, 500, "{annotation}: {}", answer.text());
+                assert!(document(&answer)["errors"][0]["code"].is_string() && led_to(&answer).is_empty());
+            }
+            assert_eq!(get(&stage.url(&led.digest.to_string())).await.status, 200, "by digest policy alone decides");
+        }
+        // The way out: nothing is known of it then, as at the first use.
+        let (repository, tag) = (format!("cgr.dev/{REPOSITORY}").parse().unwrap(), "latest".parse().unwrap());
+        let forgotten = stage.pratique.server.app.admission.forget_newest(&repository, &tag).await;
+        assert!(matches!(forgotten, Ok(None)), "what it was nobody can say");
+        assert_eq!(led_to(&stage.ask().await), older.digest.to_string(), "{annotation}");
+        assert_eq!(stage.served().newest.map(|(digest, _)| digest), Some(older.digest.clone()));
+    }
 }

@@ -92,9 +92,9 @@ async fn a_tag_that_moves_to_an_unsigned_image_is_refused_and_the_old_digest_sta
 }
 
 /// pratique on the store of the one before, of which a read in the background may still hold it.
-async fn started(world: &World, clock: &Clock) -> support::world::Pratique {
+pub(crate) async fn started(world: &World, setup: &Setup, clock: &Clock) -> support::world::Pratique {
     for _ in 0..500 {
-        match world.try_pratique(&Setup::default(), clock.clone()).await {
+        match world.try_pratique(setup, clock.clone()).await {
             Err(proxy::app::StartError::Locked { .. }) => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await
             }
@@ -114,7 +114,7 @@ async fn signed_time_decides_whatever_the_clock_says() {
     // Ten years late: signed long ago, and signed all the same. Ten years early: signed in the future, which nobody can have been.
     for (start, status) in [(now + DECADE, 200), (now - DECADE, 403), (now, 200)] {
         let (_, clock) = moved_by_hand(start);
-        let pratique = started(&world, &clock).await;
+        let pratique = started(&world, &Setup::default(), &clock).await;
         let url = format!("{}/v2/chainguard/nginx/manifests/{}", pratique.url(), image.digest);
         let answer = get(&url).await;
         assert_eq!(answer.status, status, "{}", answer.text());
