@@ -37,10 +37,16 @@ fn tag(tag: &TagTold, shown: &mut Shown) {
     let gone = tag.gone_at.map_or_else(String::new, |at| format!(", gone since {at}"));
     shown
         .out(&format!("  tag {}: meant this since {}, last confirmed {}{gone}", tag.name, tag.seen_at, tag.checked_at));
-    let is_followed = matches!(&tag.answer, TagAnswer::Served { .. });
-    if !is_followed {
+    let instead = match &tag.answer {
+        // It is what the tag means, and the verdict on it is told below.
+        TagAnswer::Served { .. } => None,
+        TagAnswer::LastGood { .. } => Some(format!("is answered with {}", tag.answer)),
+        TagAnswer::Refused => Some("is refused".to_owned()),
+        TagAnswer::Undecided => Some("cannot be decided on".to_owned()),
+    };
+    if let Some(instead) = instead {
         let why = tag.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-        shown.out(&format!("  tag {} is answered with {}{why}", tag.name, tag.answer));
+        shown.out(&format!("  tag {} {instead}{why}", tag.name));
     }
     if let Some((digest, at)) = &tag.newest {
         shown.out(&format!("  newest served under it: {digest}, signed {at}"));
