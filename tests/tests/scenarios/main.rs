@@ -14,6 +14,7 @@
 
 mod arriving;
 mod attestations;
+mod clocks;
 mod conditions;
 mod crowds;
 mod differences;
