@@ -9,16 +9,16 @@ use proxy::{
 use serde_json::Value;
 use support::{
     client::Client,
-    image,
+    image, policies,
     process::Process,
     pull,
-    sigstore::{Layout, Signer},
+    sigstore::{Layout, Options, Signer},
     upstream::noise,
     world::Setup,
 };
 use tokio::sync::Notify;
 
-use crate::{Stage, publish};
+use crate::{PUBLIC, Stage, publish};
 
 const IMAGE: &str = "cgr.dev/chainguard/nginx:latest";
 
@@ -265,5 +265,65 @@ async fn a_rate_is_bytes_or_a_size_or_unlimited_and_nothing_else() {
         let said = stage.run(&["cache", "scrub", &format!("--rate={rate}")]).await;
         assert_eq!(said.code, Some(2), "{rate}: {}", said.stderr);
         assert!(said.stderr.contains("such as 20971520 or 20MiB, or unlimited"), "{rate}: {}", said.stderr);
+    }
+}
+
+/// What a client gets under the tag: the status, and the digest or the hint.
+async fn under_tag(server: &Process) -> (u16, String) {
+    let url = format!("http://{}/v2/{PUBLIC}/manifests/latest", server.address);
+    let answer = Client::plain().get(&url, &[]).await.unwrap();
+    let told = match answer.header("docker-content-digest") {
+        Some(digest) => digest.to_owned(),
+        None => json(&answer.text())["errors"][0]["detail"]["hint"].as_str().unwrap_or_default().to_owned(),
+    };
+    (answer.status.as_u16(), told)
+}
+
+#[tokio::test]
+async fn a_tag_that_was_moved_back_on_purpose_is_let_back_as_the_hint_says() {
+    let signer = Signer::chainguard();
+    let policy = policies::keyless("own", "cgr.dev/chainguard/**", &signer.issuer, &signer.subject)
+        .replace("spec:\n", "  annotations:\n    pratique.dev/rollback: deny\nspec:\n");
+    let setup = Setup::with_policy(&policy).sections("[tags]\nttl = \"1ms\"\n");
+    let stage = Stage::new(PUBLIC, &signer, Layout::Legacy, &setup).await;
+    let (newer, older) = (&stage.index, image::single("linux/amd64", [noise(10, 9)]));
+    let options = Options::at(Options::SIGNED_AT - 30 * 86_400);
+    stage.world.sign(PUBLIC, &older, &signer, &options);
+    let lead = |image: &image::Image| image.push(&stage.world.registry, PUBLIC, Some("latest"));
+    for beside in [true, false] {
+        let mut server = Process::serve(&stage.config).await.unwrap();
+        lead(newer);
+        assert_eq!(under_tag(&server).await, (200, newer.digest.to_string()));
+        lead(&older);
+        let (status, hint) = under_tag(&server).await;
+        assert_eq!(status, 403);
+        let (_, command) = hint.split_once("; if it is meant, pratique ").expect("a hint with a command");
+        let command: Vec<_> = command.split(' ').collect();
+        if beside {
+            let said = stage.run(&command).await;
+            assert_eq!(said.code, Some(0), "{}", said.stderr);
+            assert_eq!(said.stdout.trim(), format!("{IMAGE}: {} does not count as its newest any more", newer.digest));
+        } else {
+            assert_eq!(server.terminate().await.unwrap().status.code(), Some(0));
+            let said = stage.run(&command).await;
+            assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{}", said.stdout);
+            let again = stage.run(&command).await;
+            assert!(
+                again.code == Some(0) && again.stdout.contains("nothing counted as its newest"),
+                "{}",
+                again.stdout
+            );
+            server = Process::serve(&stage.config).await.unwrap();
+        }
+        assert_eq!(under_tag(&server).await, (200, older.digest.to_string()));
+        // What it leads to next sets how new it is anew.
+        lead(newer);
+        assert_eq!(under_tag(&server).await.0, 200);
+        lead(&older);
+        assert_eq!(under_tag(&server).await.0, 403);
+        let by_digest = stage.run(&["cache", "forget-newest", &format!("cgr.dev/{PUBLIC}@{}", older.digest)]).await;
+        assert!(by_digest.code == Some(2) && by_digest.stderr.contains("is a digest"), "{}", by_digest.stderr);
+        assert_eq!(stage.run(&command).await.code, Some(0));
+        assert_eq!(server.terminate().await.unwrap().status.code(), Some(0));
     }
 }

@@ -25,6 +25,7 @@ mod rot;
 mod slices;
 mod slow;
 mod start;
+mod tags;
 mod trust_root;
 
 use std::path::Path;
