@@ -34,5 +34,7 @@ mod provenance;
 mod skopeo;
 #[path = "clients/stage.rs"]
 mod stage;
+#[path = "clients/tags.rs"]
+mod tags;
 #[path = "clients/tls.rs"]
 mod tls;

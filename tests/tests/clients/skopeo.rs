@@ -48,7 +48,7 @@ async fn check(stage: &Stage) {
 }
 
 /// All platforms, as they are.
-async fn copy(stage: &Stage, source: &str, target: &Path) -> Said {
+pub async fn copy(stage: &Stage, source: &str, target: &Path) -> Said {
     let target = format!("dir:{}", target.display());
     let mut command = skopeo(stage, &["copy", "--all", "--preserve-digests"]);
     match stage.certificates() {

@@ -52,9 +52,14 @@ pub struct Tls {
 impl Stage {
     /// Plain HTTP on loopback at both ends.
     pub async fn http() -> Self {
+        Self::http_with(&Setup::default()).await
+    }
+
+    /// The same under other policies; one for these images, `chainguard-public`, is among them.
+    pub async fn http_with(setup: &Setup) -> Self {
         let world = World::new().await;
         let (image, unsigned) = push(&world).await;
-        let pratique = Process::serve(&world.write(&Setup::default())).await.unwrap();
+        let pratique = Process::serve(&world.write(setup)).await.unwrap();
         let url = format!("http://{}", pratique.host_port());
         let reason = reason(&Client::plain(), &url).await;
         let host = pratique.host_port();
