@@ -22,3 +22,22 @@ spec:
 "
     )
 }
+
+/// A policy whose only authority, `decided`, says `action` (`pass` or `fail`) without looking.
+#[must_use]
+pub fn decided(name: &str, glob: &str, action: &str) -> String {
+    format!(
+        "apiVersion: policy.sigstore.dev/v1beta1
+kind: ClusterImagePolicy
+metadata:
+  name: {name}
+spec:
+  images:
+  - glob: \"{glob}\"
+  authorities:
+  - name: decided
+    static:
+      action: {action}
+"
+    )
+}

@@ -1,8 +1,8 @@
 //! Long campaigns against the real binary: kill it, overload it, measure it, lie to it, and parse what nobody would write.
 //!
 //! ```text
-//!   Bounds ──> campaign ──> Tally        kills · power · load · memory · quota · scale · evidence · corrupt · breaks · fuzz ·
-//!                │                     model (in one process, on a clock of its own)
+//!   Bounds ──> campaign ──> Tally        kills · power · load · reloads · memory · quota · scale · evidence · corrupt · breaks · fuzz ·
+//!                │                     model (in one process, on a clock of its own) · diff (in one process)
 //!                │
 //!              Stage: a world and the binary in front of it
 //!              Truth: what is right under every path, so that each complete answer can be told right from wrong
@@ -14,6 +14,7 @@
 mod audit;
 pub mod breaks;
 pub mod corrupt;
+pub mod diff;
 pub mod durability;
 pub mod evidence;
 pub mod fuzz;
@@ -23,6 +24,7 @@ pub mod memory;
 pub mod model;
 pub mod quota;
 mod random;
+pub mod reloads;
 pub mod scale;
 mod stage;
 mod tally;

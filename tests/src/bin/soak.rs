@@ -8,9 +8,9 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use support::soak::{
-    Bounds, Tally, breaks, corrupt, durability, evidence, fuzz,
+    Bounds, Tally, breaks, corrupt, diff, durability, evidence, fuzz,
     kills::{self, struck},
-    load, memory, model, quota, scale,
+    load, memory, model, quota, reloads, scale,
 };
 
 /// Long campaigns against the real pratique.
@@ -49,6 +49,19 @@ enum Campaign {
         /// How many images of each kind in a round: signed well, signed by a fork, not signed.
         #[arg(long, default_value_t = load::Size::USUAL.images)]
         images: usize,
+    },
+    /// Many clients that pull while policy and trust root change under them: nothing fails that the new policy lets in, nothing begins that it
+    /// does not, bodies break within a second, upstream is not asked.
+    Reloads {
+        /// How many clients.
+        #[arg(long, default_value_t = 64)]
+        clients: usize,
+        /// How many images.
+        #[arg(long, default_value_t = 200)]
+        images: usize,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Peak memory with many clients of one cold blob, compared with one client. Without bounds: once.
     Memory {
@@ -125,6 +138,18 @@ enum Campaign {
         #[arg(long, conflicts_with = "trace")]
         sockets: bool,
     },
+    /// Random changes of policy over images and tags, all in this process: what `policy diff` says is what the reload then does.
+    Diff {
+        /// How many changes.
+        #[arg(long, default_value_t = 1000)]
+        changes: u64,
+        /// How many images, two under each tag.
+        #[arg(long, default_value_t = 200)]
+        images: u64,
+        /// Where chance begins.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Parsers and judges over bent inputs. Without bounds: 60 s for all targets together.
     Fuzz {
         #[command(flatten)]
@@ -185,6 +210,9 @@ async fn run(campaign: Campaign) -> Tally {
             let bounds = limits.or(Bounds::time(Duration::from_secs(30)));
             Box::pin(load::run(bounds, load::Size { clients, images }, say)).await
         }
+        Campaign::Reloads { clients, images, seed } => {
+            Box::pin(reloads::run(reloads::Size { clients, images }, seed, say)).await
+        }
         Campaign::Memory { limits, mib: size, clients } => {
             let size = memory::Size { blob_bytes: mib(size), clients };
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
@@ -208,6 +236,9 @@ async fn run(campaign: Campaign) -> Tally {
                 (_, false) => model::run(bounds, operations, say),
             })
             .await
+        }
+        Campaign::Diff { changes, images, seed } => {
+            Box::pin(diff::run(Bounds { seed, ..Bounds::rounds(changes) }, images, say)).await
         }
         Campaign::Fuzz { limits, target } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(60)));

@@ -44,7 +44,7 @@ mod vectors;
 use support::{
     client::{Answer, Client},
     image::{self, Image},
-    policies::keyless as keyless_policy,
+    policies::{decided as static_policy, keyless as keyless_policy},
 };
 
 /// An image with one layer of these many bytes.
@@ -60,22 +60,4 @@ async fn get(url: &str) -> Answer {
 fn chainguard_policy(name: &str, glob: &str) -> String {
     let signer = support::sigstore::Signer::chainguard();
     keyless_policy(name, glob, &signer.issuer, &signer.subject)
-}
-
-/// A policy whose only authority says `action` without looking.
-fn static_policy(name: &str, glob: &str, action: &str) -> String {
-    format!(
-        "apiVersion: policy.sigstore.dev/v1beta1
-kind: ClusterImagePolicy
-metadata:
-  name: {name}
-spec:
-  images:
-  - glob: \"{glob}\"
-  authorities:
-  - name: decided
-    static:
-      action: {action}
-"
-    )
 }
