@@ -22,7 +22,11 @@ use futures_util::future::join_all;
 use http::Method;
 use oci::Digest;
 use serde_json::Value;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::watch,
+    time::timeout,
+};
 
 use super::{Page, Random, Say, Stage, Tally, Truth, failed, stage::ended_well};
 use crate::{
@@ -36,6 +40,8 @@ use crate::{
 
 /// More than sockets hold: a body of this many bytes is under way until somebody reads it.
 const LARGE_BYTES: usize = 24 << 20;
+/// The first images, at least one of each kind, are large, and nobody pulls them but whoever looks at bodies.
+const LARGE: usize = 4;
 /// Bodies of each kind that are under way while the regime changes.
 const BODIES: usize = 2;
 /// After the line that tells the reload.
@@ -124,12 +130,37 @@ pub async fn run(size: Size, seed: u64, say: Say) -> Tally {
     tally
 }
 
+/// Threads for bodies under way: what the clients do beside them is not to delay what is measured.
+struct Aside(Option<Runtime>);
+
+impl Aside {
+    fn start() -> Result<Self, String> {
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        runtime.map(|runtime| Self(Some(runtime))).map_err(|error| failed("a thread", error))
+    }
+
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
+        let runtime = self.0.as_ref().ok_or("no thread for it")?;
+        runtime.spawn(work).await.map_err(|error| failed("a body", error))
+    }
+}
+
+impl Drop for Aside {
+    /// Without waiting: that is forbidden to whoever serves others.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 struct Campaign {
     stage: Stage,
     process: Process,
     /// Trusted by some regimes.
     other: VirtualSigstore,
     parts: Arc<Vec<Part>>,
+    aside: Aside,
     size: Size,
     seed: u64,
 }
@@ -142,7 +173,7 @@ impl Campaign {
         let store = stage.store("reloads");
         write(&stage, &other, ALL, "1ms");
         let process = stage.serve(&store).await?;
-        let mut campaign = Self { stage, process, other, parts: Arc::default(), size, seed };
+        let mut campaign = Self { stage, process, other, parts: Arc::default(), aside: Aside::start()?, size, seed };
         let parts = campaign.push().await?;
         let (client, base) = (Client::plain(), campaign.base());
         for part in &parts {
@@ -184,7 +215,7 @@ impl Campaign {
                 }
                 before = Some(ours.digest);
             }
-            let bytes = if number < kinds.len() { LARGE_BYTES } else { 1 + random.index(50_000) };
+            let bytes = if number < LARGE { LARGE_BYTES } else { 1 + random.index(50_000) };
             let image = self.push_one(kind, (&repository, &tag), noise(bytes, random.any()));
             parts.push(Part { kind, truth: Truth::of(&repository, &tag, &image), before });
         }
@@ -256,9 +287,10 @@ impl Campaign {
         let from = to.saturating_sub(1);
         let (Some((_, old)), Some((what, new))) = (REGIMES.get(from), REGIMES.get(to)) else { return Ok(()) };
         let mut bodies = Vec::new();
-        for part in self.parts.iter().take(4).filter(|part| part.expected(*old, false) == Told::This) {
+        for part in self.parts.iter().take(LARGE).filter(|part| part.expected(*old, false) == Told::This) {
             for _ in 0..BODIES {
-                bodies.push((part, open(&self.base(), part.truth.largest()).await?));
+                let (base, page) = (self.base(), part.truth.largest().clone());
+                bodies.push((part, self.aside.run(async move { open(&base, &page).await }).await??));
             }
         }
         write(&self.stage, &self.other, *new, "1h");
@@ -272,11 +304,13 @@ impl Campaign {
             bodies.into_iter().partition(|(part, _)| part.expected(*new, false) == Told::This);
         let mut last = Duration::ZERO;
         for (bodies, passes) in [(break_off, false), (pass, true)] {
-            let ends = bodies
-                .into_iter()
-                .map(|(part, body)| async move { (part.kind, ends_well(body).await, told.elapsed()) });
+            let ends = bodies.into_iter().map(|(part, body)| async move {
+                let end = self.aside.run(async move { (is_whole(body).await, told.elapsed()) }).await;
+                end.map(|(complete, after)| (part.kind, complete, after))
+            });
             let ends = timeout(PATIENCE, join_all(ends)).await.map_err(|_| "bodies under way do not end".to_owned())?;
-            for (kind, complete, after) in ends {
+            for end in ends {
+                let (kind, complete, after) = end?;
                 tally.check(passes == complete, || {
                     format!("{what}: of a body of {kind:?} under way, complete is {complete}")
                 });
@@ -332,7 +366,7 @@ async fn pull(
     mut random: Random,
 ) -> Tally {
     let (client, mut tally) = (Client::plain(), Tally::default());
-    let small: Vec<_> = parts.iter().skip(4).collect();
+    let small: Vec<_> = parts.iter().skip(LARGE).collect();
     while !over.load(Ordering::SeqCst) {
         let Some(part) = random.pick(&small) else { break };
         for (place, page) in part.truth.pages.iter().enumerate() {
@@ -376,7 +410,7 @@ async fn open(base: &str, page: &Page) -> Result<Open, String> {
 }
 
 /// Reads to the end, and whether that was the proper one.
-async fn ends_well(mut body: Open) -> bool {
+async fn is_whole(mut body: Open) -> bool {
     loop {
         match body.chunk().await {
             Ok(Some(_)) => {}
