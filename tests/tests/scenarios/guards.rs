@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use oci::{Digest, UnixTime};
-use proxy::clock::Clock;
+use proxy::{
+    clock::Clock,
+    command::{self, Reporter, Request, TagAnswer},
+};
 use serde_json::{Value, json};
 use storage::{Change, TagServed};
 use support::{
@@ -438,4 +441,26 @@ async fn while_nobody_can_read_how_new_a_tag_was_nothing_is_served_under_it() {
         assert_eq!(led_to(&stage.ask().await), older.digest.to_string(), "{annotation}");
         assert_eq!(stage.served().newest.map(|(digest, _)| digest), Some(older.digest.clone()));
     }
+}
+
+#[tokio::test]
+async fn a_tag_that_leads_to_a_platform_let_in_through_its_index_is_explained_as_it_is_answered() {
+    let stage = Stage::new(&policy("own", "enforce", &["rollback: deny", "max-age: 30d"])).await;
+    let child = sized(10, 1);
+    // Only the index is signed: what let it in says how old the platform is.
+    stage.lead(&image::index([child.clone()]), 10);
+    assert_eq!(stage.ask().await.status, 200);
+    child.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    let answer = stage.ask().await;
+    assert_eq!(
+        (answer.status.as_u16(), led_to(&answer)),
+        (200, child.digest.to_string().as_str()),
+        "{}",
+        answer.text()
+    );
+    let asked = Request::Explain { image: format!("cgr.dev/{REPOSITORY}:latest") };
+    let told = command::answer(&stage.pratique.server.app, asked, &Reporter::default()).await;
+    let command::Answer::Explained(told) = told else { panic!("nothing is explained") };
+    let tag = told.tag.unwrap();
+    assert_eq!(tag.answer, TagAnswer::Served { digest: child.digest.clone(), warned: false }, "{:?}", tag.why);
 }
