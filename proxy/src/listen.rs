@@ -189,7 +189,8 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)
         .max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(limits.client_idle_timeout)
-        .keep_alive_timeout(limits.request_header_timeout);
+        // The ping waits behind all that is on its way to the client, and downloads do not count as a sign of life.
+        .keep_alive_timeout(limits.client_write_timeout);
     builder
 }
 

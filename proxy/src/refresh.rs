@@ -4,6 +4,7 @@
 //! rate. A tag that nobody has asked for in a while is not in use any more.
 
 use std::{
+    collections::BTreeMap,
     hash::Hash,
     sync::{
         Arc,
@@ -13,11 +14,11 @@ use std::{
 };
 
 use config::{TagRefresh, Tags};
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 use metrics::counter;
 use moka::{Equivalent, sync::Cache};
 use oci::{Repository, Tag, UnixTime};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     app::App,
@@ -28,15 +29,26 @@ use crate::{
 /// A tag is in use for so many times `tags.ttl` after it was asked for, and not longer than this.
 const TTLS: u32 = 10;
 const IN_USE_MAX: Duration = Duration::from_secs(3600);
-/// Refreshed at one time.
+/// Refreshed at one time, of one upstream.
 const AT_A_TIME: usize = 4;
 /// Looked for what is due so many times within `tags.ttl`, but neither all the time nor next to never.
 const LOOKS: u32 = 10;
 const LOOK_MIN: Duration = Duration::from_millis(100);
 const LOOK_MAX: Duration = Duration::from_secs(10);
 
-/// Tags that were asked for, and when last, in milliseconds since 1970; at most `limits.tags_refreshed_max`.
-pub struct InUse(Cache<(Repository, Tag), Arc<AtomicU64>>);
+/// Tags that were asked for; at most `limits.tags_refreshed_max`.
+pub struct InUse(Cache<(Repository, Tag), Arc<Uses>>);
+
+/// In milliseconds since 1970.
+#[derive(Debug, Default)]
+struct Uses {
+    /// When a client was served it last.
+    used: AtomicU64,
+    /// When it was refreshed last, whatever came of that: what fails is not asked for at each look.
+    tried: AtomicU64,
+}
+
+type Due = ((Repository, Tag), Arc<Uses>);
 
 /// A key that need not be made to be looked for.
 #[derive(Hash)]
@@ -59,19 +71,23 @@ impl InUse {
         if subject_of(tag).is_some() {
             return;
         }
-        match self.0.get(&Wanted(repository, tag)) {
-            Some(last) => last.store(now.as_millis(), Ordering::Relaxed),
-            None => self.0.insert((repository.clone(), tag.clone()), Arc::new(AtomicU64::new(now.as_millis()))),
+        if let Some(uses) = self.0.get(&Wanted(repository, tag)) {
+            uses.used.store(now.as_millis(), Ordering::Relaxed);
+            return;
         }
+        let uses = Uses { used: AtomicU64::new(now.as_millis()), ..Uses::default() };
+        self.0.insert((repository.clone(), tag.clone()), Arc::new(uses));
     }
 
-    /// Those that were asked for within `age_max`; the others are forgotten.
-    fn young(&self, now: UnixTime, age_max: Duration) -> Vec<(Repository, Tag)> {
+    /// Those that were asked for within `age_max`, and not tried to be refreshed within `pause`; those that are older are forgotten.
+    fn young(&self, now: UnixTime, age_max: Duration, pause: Duration) -> Vec<Due> {
+        let since = |at: &AtomicU64| now.since(UnixTime::from_millis(at.load(Ordering::Relaxed)));
         let mut young = Vec::new();
-        for (key, last) in &self.0 {
-            let age = now.since(UnixTime::from_millis(last.load(Ordering::Relaxed)));
-            if age.is_none_or(|age| age < age_max) {
-                young.push(Arc::unwrap_or_clone(key));
+        for (key, uses) in &self.0 {
+            if since(&uses.used).is_none_or(|age| age < age_max) {
+                if since(&uses.tried).is_none_or(|age| age >= pause) {
+                    young.push((Arc::unwrap_or_clone(key), uses));
+                }
             } else {
                 self.0.invalidate(&*key);
             }
@@ -103,9 +119,25 @@ pub async fn round(app: &Arc<App>) {
         return;
     }
     let in_use = tags.ttl.saturating_mul(TTLS).min(IN_USE_MAX.max(tags.ttl));
-    let young = app.tags_in_use.young(app.clock.now(), in_use);
-    let due = young.into_iter().filter(|(repository, tag)| is_due(app, repository, tag, tags));
-    stream::iter(due).for_each_concurrent(AT_A_TIME, |(repository, tag)| refresh(app, repository, tag)).await;
+    // A refresh that went well makes the tag young for four fifths of its time; one that did not is not repeated before that.
+    let young = app.tags_in_use.young(app.clock.now(), in_use, due_after(tags));
+    let due = young.into_iter().filter(|((repository, tag), _)| is_due(app, repository, tag, tags));
+    let mut by_upstream = BTreeMap::<_, Vec<_>>::new();
+    for (tag, uses) in due {
+        by_upstream.entry(tag.0.upstream().clone()).or_default().push((tag, uses));
+    }
+    // One upstream that is slow keeps no other's tags waiting.
+    join_all(by_upstream.into_values().map(|due| refresh_all(Arc::clone(app), due))).await;
+}
+
+/// Tags of one upstream.
+async fn refresh_all(app: Arc<App>, due: Vec<Due>) {
+    stream::iter(due).for_each_concurrent(AT_A_TIME, |(tag, uses)| refresh(Arc::clone(&app), tag, uses)).await;
+}
+
+/// How old a tag is when it is looked up again.
+fn due_after(tags: &Tags) -> Duration {
+    tags.ttl.saturating_sub(tags.ttl / 5)
 }
 
 fn is_due(app: &App, repository: &Repository, tag: &Tag, tags: &Tags) -> bool {
@@ -113,16 +145,20 @@ fn is_due(app: &App, repository: &Repository, tag: &Tag, tags: &Tags) -> bool {
     // A store that cannot be read says so to whoever asks for something.
     let Ok(Some(fact)) = fact else { return false };
     let age = app.clock.now().since(fact.checked_at);
-    fact.gone_at.is_none() && age.is_some_and(|age| age >= tags.ttl.saturating_sub(tags.ttl / 5))
+    fact.gone_at.is_none() && age.is_some_and(|age| age >= due_after(tags))
 }
 
-async fn refresh(app: &Arc<App>, repository: Repository, tag: Tag) {
-    let outcome = match refreshed(app, &repository, &tag).await {
-        Ok(outcome) => outcome,
-        Err(error) => {
+async fn refresh(app: Arc<App>, (repository, tag): (Repository, Tag), uses: Arc<Uses>) {
+    uses.tried.store(app.clock.now().as_millis(), Ordering::Relaxed);
+    // Nobody waits for it, and what it has begun goes on.
+    let within = app.in_force().settings.limits.decision_timeout;
+    let outcome = match timeout(within, refreshed(&app, &repository, &tag)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => {
             tracing::debug!(%repository, %tag, "tag not refreshed: {}", chain(&error));
             "failed"
         }
+        Err(_) => "failed",
     };
     counter!("pratique_tag_refreshes_total", "outcome" => outcome).increment(1);
 }

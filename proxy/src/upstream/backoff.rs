@@ -32,8 +32,8 @@ pub(super) struct Backoff {
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
     pause: Option<Pause>,
-    /// Somebody tries whether it is over; the others wait for what comes of that.
-    is_tried: bool,
+    /// Since when somebody tries whether it is over; the others wait for what comes of that, but not for ever.
+    tried_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -96,9 +96,14 @@ impl Backoff {
                 }
             }
         };
-        let is_limit = self.lock().pause.is_some_and(|pause| pause.is_limit);
+        let is_limit = self.is_limit();
         let held = UpstreamError::HeldBack { what, retry_after: STEP, is_limit };
         timeout(self.trial_max, waiting).await.unwrap_or(Err(held))
+    }
+
+    /// Whether the pause that holds, or is over, was asked for by a 429.
+    fn is_limit(&self) -> bool {
+        self.lock().pause.is_some_and(|pause| pause.is_limit)
     }
 
     fn look(&self) -> Look {
@@ -106,9 +111,9 @@ impl Backoff {
         match state.pause {
             None => Look::Go { is_trial: false },
             Some(pause) if Instant::now() < pause.until => Look::Held(pause),
-            Some(_) if state.is_tried => Look::Wait,
+            Some(_) if state.tried_since.is_some_and(|since| since.elapsed() < self.trial_max) => Look::Wait,
             Some(_) => {
-                state.is_tried = true;
+                state.tried_since = Some(Instant::now());
                 Look::Go { is_trial: true }
             }
         }
@@ -141,13 +146,23 @@ impl Backoff {
 }
 
 impl Turn<'_> {
+    /// Upstream itself has answered without asking for a pause, whatever comes of what it sent us on to.
+    pub(super) fn passed(&mut self) {
+        if std::mem::take(&mut self.is_trial) {
+            *self.backoff.lock() = State::default();
+            self.backoff.tried.notify_waiters();
+        }
+    }
+
     /// Upstream itself answered like this.
-    pub(super) fn answered(self, error: Option<&UpstreamError>) {
+    pub(super) fn answered(mut self, error: Option<&UpstreamError>) {
         match error {
             Some(UpstreamError::RateLimited { retry_after, .. }) => self.backoff.hold(*retry_after, true),
             Some(UpstreamError::Unavailable { why: Outage::ComeAgain(_, after), .. }) => {
                 self.backoff.hold(Some(*after), false);
             }
+            // It fails, but not because we ask too often.
+            Some(UpstreamError::Unavailable { why: Outage::Status(_), .. }) if self.backoff.is_limit() => self.passed(),
             // It may still want to be left alone: the next one tries.
             Some(UpstreamError::Unavailable { .. } | UpstreamError::HeldBack { .. }) => {}
             // Only who tried after the pause knows that it is over.
@@ -158,9 +173,7 @@ impl Turn<'_> {
                 | UpstreamError::Misdirected { .. }
                 | UpstreamError::Malformed { .. },
             ) => {
-                if self.is_trial {
-                    self.backoff.lock().pause = None;
-                }
+                self.passed();
             }
         }
     }
@@ -169,7 +182,7 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if self.is_trial {
-            self.backoff.lock().is_tried = false;
+            self.backoff.lock().tried_since = None;
             self.backoff.tried.notify_waiters();
         }
     }
@@ -260,6 +273,41 @@ mod tests {
         let trial = backoff.turn(WHAT).await.unwrap();
         let (other, ()) = tokio::join!(held(&backoff), async { trial.answered(None) });
         assert_eq!(other, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_that_is_sent_on_has_ended_the_pause_whatever_the_other_host_does() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let mut trial = backoff.turn(WHAT).await.unwrap();
+        trial.passed();
+        assert_eq!(held(&backoff).await, None, "while the trial waits for storage");
+        drop(trial);
+        assert_eq!(held(&backoff).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_that_does_not_end_keeps_the_others_for_so_long_only() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let endless = backoff.turn(WHAT).await.unwrap();
+        tokio::time::advance(Limits::default().upstream_response_timeout).await;
+        backoff.turn(WHAT).await.unwrap().answered(None);
+        assert_eq!(held(&backoff).await, None);
+        drop(endless);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_that_asks_for_no_pause_ends_that_of_a_limit() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let failing = UpstreamError::Unavailable { what: WHAT, why: Outage::Status(500) };
+        backoff.turn(WHAT).await.unwrap().answered(Some(&failing));
+        assert_eq!(held(&backoff).await, None);
+        assert!(backoff.lock().pause.is_none());
     }
 
     #[tokio::test(start_paused = true)]

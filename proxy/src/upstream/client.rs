@@ -169,7 +169,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         u64::try_from(date(text)?.checked_sub(now)?).ok().filter(|seconds| *seconds > 0)
     };
     let seconds = text.parse().ok().or_else(until)?;
-    Some(Duration::from_secs(seconds.min(DAY)))
+    // More than a day is no patience but a mistake, such as the time of day in seconds.
+    (seconds <= DAY).then(|| Duration::from_secs(seconds))
 }
 
 /// Seconds since 1970 of a date as HTTP writes it.

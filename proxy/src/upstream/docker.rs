@@ -69,7 +69,9 @@ pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<Login, S
         return ask(helper, name, HELPER_MAX);
     }
     let Some((name, entry)) = entry else {
-        let there: Vec<_> = document.auths.keys().chain(document.cred_helpers.keys()).map(String::as_str).collect();
+        // Somebody may have written a user and more before the host.
+        let host = |name: &'_ String| name.rsplit('@').next().unwrap_or_default().to_owned();
+        let there: Vec<_> = document.auths.keys().chain(document.cred_helpers.keys()).map(host).collect();
         let there = if there.is_empty() { "nobody".to_owned() } else { there.join(", ") };
         return Err(format!("it has credentials for {}, not for {}", shown(&there), names.join(" or ")));
     };
@@ -79,14 +81,18 @@ pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<Login, S
     entry.auth.as_deref().and_then(decoded).ok_or_else(|| format!("the entry of {name} holds no user and password"))
 }
 
-/// What docker may call `upstream`, the likeliest name first.
+/// What docker may call the server that `upstream` is asked at, the likeliest name first. What the operator calls it here counts for
+/// nothing: a mirror of Docker Hub is no place to send Docker Hub's password to.
 fn names(upstream: &config::Upstream) -> Vec<String> {
-    let (name, host) = (upstream.name.as_str(), upstream.url.host.as_str());
+    const HUB: &str = "registry-1.docker.io";
+    let (host, port) = (upstream.url.host.as_str(), upstream.url.port);
+    let is_usual = port == 443;
     let mut names = Vec::new();
-    if upstream.name.is_docker_hub() {
+    if host == HUB && is_usual {
         names.extend(["https://index.docker.io/v1/", "index.docker.io", "docker.io"].map(str::to_owned));
     }
-    for host in [name.to_owned(), host.to_owned(), format!("{host}:{}", upstream.url.port)] {
+    // Without a port docker means 443.
+    for host in is_usual.then(|| host.to_owned()).into_iter().chain([format!("{host}:{port}")]) {
         names.extend([format!("https://{host}"), format!("https://{host}/v1/"), format!("https://{host}/v2/")]);
         names.insert(names.len() - 3, host);
     }
@@ -172,13 +178,18 @@ mod tests {
     }
 
     fn login_of(name: &str, document: &str) -> Result<(String, String), String> {
+        login_at(
+            name,
+            &format!("https://{}", if name == "docker.io" { "registry-1.docker.io" } else { name }),
+            document,
+        )
+    }
+
+    fn login_at(name: &str, url: &str, document: &str) -> Result<(String, String), String> {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.json");
         std::fs::write(&file, document).unwrap();
-        let login = login(
-            &upstream(name, &format!("https://{}", if name == "docker.io" { "registry-1.docker.io" } else { name })),
-            &file,
-        );
+        let login = login(&upstream(name, url), &file);
         login.map(|login| (login.username, login.password.expose().clone()))
     }
 
@@ -198,6 +209,23 @@ mod tests {
         for name in ["https://index.docker.io/v1/", "docker.io", "registry-1.docker.io"] {
             assert_eq!(login_of("docker.io", &auths(name)), wanted, "{name}");
         }
+    }
+
+    #[test]
+    fn a_password_is_for_the_server_that_is_asked_and_for_no_namesake_of_it() {
+        for (name, url, entry) in [
+            ("docker.io", "https://mirror.example", "https://index.docker.io/v1/"),
+            ("cgr.dev", "https://mirror.example", "cgr.dev"),
+            ("registry.example", "https://registry.example:8443", "registry.example"),
+            ("docker.io", "https://registry-1.docker.io:8443", "docker.io"),
+        ] {
+            let error = login_at(name, url, &auths(entry)).unwrap_err();
+            assert!(error.starts_with("it has credentials for ") && error.contains(entry), "{error}");
+        }
+        let wanted = Ok(("me".to_owned(), "hunter2:x".to_owned()));
+        assert_eq!(login_at("cgr.dev", "https://mirror.example:8443", &auths("mirror.example:8443")), wanted);
+        let error = login_of("cgr.dev", &auths("me:hunter2@cgr.example")).unwrap_err();
+        assert!(error.contains("it has credentials for cgr.example, other.example"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::{
     auth::{Auth, Authorization},
-    backoff::Backoff,
+    backoff::{Backoff, Turn},
     challenge::Challenge,
     client::{Answer, Client},
     error::{Forbidden, Kind, Pointer, UpstreamError},
@@ -59,20 +59,20 @@ impl Exchange {
     }
 
     async fn in_turn(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
-        let turn = self.backoff.turn(question.what).await?;
-        let Followed { answer, is_own } = self.authenticated(question).await?;
+        let mut turn = self.backoff.turn(question.what).await?;
+        let Followed { answer, is_own } = self.authenticated(question, &mut turn).await?;
         if is_own {
             self.meter.rate(answer.headers());
         }
         let answer = answer.expect_success(question.what);
-        // Upstream that sends us on to storage has answered, whatever storage does.
+        // What storage says, upstream's pauses do not hang on.
         turn.answered(answer.as_ref().err().filter(|_| is_own));
         answer
     }
 
-    async fn authenticated(&self, question: &Question<'_>) -> Result<Followed, UpstreamError> {
+    async fn authenticated(&self, question: &Question<'_>, turn: &mut Turn<'_>) -> Result<Followed, UpstreamError> {
         let sent = self.auth.current(question.repository).await?;
-        let followed = self.follow(question, sent.as_ref()).await?;
+        let followed = self.follow(question, sent.as_ref(), turn).await?;
         let Followed { answer, is_own } = &followed;
         // A challenge from where a redirect led is not ours to answer.
         if answer.status() != StatusCode::UNAUTHORIZED || !is_own {
@@ -84,19 +84,24 @@ impl Exchange {
         };
         // Its connection is free again before the next one is wanted.
         drop(followed);
-        self.follow(question, Some(&renewed)).await
+        self.follow(question, Some(&renewed), turn).await
     }
 
     async fn follow(
         &self,
         question: &Question<'_>,
         authorization: Option<&Authorization>,
+        turn: &mut Turn<'_>,
     ) -> Result<Followed, UpstreamError> {
         let mut url = question.url.clone();
         let mut is_own = true;
         for _ in 0..=self.redirects_max {
             let request = question.request(&url, authorization.filter(|_| is_own))?;
             let answer = self.client.send(question.what, request).await?;
+            // Whoever sends us on has answered, wherever that leads and whatever storage does.
+            if is_own && answer.status().is_redirection() {
+                turn.passed();
+            }
             let Some(target) = self.redirects.target(question.what, &answer, &url)? else {
                 return Ok(Followed { answer, is_own });
             };
