@@ -209,10 +209,11 @@ static IN_PLACE: RwLock<()> = RwLock::const_new(());
 pub async fn binary() -> io::Result<PathBuf> {
     static BINARY: OnceCell<PathBuf> = OnceCell::const_new();
     let found = BINARY.get_or_try_init(|| async {
-        match std::env::var_os("PRATIQUE_BIN") {
-            Some(path) => Ok(PathBuf::from(path)),
-            None => build("build", &[]).await,
+        if let Some(path) = std::env::var_os("PRATIQUE_BIN") {
+            return Ok(PathBuf::from(path));
         }
+        let _nobody_links_another = IN_PLACE.write().await;
+        build("build", &[]).await
     });
     found.await.cloned()
 }
