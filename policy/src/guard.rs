@@ -103,6 +103,9 @@ pub struct TagGuards {
 struct Guarding {
     policy: String,
     mode: Mode,
+    /// When the image was signed by the evidence that satisfied this policy. What satisfied another says nothing to it of how fresh an
+    /// image is, and cannot stand in where this one knows no time.
+    signed_at: Option<UnixTime>,
     rollback: Level,
     max_age: Option<Duration>,
     min_age: Option<Duration>,
@@ -115,7 +118,7 @@ struct Guarding {
 pub struct Dated<'a> {
     /// The image.
     pub digest: &'a Digest,
-    /// When it was signed, on trusted word.
+    /// When it was signed, on trusted word: the earliest time of all that let it in.
     pub signed_at: Option<UnixTime>,
 }
 
@@ -181,13 +184,15 @@ impl TagGuards {
             let renamed = if guards.bind_name == Level::Pass {
                 None
             } else {
-                other_name(own, digest, &guards.aliases, names(policy.name(), findings.clone()))
+                let names = found_by(policy.name(), findings.clone()).flat_map(PolicyFinding::pieces);
+                other_name(own, digest, &guards.aliases, names.flat_map(|piece| piece.names.iter().map(String::as_str)))
             };
             let renamed = renamed.map(|name| (guards.bind_name, name.to_owned()));
             let Guards { rollback, max_age, min_age, .. } = *guards;
             let acts = rollback != Level::Pass || max_age.is_some() || min_age.is_some() || renamed.is_some();
+            let signed_at = found_by(policy.name(), findings.clone()).filter_map(PolicyFinding::signed_at).min();
             let (policy, mode) = (policy.name().to_owned(), policy.mode());
-            acts.then_some(Guarding { policy, mode, rollback, max_age, min_age, renamed })
+            acts.then_some(Guarding { policy, mode, signed_at, rollback, max_age, min_age, renamed })
         });
         let last_good = !policies.is_empty() && policies.iter().all(|policy| policy.guards().last_good);
         Self { guarding: guarding.collect(), last_good }
@@ -252,7 +257,9 @@ impl Guarded {
 impl Guarding {
     /// What these guards meet, each with one clause that follows the tag.
     fn meet(&self, led: &Led<'_>, now: UnixTime) -> impl Iterator<Item = (Guard, Level, String)> {
-        let Dated { digest, signed_at } = led.image;
+        let digest = led.image.digest;
+        // The earliest of all, where this policy knows one itself.
+        let signed_at = self.signed_at.map(|own| led.image.signed_at.map_or(own, |all| all.min(own)));
         let undated = |guard: Guard| {
             format!("leads to {digest}, of which no signed time is known (pratique.dev/{})", guard.as_str())
         };
@@ -277,7 +284,7 @@ impl Guarding {
                 format!("leads to {digest}, signed {at}, more than {max} ago (pratique.dev/max-age){}", newest())
             }),
         });
-        let min_age = self.min_age.and_then(|min| match signed_at {
+        let min_age = self.min_age.and_then(|min| match self.signed_at {
             None => Some(undated(Guard::MinAge)),
             // One that is signed later than now has no age.
             Some(at) => now.since(at).is_none_or(|age| age < min).then(|| {
@@ -329,10 +336,12 @@ impl Led<'_> {
     }
 }
 
-/// As what the image was signed, by the evidence that satisfied the policy.
-fn names<'f>(policy: &str, findings: impl Iterator<Item = &'f PolicyFinding>) -> impl Iterator<Item = &'f str> {
-    let own = findings.filter(move |finding| finding.policy.as_deref() == Some(policy));
-    own.flat_map(PolicyFinding::pieces).flat_map(|piece| piece.names.iter().map(String::as_str))
+/// What this policy found.
+fn found_by<'f>(
+    policy: &str,
+    findings: impl Iterator<Item = &'f PolicyFinding>,
+) -> impl Iterator<Item = &'f PolicyFinding> {
+    findings.filter(move |finding| finding.policy.as_deref() == Some(policy))
 }
 
 /// The first name, where there are some and none is the repository's. What is named by its digest has no name.

@@ -51,7 +51,7 @@ pub use policy_set::{LoadContext, Loaded, Mode, NoMatch, Place, Policy, PolicyRu
 pub use predicate::{PredicateType, PredicateTypeError};
 pub use record::{
     Attested, AuthorityFinding, Effect, Finding, PIECES_TOLD_MAX, PieceFinding, PolicyFinding, Record, RecordError,
-    VerifiedPiece,
+    VerifiedPiece, signed_at,
 };
 pub use refusal::{Reason, Refusal};
 pub use rego::{Rego, RegoBounds, RegoError, RegoFault};

@@ -72,6 +72,25 @@ impl PolicyFinding {
             Finding::Unverified { .. } | Finding::Failed { .. } | Finding::Undecided { .. } => &[],
         }
     }
+
+    /// The earliest signed time of what satisfied the policy.
+    pub(crate) fn signed_at(&self) -> Option<UnixTime> {
+        self.pieces().iter().filter_map(|piece| piece.signed_at).min()
+    }
+}
+
+/// Of the findings about an image those that let it in: what a policy finds that only warns lets nothing in, unless no policy does more.
+pub(crate) fn letting_in<'f>(
+    findings: impl Iterator<Item = &'f PolicyFinding> + Clone,
+) -> impl Iterator<Item = &'f PolicyFinding> {
+    let is_enforced = |finding: &&PolicyFinding| finding.policy.is_some() && finding.mode == Mode::Enforce;
+    let only_warned = !findings.clone().any(|finding| is_enforced(&finding));
+    findings.filter(move |finding| only_warned || is_enforced(finding))
+}
+
+/// When an image was signed about which this was found, on trusted word: the earliest time of the evidence that let it in.
+pub fn signed_at<'f>(findings: impl Iterator<Item = &'f PolicyFinding> + Clone) -> Option<UnixTime> {
+    letting_in(findings).filter_map(PolicyFinding::signed_at).min()
 }
 
 /// What looking at the evidence gave, whatever it led to.

@@ -8,7 +8,7 @@ use oci::{Digest, MediaType, Repository, UnixTime, UntrustedManifest};
 use crate::{
     fingerprint::Fingerprint,
     guard::TagGuards,
-    record::{Finding, PolicyFinding, VerifiedPiece},
+    record::{self, Finding, PolicyFinding},
 };
 
 /// Most pieces of evidence that an admission names as its own.
@@ -43,11 +43,9 @@ pub(super) struct Grounds {
 }
 
 impl Grounds {
-    /// What was verified, of its own and of the indexes it was reached through.
-    fn pieces(&self) -> impl Iterator<Item = &VerifiedPiece> {
-        std::iter::successors(Some(self), |grounds| grounds.index.as_deref())
-            .flat_map(|grounds| &grounds.findings)
-            .flat_map(PolicyFinding::pieces)
+    /// What was found, of it and of the indexes it was reached through.
+    fn all_findings(&self) -> impl Iterator<Item = &PolicyFinding> + Clone {
+        std::iter::successors(Some(self), |grounds| grounds.index.as_deref()).flat_map(|grounds| &grounds.findings)
     }
 }
 
@@ -104,10 +102,10 @@ impl<T> Admitted<T> {
     }
 
     /// When the image was signed, on trusted word: the earliest time of the evidence that let it in, of a child also of what let in the
-    /// index. None where nothing that was verified has one.
+    /// index. None where nothing that was verified has one. What satisfied a policy that only warns counts where no other governs it.
     #[must_use]
     pub fn signed_at(&self) -> Option<UnixTime> {
-        self.grounds.pieces().filter_map(|piece| piece.signed_at).min()
+        record::signed_at(self.grounds.all_findings())
     }
 
     /// What the policies that govern it ask where a tag leads to it.
@@ -120,7 +118,7 @@ impl<T> Admitted<T> {
     #[must_use]
     pub fn evidence(&self) -> Vec<&Digest> {
         let mut evidence = vec![];
-        for piece in self.grounds.pieces() {
+        for piece in record::letting_in(self.grounds.all_findings()).flat_map(PolicyFinding::pieces) {
             if evidence.len() < EVIDENCE_MAX && !evidence.contains(&&piece.evidence) {
                 evidence.push(&piece.evidence);
             }

@@ -42,10 +42,15 @@ fn set(policies: &[String]) -> PolicySet {
 
 /// What a policy found in one piece that names the image so.
 fn found(policy: &str, names: &[&str]) -> PolicyFinding {
+    found_at(policy, names, None)
+}
+
+/// The same, signed then.
+fn found_at(policy: &str, names: &[&str], signed_at: Option<UnixTime>) -> PolicyFinding {
     let piece = serde_json::json!({
         "attestation": null,
         "signer": { "key": { "fingerprint": "f" } },
-        "signed_at": null,
+        "signed_at": signed_at,
         "names": names,
         "evidence": digest("piece").to_string(),
         "origin": crate::evidence::Origin::beside(crate::evidence::Source::CosignTag),
@@ -60,11 +65,17 @@ fn guards(policies: &[String], findings: &[PolicyFinding]) -> TagGuards {
     TagGuards::of(&all, &repository(), &digest("image"), &findings.iter())
 }
 
+/// The same guards, each policy having found an image that was signed then.
+fn signed(guards: &TagGuards, signed_at: Option<UnixTime>) -> TagGuards {
+    let signed = |guarding: &Guarding| Guarding { signed_at, ..guarding.clone() };
+    TagGuards { guarding: guards.guarding.iter().map(signed).collect(), last_good: guards.last_good }
+}
+
 /// The tag leads to `image`, signed then; the newest it has led to was signed then.
 fn look(guards: &TagGuards, signed_at: Option<UnixTime>, newest: Option<(&Digest, UnixTime)>) -> Guarded {
     let (repository, tag, image) = (repository(), "latest".parse().unwrap(), digest("image"));
     let led = Led { repository: &repository, tag: &tag, image: Dated { digest: &image, signed_at }, newest };
-    guards.look(&led, NOW, None)
+    signed(guards, signed_at).look(&led, NOW, None)
 }
 
 /// `deny`, `warn` or `pass`, with each guard that met something.
@@ -162,6 +173,55 @@ fn the_strictest_of_several_policies_holds() {
 }
 
 #[test]
+fn a_time_that_another_policy_knows_passes_no_guard() {
+    let (repository, tag, image, other) = (repository(), "latest".parse().unwrap(), digest("image"), digest("other"));
+    let newest = Some((&other, days_ago(5)));
+    let look = |annotation: &str, mode: &str, own, others| {
+        let policies = [policy("own", "enforce", &[annotation]), policy("other", mode, &[])];
+        let mut findings = [found_at("own", &[], own), found_at("other", &[], others)];
+        findings[1].mode = if mode == "warn" { Mode::Warn } else { Mode::Enforce };
+        let image = Dated { digest: &image, signed_at: crate::signed_at(findings.iter()) };
+        let led = Led { repository: &repository, tag: &tag, image, newest };
+        told_of(&guards(&policies, &findings).look(&led, NOW, None))
+    };
+    let (now, yesterday, long_ago) = (Some(NOW), Some(days_ago(1)), Some(days_ago(40)));
+    for mode in ["enforce", "warn"] {
+        // Signed long ago for the other: no day in this one's log.
+        assert_eq!(look("min-age: 24h", mode, now, long_ago), met_with_rollback(mode, "too-fresh"), "{mode}");
+        assert_eq!(look("min-age: 24h", mode, yesterday, now), "pass", "{mode}");
+        // Signed just now for the other, and at no known time for this one.
+        for (annotation, reason) in [("max-age: 30d", "frozen"), ("rollback: deny", "rolled-back")] {
+            assert_eq!(look(annotation, mode, None, now), format!("deny: {reason} Deny"), "{mode}");
+            assert_eq!(look(annotation, mode, yesterday, now), "pass", "{mode}");
+        }
+    }
+    // Who is let in by both is as old as the older says.
+    assert_eq!(look("max-age: 30d", "enforce", yesterday, long_ago), "deny: frozen Deny, rolled-back Pass");
+    assert_eq!(look("rollback: deny", "enforce", yesterday, long_ago), "deny: rolled-back Deny");
+    // What only warns lets nothing in.
+    assert_eq!(look("max-age: 30d", "warn", yesterday, long_ago), "pass");
+    assert_eq!(look("rollback: deny", "warn", yesterday, long_ago), "pass");
+}
+
+/// Denied by this guard, and told to metrics as a rollback where the other policy's time counts.
+fn met_with_rollback(mode: &str, reason: &str) -> String {
+    let rollback = if mode == "enforce" { ", rolled-back Pass" } else { "" };
+    format!("deny: {reason} Deny{rollback}")
+}
+
+#[test]
+fn where_policies_only_warn_their_times_count() {
+    let mut found = found_at("own", &[], Some(days_ago(40)));
+    found.mode = Mode::Warn;
+    assert_eq!(crate::signed_at([&found].into_iter()), Some(days_ago(40)));
+    let guards = guards(&[policy("own", "warn", &["max-age: 30d"])], &[found]);
+    let (repository, tag, image) = (repository(), "latest".parse().unwrap(), digest("image"));
+    let image = Dated { digest: &image, signed_at: None };
+    let led = Led { repository: &repository, tag: &tag, image, newest: None };
+    assert_eq!(told_of(&guards.look(&led, NOW, None)), "warn: frozen Warn");
+}
+
+#[test]
 fn the_last_good_one_is_kept_only_where_every_policy_says_so() {
     let (keeps, not) = (policy("a", "enforce", &["on-refusal: last-good"]), policy("b", "enforce", &[]));
     assert!(guards(std::slice::from_ref(&keeps), &[]).keep_last_good());
@@ -175,9 +235,10 @@ fn the_last_good_one_is_older_by_nature() {
     let guards = guards(&[policy("own", "enforce", &["rollback: deny", "max-age: 30d"])], &[]);
     let (repository, tag, image, other) = (repository(), "latest".parse().unwrap(), digest("image"), digest("other"));
     let look = |days| {
-        let image = Dated { digest: &image, signed_at: Some(days_ago(days)) };
-        let newest = Some((&other, days_ago(1)));
-        told_of(&guards.look(&Led { repository: &repository, tag: &tag, image, newest }, NOW, Some(Guard::Rollback)))
+        let signed_at = Some(days_ago(days));
+        let image = Dated { digest: &image, signed_at };
+        let led = Led { repository: &repository, tag: &tag, image, newest: Some((&other, days_ago(1))) };
+        told_of(&signed(&guards, signed_at).look(&led, NOW, Some(Guard::Rollback)))
     };
     assert_eq!(look(9), "pass");
     assert_eq!(look(31), "deny: frozen Deny");
@@ -230,7 +291,7 @@ proptest! {
             let newest_told = floor.as_ref().map(|(digest, at)| (digest, *at));
             let image_told = Dated { digest: &image, signed_at };
             let led = Led { repository: &repository, tag: &tag, image: image_told, newest: newest_told };
-            let served = guards.look(&led, NOW, None).refusal.is_none();
+            let served = signed(&guards, signed_at).look(&led, NOW, None).refusal.is_none();
             prop_assert_eq!(served, signed_at.is_some_and(|at| newest_told.is_none_or(|(_, then)| at >= then)));
             if served && newest_told.is_none_or(|(_, then)| signed_at > Some(then)) {
                 newest = signed_at.map(|at| (image.clone(), at));
@@ -238,7 +299,7 @@ proptest! {
             if let Some((floor, then)) = &newest {
                 let image = Dated { digest: floor, signed_at: Some(*then) };
                 let led = Led { image, newest: Some((floor, *then)), ..led };
-                prop_assert_eq!(guards.look(&led, NOW, None), Guarded::default());
+                prop_assert_eq!(signed(&guards, Some(*then)).look(&led, NOW, None), Guarded::default());
             }
         }
     }

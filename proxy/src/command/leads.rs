@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oci::{Digest, Repository, Tag};
-use policy::{Dated, Guard, Guarded, Judge, Led, PolicyFinding};
+use policy::{Dated, Guard, Guarded, Judge, Led};
 use storage::TagServed;
 
 use super::{
@@ -60,8 +60,7 @@ impl Leads<'_> {
     }
 
     fn guarded(&self, digest: &Digest, judged: &Judged, exempt: Option<Guard>) -> Guarded {
-        let signed_at =
-            judged.policies.iter().flat_map(PolicyFinding::pieces).filter_map(|piece| piece.signed_at).min();
+        let signed_at = policy::signed_at(judged.policies.iter());
         let newest = self.served.newest.as_ref().map(|(digest, at)| (digest, *at));
         let led = Led { repository: self.repository, tag: self.tag, image: Dated { digest, signed_at }, newest };
         let guards = self.judge.tag_guards(self.repository, digest, &judged.policies);
