@@ -74,6 +74,7 @@ pub(super) fn refuse_all(entries: Option<&Field<'_>>, of: &str, report: &mut Rep
 /// Checks that each authority can give what is asked of it. An annotation that an authority passes by asks for nothing.
 pub(super) fn check(written: &Written<'_>, authorities: &[Authority], mode: Option<Mode>, report: &mut Report) {
     written.guards.check(mode, report);
+    written.guards.check_dates(authorities, report);
     for (asked, field) in &written.asked {
         let unable = authorities.iter().find_map(|authority| Some((authority, unable(*asked, authority)?)));
         if let Some((authority, why)) = unable {

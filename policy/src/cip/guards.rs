@@ -7,6 +7,7 @@ use super::{
     report::{Report, shown},
 };
 use crate::{
+    authority::{Authority, AuthorityKind},
     guard::{Guards, Level},
     policy_set::Mode,
 };
@@ -74,6 +75,19 @@ impl<'n> Written<'n> {
             && let Some((_, field)) = self.fields.iter().find(|(name, _)| *name != ALIASES && *name != ON_REFUSAL)
         {
             report.note(field.line, &field.path, "guards of a policy with mode: warn only warn");
+        }
+    }
+
+    /// Tells where a key's signatures are asked when they were made. A certificate is good for minutes; a key signature can be logged, or
+    /// stamped, at any later time, and by anybody: that only says that it is no younger.
+    pub(super) fn check_dates(&self, authorities: &[Authority], report: &mut Report) {
+        if !authorities.iter().any(|authority| matches!(authority.kind, AuthorityKind::Key(_))) {
+            return;
+        }
+        let rollback = self.field(ROLLBACK).filter(|_| self.guards.rollback != Level::Pass);
+        for field in rollback.into_iter().chain(self.field(MAX_AGE)) {
+            let what = "stands beside a key: whoever reaches the log or the timestamp authority can date its old signatures anew";
+            report.weakened(field.line, &field.path, what);
         }
     }
 

@@ -87,3 +87,22 @@ fn a_guard_that_is_off_or_only_warns_is_told() {
     let warns = annotated(&keyless, &["pratique.dev/rollback: deny"]).replace("spec:", "spec:\n  mode: warn");
     assert!(notes(&warns).contains("guards of a policy with mode: warn only warn"), "{}", notes(&warns));
 }
+
+#[test]
+fn a_guard_of_time_beside_a_key_is_told() {
+    let (by_key, by_name) =
+        (by_key("ctlog: {url: https://rekor.sigstore.dev}"), with_identity("issuer: i\nsubject: s"));
+    for (guard, is_told) in [
+        ("rollback: warn", true),
+        ("rollback: deny", true),
+        ("max-age: 30d", true),
+        ("rollback: allow", false),
+        // An old signature that is dated anew is too fresh all the more.
+        ("min-age: 1h", false),
+    ] {
+        let guard = format!("pratique.dev/{guard}");
+        let told = notes(&annotated(&by_key, &[&guard]));
+        assert_eq!(told.contains("weakened: ") && told.contains("stands beside a key"), is_told, "{guard}: {told}");
+        assert!(!notes(&annotated(&by_name, &[&guard])).contains("stands beside a key"), "{guard}");
+    }
+}
