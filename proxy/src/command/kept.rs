@@ -34,7 +34,7 @@ pub(super) struct Kept<'a> {
 /// What is said of one image.
 struct Said {
     judged: Judged,
-    /// Where it is an index that would be served.
+    /// Where it would be served, and is an index or was reached through one.
     index: Option<Arc<Admitted<Manifest>>>,
 }
 
@@ -48,6 +48,16 @@ impl<'a> Kept<'a> {
     /// The verdict on an image, by itself or through an index.
     pub(super) async fn said(&self, repository: &Repository, digest: &Digest) -> Result<Judged, Failure> {
         Ok(self.look(repository, digest, 0).await?.judged)
+    }
+
+    /// The same, with the admission where it is an index or was reached through one: that rests on more than what was found of it alone.
+    pub(super) async fn said_with_admission(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<(Judged, Option<Arc<Admitted<Manifest>>>), Failure> {
+        let Said { judged, index } = self.look(repository, digest, 0).await?;
+        Ok((judged, index))
     }
 
     /// The verdict on an image by its own evidence; `None` where some is wanted and none was ever collected.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use oci::{Digest, Repository, Tag};
-use policy::{Dated, Guard, Guarded, Judge, Led};
+use policy::{Admitted, Dated, Guard, Guarded, Judge, Led, Manifest};
 use storage::TagServed;
 
 use super::{
@@ -25,10 +25,10 @@ impl Leads<'_> {
     /// What the tag is answered with while it means `digest`, and why where that is not served. In the order of
     /// [`Admission::tagged`](crate::admission::Admission::tagged).
     pub(super) async fn answer(&self, digest: &Digest) -> Result<(TagAnswer, Option<String>), Failure> {
-        let judged = self.said(digest).await?;
+        let (judged, admitted) = self.said(digest).await?;
         let why = match judged.verdict {
             Verdict::Served | Verdict::Warned => {
-                let guarded = self.guarded(digest, &judged, None);
+                let guarded = self.guarded(digest, (&judged, admitted.as_deref()), None);
                 let Some(refusal) = guarded.refusal else {
                     let warned = judged.verdict == Verdict::Warned || !guarded.warnings.is_empty();
                     return Ok((TagAnswer::Served { digest: digest.clone(), warned }, None));
@@ -40,10 +40,11 @@ impl Leads<'_> {
         };
         if self.judge.tag_guards(self.repository, digest, &[]).keep_last_good() {
             for target in self.served.targets.iter().map(|target| &target.digest).filter(|target| *target != digest) {
-                let judged = self.said(target).await?;
+                let (judged, admitted) = self.said(target).await?;
                 match judged.verdict {
                     Verdict::Served | Verdict::Warned => {
-                        if self.guarded(target, &judged, Some(Guard::Rollback)).refusal.is_none() {
+                        if self.guarded(target, (&judged, admitted.as_deref()), Some(Guard::Rollback)).refusal.is_none()
+                        {
                             return Ok((TagAnswer::LastGood { digest: target.clone() }, why));
                         }
                     }
@@ -55,15 +56,25 @@ impl Leads<'_> {
         Ok((TagAnswer::Refused, why))
     }
 
-    async fn said(&self, digest: &Digest) -> Result<Judged, Failure> {
-        Kept::new(self.app, self.judge).said(self.repository, digest).await
+    async fn said(&self, digest: &Digest) -> Result<(Judged, Option<Arc<Admitted<Manifest>>>), Failure> {
+        Kept::new(self.app, self.judge).said_with_admission(self.repository, digest).await
     }
 
-    fn guarded(&self, digest: &Digest, judged: &Judged, exempt: Option<Guard>) -> Guarded {
-        let signed_at = policy::signed_at(judged.policies.iter());
+    fn guarded(
+        &self,
+        digest: &Digest,
+        (judged, admitted): (&Judged, Option<&Admitted<Manifest>>),
+        exempt: Option<Guard>,
+    ) -> Guarded {
+        // What let in the index counts too, as when the tag is pulled.
+        let (signed_at, guards) = if let Some(admitted) = admitted {
+            (admitted.signed_at(), admitted.guards().clone())
+        } else {
+            let guards = self.judge.tag_guards(self.repository, digest, &judged.policies);
+            (policy::signed_at(judged.policies.iter()), guards)
+        };
         let newest = self.served.newest.as_ref().map(|(digest, at)| (digest, *at));
         let led = Led { repository: self.repository, tag: self.tag, image: Dated { digest, signed_at }, newest };
-        let guards = self.judge.tag_guards(self.repository, digest, &judged.policies);
         guards.look(&led, self.app.clock.now(), exempt)
     }
 }
