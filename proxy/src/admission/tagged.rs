@@ -138,14 +138,14 @@ impl Admission {
                     told: error.to_string(),
                 };
                 let turn = self.tags.turn(&place).await;
-                let is_news = self.note(place, digest, look).await?;
+                let is_news = self.note(in_force, place, digest, look).await?;
                 drop(turn);
                 return self.in_place_of(in_force, place, digest, (error, is_news)).await;
             }
             Err(error) => return Err(error),
         };
         // 3. and 4.
-        let (guarded, is_news) = self.led_to(place, &admitted).await?;
+        let (guarded, is_news) = self.led_to(in_force, place, &admitted).await?;
         match guarded.refusal {
             None => Ok(Tagged { entry: Entry::Image(admitted), warnings: guarded.warnings }),
             // 5.
@@ -196,7 +196,12 @@ impl Admission {
     }
 
     /// Asks the guards, and writes down what came of it. Whether that is news.
-    async fn led_to(&self, place: Place<'_>, admitted: &Arc<Admitted<Manifest>>) -> Result<(Guarded, bool), ApiError> {
+    async fn led_to(
+        &self,
+        in_force: &InForce,
+        place: Place<'_>,
+        admitted: &Arc<Admitted<Manifest>>,
+    ) -> Result<(Guarded, bool), ApiError> {
         let Place { repository, tag } = place;
         let digest = admitted.digest();
         let turn = self.tags.turn(&place).await;
@@ -213,7 +218,7 @@ impl Admission {
             evidence: admitted.evidence().into_iter().cloned().collect(),
             told,
         };
-        let is_news = self.note(place, digest, look).await?;
+        let is_news = self.note(in_force, place, digest, look).await?;
         let since = self.tags.known.moment();
         if guarded.refusal.is_none() {
             let known = Known { digest: digest.clone(), newest: self.served(place)?.newest };
@@ -254,7 +259,13 @@ impl Admission {
     }
 
     /// Writes down how a tag is answered, where that is news. To be called in the tag's turn.
-    async fn note(&self, place: Place<'_>, digest: &Digest, look: TagLook) -> Result<bool, ApiError> {
+    async fn note(
+        &self,
+        in_force: &InForce,
+        place: Place<'_>,
+        digest: &Digest,
+        look: TagLook,
+    ) -> Result<bool, ApiError> {
         let (Place { repository, tag }, look) = (place, look.bounded());
         if !is_news(&self.store.facts().read()?, place, digest, &look)? {
             return Ok(false);
@@ -263,6 +274,10 @@ impl Admission {
             Change::TagLooked { repository: repository.clone(), tag: tag.clone(), digest: digest.clone(), look };
         // Before, too: who asked may leave while it is written.
         self.tags.known.forget(&(repository, tag));
+        // What nobody is given any more sets no floor. Who asked looks again, under what is in force now.
+        if self.in_force.with(|now| now.generation) != in_force.generation {
+            return Err(ApiError::undecided("cannot decide: the policy was reloaded meanwhile"));
+        }
         self.store.facts().apply(vec![change]).await?;
         self.tags.known.forget(&(repository, tag));
         Ok(true)
