@@ -14,7 +14,7 @@ use std::{
 
 use metrics::{counter, histogram};
 use oci::{Digest, Repository, Tag, UnixTime};
-use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest};
+use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest, Reason};
 use storage::{Change, Snapshot, StoreError, TagLook, TagServed};
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -284,8 +284,8 @@ impl Admission {
     }
 
     /// The last good image in place of one that is refused, where every policy that governs the refused one says so: of those that were
-    /// served before, the last that is admitted now and passes every guard but the one against older ones. What cannot be decided is not
-    /// passed over: not knowing is not no.
+    /// served before, the last that is admitted now and passes every guard but the one against older ones; that one too, where one before
+    /// it was passed over for want of what upstream may withhold. What cannot be decided is not passed over: not knowing is not no.
     async fn in_place_of(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -298,13 +298,23 @@ impl Admission {
             return Err(why);
         }
         let TagServed { newest, targets } = self.served(place)?;
+        let mut exempt = Some(Guard::Rollback);
         for target in targets.iter().filter(|target| target.digest != *refused) {
             let admitted = match self.admitted(in_force, repository, &target.digest, 0, Effort::Upstream).await {
                 Ok(admitted) => admitted,
-                Err(ApiError::Refused(_) | ApiError::Unknown { .. } | ApiError::Wrong { .. }) => continue,
+                Err(ApiError::Refused(refusal)) => {
+                    if may_be_withheld(refusal.reason) {
+                        exempt = None;
+                    }
+                    continue;
+                }
+                Err(ApiError::Unknown { .. } | ApiError::Wrong { .. }) => {
+                    exempt = None;
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
-            let guarded = self.guarded(place, &admitted, newest.as_ref(), Some(Guard::Rollback));
+            let guarded = self.guarded(place, &admitted, newest.as_ref(), exempt);
             if guarded.refusal.is_some() {
                 continue;
             }
@@ -354,6 +364,12 @@ impl Admission {
         let warnings = std::iter::once(warning).chain(guarded.warnings).collect();
         Ok(Some(Tagged { entry: Entry::Image(admitted), warnings }))
     }
+}
+
+/// Whether an image may be refused for nothing but that upstream does not show what it has. Who makes an older one the last good by
+/// that would replay it.
+fn may_be_withheld(reason: Reason) -> bool {
+    matches!(reason, Reason::SignatureMissing | Reason::AttestationMissing)
 }
 
 /// Whether a look says what the last one with that meaning did not: another outcome, or other evidence; or another image was served since.

@@ -39,16 +39,18 @@ impl Leads<'_> {
             Verdict::Undecided => return Ok((TagAnswer::Undecided, judged.message)),
         };
         if self.judge.tag_guards(self.repository, digest, &[]).keep_last_good() {
+            let mut exempt = Some(Guard::Rollback);
             for target in self.served.targets.iter().map(|target| &target.digest).filter(|target| *target != digest) {
                 let (judged, admitted) = self.said(target).await?;
                 match judged.verdict {
                     Verdict::Served | Verdict::Warned => {
-                        if self.guarded(target, (&judged, admitted.as_deref()), Some(Guard::Rollback)).refusal.is_none()
-                        {
+                        if self.guarded(target, (&judged, admitted.as_deref()), exempt).refusal.is_none() {
                             return Ok((TagAnswer::LastGood { digest: target.clone() }, why));
                         }
                     }
-                    Verdict::Refused | Verdict::Absent => {}
+                    Verdict::Refused => {}
+                    // Upstream may withhold it.
+                    Verdict::Absent => exempt = None,
                     Verdict::Undecided => return Ok((TagAnswer::Undecided, judged.message)),
                 }
             }

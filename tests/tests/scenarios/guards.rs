@@ -337,6 +337,32 @@ async fn the_last_good_image_is_served_in_place_of_one_that_is_refused() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_withholds_the_newest_image_gets_no_older_one_served_in_its_place() {
+    for evidence_only in [true, false] {
+        let stage = Stage::new(&policy("own", "enforce", &["on-refusal: last-good", "rollback: deny"])).await;
+        let (first, second, unsigned) = (sized(10, 1), sized(10, 2), sized(10, 3));
+        stage.lead(&first, 20);
+        assert_eq!(stage.ask().await.status, 200);
+        stage.lead(&second, 10);
+        assert_eq!(stage.ask().await.status, 200);
+        unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+        evicted(&stage, &second.digest).await;
+        let hex = second.digest.hex().to_owned();
+        let fault = stage.world.registry.fault(
+            move |call| {
+                let is_evidence = call.is_referrers() || call.path.contains("/manifests/sha256-");
+                call.mentions(&hex) && (is_evidence || !evidence_only)
+            },
+            Fault::status(404),
+        );
+        let answer = stage.ask().await;
+        assert_eq!(answer.status, 403, "evidence only: {evidence_only}, led to {}", led_to(&answer));
+        fault.clear();
+        assert_eq!(led_to(&stage.ask().await), second.digest.to_string(), "evidence only: {evidence_only}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_served_in_place_is_admitted_by_what_is_in_force() {
     let both = |accepted: &[Signer], annotations: &[&str]| {
         let identities: String = accepted
