@@ -161,10 +161,15 @@ impl Round<'_> {
 
 /// So many judgements a second as the operator allows, or so many times fewer. What was missed is not made up for.
 fn pace(in_force: &InForce, slower: u32) -> Interval {
-    let per_second = in_force.settings.verdicts.background_per_second.max(1);
-    let mut pace = interval(Duration::from_secs(1) / per_second * slower);
+    let per_second = in_force.settings.verdicts.background_per_second;
+    let mut pace = interval(between(per_second, slower));
     pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
     pace
+}
+
+/// Between two of so many a second, or so many times fewer. Never nothing at all, which is no interval.
+fn between(per_second: u32, slower: u32) -> Duration {
+    (Duration::from_secs(1) / per_second.max(1) * slower).max(Duration::from_micros(1))
 }
 
 async fn before_they_end(app: &Arc<App>) {
@@ -189,6 +194,21 @@ fn told(repository: &Repository, digest: &Digest, ends: UnixTime, outcome: Resul
         Err(error @ ApiError::Refused(_)) => tracing::debug!(%repository, %digest, "verdict not renewed: {error}"),
         Err(error) => {
             tracing::warn!(%repository, %digest, "verdict could not be renewed and ends at {ends}: {}", chain(&error));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_time_between_two_judgements_at_any_rate() {
+        assert_eq!(between(50, 1), Duration::from_millis(20));
+        assert_eq!(between(50, UPSTREAM_SLOWER), Duration::from_millis(200));
+        assert_eq!(between(0, 1), Duration::from_secs(1));
+        for per_second in [1_000_000_001, u32::MAX] {
+            assert_eq!(between(per_second, 1), Duration::from_micros(1));
         }
     }
 }
