@@ -212,6 +212,20 @@ impl Admission {
         self.renewals.take(self.clock.now())
     }
 
+    /// Whether a verdict that ends can be renewed by new evidence only.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub(crate) fn renewal_asks_upstream(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> Result<bool, ApiError> {
+        let fingerprint = in_force.judge.fingerprint(repository, digest);
+        self.wants_new_evidence(repository, digest, fingerprint, Effort::Upstream)
+    }
+
     /// Judges an image for nobody in particular, so that the next who asks need not wait.
     pub(crate) async fn judge_again(
         self: &Arc<Self>,

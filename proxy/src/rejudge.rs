@@ -5,8 +5,8 @@
 //! a verdict that ends ── three quarters of what is left ──> made anew, if somebody asked for it since the last time
 //! ```
 //!
-//! One image at a time, at a bounded rate, through the same flights as requests: nobody judges twice, and no request waits for more
-//! than one judgement of these.
+//! One image at a time, at a bounded rate, ten times slower where upstream is asked, through the same flights as requests: nobody judges
+//! twice, and no request waits for more than one judgement of these.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,8 +14,8 @@ use metrics::counter;
 use oci::{Digest, Repository, UnixTime};
 use storage::{Keeper, Usage};
 use tokio::{
-    sync::watch,
-    time::{Interval, MissedTickBehavior, interval, sleep},
+    sync::{mpsc, watch},
+    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -145,7 +145,9 @@ impl Round<'_> {
             if self.is_over() {
                 return false;
             }
-            let outcome = self.judge(&usage, Effort::Upstream).await;
+            let judged = timeout(self.in_force.settings.limits.decision_timeout, self.judge(&usage, Effort::Upstream));
+            let outcome =
+                judged.await.unwrap_or_else(|_| Err(ApiError::undecided("cannot decide in time; still looking")));
             tally.add("reload", &outcome);
             if let Err(ApiError::RateLimited { retry_after, .. }) = outcome {
                 sleep(retry_after.min(REST_MAX)).await;
@@ -172,19 +174,52 @@ fn between(per_second: u32, slower: u32) -> Duration {
     (Duration::from_secs(1) / per_second.max(1) * slower).max(Duration::from_micros(1))
 }
 
+/// What the store can renew does not wait for what upstream is asked about.
 async fn before_they_end(app: &Arc<App>) {
+    let (asking, asked) = mpsc::channel(PAGE);
+    tokio::join!(by_store(app, asking), by_upstream(app, asked));
+}
+
+/// An image whose verdict ends then.
+type Ending = (Repository, Digest, UnixTime);
+
+async fn by_store(app: &Arc<App>, asking: mpsc::Sender<Ending>) {
     loop {
         sleep(LOOK_EVERY).await;
-        let in_force = app.in_force();
-        let mut pace = pace(&in_force, 1);
-        while let Some((repository, digest, ends)) = app.admission.about_to_end() {
+        let mut pace = pace(&app.in_force(), 1);
+        while let Some(ending) = app.admission.about_to_end() {
             pace.tick().await;
             let in_force = app.in_force();
-            let outcome = app.admission.judge_again(&in_force, &repository, &digest, Effort::Beyond(ends)).await;
-            Tally::default().add("ending", &outcome);
-            told(&repository, &digest, ends, outcome);
+            let (repository, digest, ends) = &ending;
+            match app.admission.renewal_asks_upstream(&in_force, repository, digest) {
+                Ok(false) => renew(app, &in_force, &ending).await,
+                // Where too many wait it is left to who asks for the image next.
+                Ok(true) => drop(asking.try_send(ending)),
+                Err(error) => told(repository, digest, *ends, Err(error)),
+            }
         }
     }
+}
+
+async fn by_upstream(app: &Arc<App>, mut asked: mpsc::Receiver<Ending>) {
+    while let Some(ending) = asked.recv().await {
+        let in_force = app.in_force();
+        sleep(between(in_force.settings.verdicts.background_per_second, UPSTREAM_SLOWER)).await;
+        let (repository, _, ends) = &ending;
+        let is_spared = in_force.upstream(repository.upstream()).is_ok_and(|upstream| upstream.is_to_be_spared());
+        if !is_spared && *ends > app.clock.now() {
+            renew(app, &in_force, &ending).await;
+        }
+    }
+}
+
+/// Waits no longer than a client would: what was begun goes on, and others' verdicts end meanwhile.
+async fn renew(app: &Arc<App>, in_force: &Arc<InForce>, (repository, digest, ends): &Ending) {
+    let judged = app.admission.judge_again(in_force, repository, digest, Effort::Beyond(*ends));
+    let judged = timeout(in_force.settings.limits.decision_timeout, judged).await;
+    let outcome = judged.unwrap_or_else(|_| Err(ApiError::undecided("cannot decide in time; still looking")));
+    Tally::default().add("ending", &outcome);
+    told(repository, digest, *ends, outcome);
 }
 
 /// Where it cannot be decided the old verdict goes on until its end.
