@@ -10,13 +10,17 @@
 use std::{
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
+    time::Duration,
 };
 
 use metrics::{counter, histogram};
 use oci::{Digest, Repository, Tag, UnixTime};
 use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest, Reason};
 use storage::{Change, Snapshot, StoreError, TagLook, TagServed};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{Admission, Effort, Entry};
 use crate::{app::InForce, error::ApiError, evidence_tag::subject_of, memory::Memory};
@@ -82,7 +86,7 @@ impl Admission {
     /// 3. The guards of the policies that govern it look at where the tag has led before.
     /// 4. What is served is written down before it is answered, and so is what is not, once.
     /// 5. In place of what is refused, by policy or guard, the last good image is served where every policy says so. In place of what could
-    ///    not be decided, the one that was served last, for as long as `tags.max_stale` lasts.
+    ///    not be decided within `tags.wait`, the one that was served last, for as long as `tags.max_stale` lasts.
     ///
     /// # Errors
     /// As [`Admission::manifest`]; 403 where a guard denies; a subject that is refused refuses its evidence.
@@ -93,16 +97,32 @@ impl Admission {
         digest: &Digest,
     ) -> Result<Tagged, ApiError> {
         let place = Place { repository, tag };
-        let outcome = self.settled(|in_force| async move { self.tagged_under(&in_force, place, digest).await }).await;
+        let budget = self.limits.decision_timeout;
+        let end = Instant::now() + budget;
+        let is_evidence = subject_of(tag).is_some();
+        let wait = self.in_force.with(|now| now.settings.tags.wait).min(budget / 2);
+        let look = self.settled(|in_force| async move { self.tagged_under(&in_force, place, digest).await });
+        let outcome = tokio::select! {
+            biased;
+            outcome = look => outcome,
+            // Who can be given the one that was served last waits no longer than where upstream does not say what the tag means.
+            Some(kept) = self.served_last(place, digest, wait), if !is_evidence => return Ok(kept),
+        };
         match outcome {
-            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) if subject_of(tag).is_none() => {
-                let kept =
-                    self.settled(|in_force| async move { self.while_undecided(&in_force, place, digest).await }).await;
-                // Whatever came in the way of it says less than what came before.
+            Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) if !is_evidence => {
+                let kept = timeout_at(end, self.served_last(place, digest, Duration::ZERO)).await;
                 kept.ok().flatten().ok_or(error)
             }
             outcome => outcome,
         }
+    }
+
+    /// What is served after so long in place of what could not be decided until then. Whatever comes in the way of it says less than what
+    /// came before.
+    async fn served_last(self: &Arc<Self>, place: Place<'_>, undecided: &Digest, after: Duration) -> Option<Tagged> {
+        sleep(after).await;
+        let kept = self.settled(|in_force| async move { self.while_undecided(&in_force, place, undecided).await });
+        kept.await.ok().flatten()
     }
 
     /// The numbers are those of [`Admission::tagged`].

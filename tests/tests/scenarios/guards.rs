@@ -490,3 +490,21 @@ async fn a_tag_that_leads_to_a_platform_let_in_through_its_index_is_explained_as
     let tag = told.tag.unwrap();
     assert_eq!(tag.answer, TagAnswer::Served { digest: child.digest.clone(), warned: false }, "{:?}", tag.why);
 }
+
+#[tokio::test]
+async fn what_hangs_while_it_is_decided_on_costs_the_wait_and_not_the_whole_budget() {
+    let sections = "[tags]\nwait = \"200ms\"\n[limits]\ndecision_timeout = \"10s\"\n";
+    let stage = Stage::with(&Setup::with_policy(&policy("own", "enforce", &[])).sections(sections)).await;
+    let (first, second) = (sized(10, 1), sized(10, 2));
+    stage.lead(&first, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead(&second, 10);
+    let hex = second.digest.hex().to_owned();
+    let _hangs = stage.world.registry.fault(
+        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
+        Fault::Hang,
+    );
+    let began = std::time::Instant::now();
+    assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
+    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+}
