@@ -399,7 +399,11 @@ fn is_news(
     digest: &Digest,
     look: &TagLook,
 ) -> Result<bool, ApiError> {
-    let history = facts.tag_history(repository, tag)?;
+    let history = match facts.tag_history(repository, tag) {
+        // It only tells.
+        Err(StoreError::FactUnreadable { .. }) => Vec::new(),
+        history => history?,
+    };
     let event = history.iter().find(|event| event.digest == *digest);
     let noted = event.and_then(|event| event.look.as_ref());
     let is_noted = noted.is_some_and(|noted| TagLook { at: noted.at, ..look.clone() } == *noted);

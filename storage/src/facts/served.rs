@@ -8,7 +8,6 @@ use super::{
     engine::{Batch, Order},
     table::Table,
     tags::{TagFact, decode_fact, key},
-    verdicts,
 };
 use crate::StoreError;
 
@@ -93,7 +92,8 @@ impl Snapshot {
     }
 }
 
-/// A tag was answered with this image. The floor rises only by what was signed later than all before.
+/// A tag was answered with this image. The floor rises only by what was signed later than all before; one that cannot be read is not
+/// replaced by none.
 pub(super) fn serve(
     batch: &Batch,
     (repository, tag): (&Repository, &Tag),
@@ -101,7 +101,7 @@ pub(super) fn serve(
     look: &TagLook,
     targets_max: usize,
 ) -> Result<(), StoreError> {
-    let mut served = known(batch, repository, tag)?;
+    let mut served = known(batch, repository, tag)?.unwrap_or_default();
     let floor = served.newest.as_ref().map(|(_, at)| *at);
     if let Some(signed_at) = look.signed_at.filter(|at| floor.is_none_or(|floor| *at > floor)) {
         served.newest = Some((digest.clone(), signed_at));
@@ -114,22 +114,23 @@ pub(super) fn serve(
     Ok(())
 }
 
-/// How new a tag ever was is forgotten; what it was answered with is not, unless nobody can read it.
+/// How new a tag ever was is forgotten; what it was answered with is not, but where none of it can be read.
 pub(super) fn forget_newest(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<(), StoreError> {
-    let found = read(batch, repository, tag);
-    let is_damaged = matches!(found, Err(StoreError::FactUnreadable { .. }));
-    let served = verdicts::unless_damaged(repository, found)?.unwrap_or_default();
-    if is_damaged || served.newest.is_some() {
-        put(batch, repository, tag, &TagServed { newest: None, ..served });
+    match known(batch, repository, tag) {
+        Ok(Some(served)) if served.newest.is_some() => {
+            put(batch, repository, tag, &TagServed { newest: None, ..served });
+        }
+        Ok(_) => {}
+        Err(error @ StoreError::FactUnreadable { .. }) => {
+            tracing::error!(%repository, %tag, error = %error, "a damaged fact is removed");
+            batch.remove(Table::TagServed, &key(repository, tag).finish());
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
 
-fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<TagServed, StoreError> {
-    Ok(verdicts::unless_damaged(repository, read(batch, repository, tag))?.unwrap_or_default())
-}
-
-fn read(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagServed>, StoreError> {
+fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagServed>, StoreError> {
     let found = batch.get(Table::TagServed, &key(repository, tag).finish())?;
     found.map(|bytes| decode(&bytes)).transpose()
 }

@@ -373,7 +373,12 @@ async fn a_damaged_record_of_what_a_tag_served_is_an_error_and_never_nothing() {
     let store = place.open();
     let error = store.facts().read().unwrap().tag_served(&repository, &name).unwrap_err();
     assert!(matches!(error, StoreError::FactUnreadable { .. }), "{error}");
-    // Who writes it anew is not kept from it.
+    // Nor is it replaced by one that knows of nothing newer; but it can be taken out.
+    let error = store.facts().apply(vec![looked.clone()]).await.unwrap_err();
+    assert!(matches!(error, StoreError::FactUnreadable { .. }), "{error}");
+    let gone = Change::TagNewestGone { repository: repository.clone(), tag: name.clone() };
+    store.facts().apply(vec![gone]).await.unwrap();
+    assert_eq!(store.facts().read().unwrap().tag_served(&repository, &name).unwrap(), None);
     store.facts().apply(vec![looked]).await.unwrap();
     assert!(store.facts().read().unwrap().tag_served(&repository, &name).unwrap().is_some());
 }
