@@ -16,7 +16,7 @@ use std::{
 use metrics::{counter, histogram};
 use oci::{Digest, Repository, Tag, UnixTime};
 use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest, Reason};
-use storage::{Change, Snapshot, StoreError, TagLook, TagServed};
+use storage::{Change, Snapshot, StoreError, TagEvent, TagLook, TagServed};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::{Instant, sleep, timeout_at},
@@ -353,7 +353,8 @@ impl Admission {
     }
 
     /// The image that was served last in place of one that could not be decided, and was never served: as where upstream does not say what
-    /// the tag means, for as long as `tags.max_stale` after the tag was first seen to mean it.
+    /// the tag means, for as long as `tags.max_stale` after the tag was first seen to mean another than that: one undecidable image after
+    /// another prolongs nothing.
     async fn while_undecided(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -361,24 +362,25 @@ impl Admission {
         undecided: &Digest,
     ) -> Result<Option<Tagged>, ApiError> {
         let Place { repository, tag } = place;
-        let fact = self.store.facts().read()?.tag(repository, tag)?;
-        let is_young =
-            |seen_at| self.clock.now().since(seen_at).is_some_and(|age| age < in_force.settings.tags.max_stale);
-        let Some(fact) = fact.filter(|fact| fact.digest == *undecided && is_young(fact.seen_at)) else {
-            return Ok(None);
-        };
         let TagServed { newest, targets } = self.served(place)?;
-        if targets.iter().any(|target| target.digest == *undecided) {
+        let Some(target) = targets.first() else { return Ok(None) };
+        let facts = self.store.facts().read()?;
+        let is_meant = facts.tag(repository, tag)?.is_some_and(|fact| fact.digest == *undecided);
+        if !is_meant || targets.iter().any(|target| target.digest == *undecided) {
             return Ok(None);
         }
-        let Some(target) = targets.first() else { return Ok(None) };
+        let is_young =
+            |at: &UnixTime| self.clock.now().since(*at).is_some_and(|age| age < in_force.settings.tags.max_stale);
+        let left_at = left_at(&facts.tag_history(repository, tag)?, &target.digest).filter(is_young);
+        drop(facts);
+        let Some(left_at) = left_at else { return Ok(None) };
         let admitted = self.admitted(in_force, repository, &target.digest, 0, Effort::Settled).await?;
         let guarded = self.guarded(place, &admitted, newest.as_ref(), None);
         if guarded.refusal.is_some() {
             return Ok(None);
         }
         let digest = admitted.digest();
-        let warning = format!("tag as of before {}: cannot decide on {undecided}", fact.seen_at);
+        let warning = format!("tag as of before {left_at}: cannot decide on {undecided}");
         counter!("pratique_tag_lookups_total", "outcome" => "undecided-stale").increment(1);
         tracing::warn!(%repository, %tag, %digest, %undecided, "{warning}");
         let warnings = std::iter::once(warning).chain(guarded.warnings).collect();
@@ -390,6 +392,13 @@ impl Admission {
 /// that would replay it.
 fn may_be_withheld(reason: Reason) -> bool {
     matches!(reason, Reason::SignatureMissing | Reason::AttestationMissing)
+}
+
+/// When a tag that means something else now was first seen not to mean this any more; none where its history, the newest first, does not
+/// reach back so far.
+fn left_at(history: &[TagEvent], digest: &Digest) -> Option<UnixTime> {
+    let last = history.iter().position(|event| event.digest == *digest)?;
+    history.get(last.checked_sub(1)?).map(|event| event.at)
 }
 
 /// Whether a look says what the last one with that meaning did not: another outcome, or other evidence; or another image was served since.
@@ -426,5 +435,26 @@ fn count(guarded: &Guarded) {
             Level::Deny => "denied",
         };
         counter!("pratique_tag_guards_total", "guard" => guard.as_str(), "outcome" => outcome).increment(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_has_left_an_image_when_it_was_first_seen_to_mean_another() {
+        let digest = |name: &str| Digest::sha256(name.as_bytes());
+        let event =
+            |(name, at): &(&str, u64)| TagEvent { digest: digest(name), at: UnixTime::from_millis(*at), look: None };
+        let left = |history: &[(&str, u64)]| {
+            let history: Vec<_> = history.iter().map(event).collect();
+            left_at(&history, &digest("served")).map(UnixTime::as_millis)
+        };
+        assert_eq!(left(&[("x", 5), ("served", 1)]), Some(5));
+        assert_eq!(left(&[("z", 9), ("y", 7), ("x", 5), ("served", 1)]), Some(5), "one after another prolongs nothing");
+        assert_eq!(left(&[("y", 9), ("served", 7), ("x", 5), ("served", 1)]), Some(9), "upstream led back to it");
+        assert_eq!(left(&[("y", 9), ("x", 5)]), None, "it is not known any more");
+        assert_eq!(left(&[("served", 1)]), None);
     }
 }

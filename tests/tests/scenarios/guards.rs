@@ -417,10 +417,21 @@ async fn what_cannot_be_decided_is_not_refused_and_the_last_served_is_kept_for_m
     assert_eq!((kept.status.as_u16(), led_to(&kept)), (200, first.digest.to_string().as_str()));
     assert!(warnings(&kept).contains(&format!("cannot decide on {}", second.digest)), "{}", warnings(&kept));
     assert_eq!(get(&stage.url(&second.digest.to_string())).await.status, 503);
-    stage.time.fetch_add(3_600_000, Ordering::SeqCst);
+    // Another that cannot be decided on prolongs nothing.
+    stage.time.fetch_add(1_800_000, Ordering::SeqCst);
+    let third = sized(10, 3);
+    stage.lead(&third, 5);
+    let hex = third.digest.hex().to_owned();
+    let other_fault = stage.world.registry.fault(
+        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
+        Fault::status(500),
+    );
+    assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
+    stage.time.fetch_add(1_800_000, Ordering::SeqCst);
     assert_eq!(stage.ask().await.status, 503);
     fault.clear();
-    assert_eq!(led_to(&stage.ask().await), second.digest.to_string());
+    other_fault.clear();
+    assert_eq!(led_to(&stage.ask().await), third.digest.to_string());
 }
 
 /// What was served last, and the floor, are damaged on the disk: nobody can say how new the tag was.
