@@ -121,7 +121,8 @@ pub(crate) fn note_lent_credentials(listen: SocketAddr, upstreams: &[Upstream], 
     if listen.ip().is_loopback() {
         return;
     }
-    for upstream in upstreams.iter().filter(|upstream| upstream.credentials.is_some()) {
+    let lent = |upstream: &&Upstream| upstream.credentials.is_some() || upstream.docker_config.is_some();
+    for upstream in upstreams.iter().filter(lent) {
         let name = upstream.name.as_str();
         notes.weakened(format!(
             "listen: everyone who reaches {listen} pulls from {name} with the configured credentials"

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use config::{Limits, Loaded, Settings};
+use config::{Limits, Loaded};
 use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -90,8 +90,9 @@ impl Server {
     ///
     /// # Errors
     /// When it cannot be used as a whole; everything stays as it was.
-    pub async fn reload(&self, settings: Settings) -> Result<(), StartError> {
+    pub async fn reload(&self, loaded: Loaded) -> Result<(), StartError> {
         let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
+        let Loaded { settings, notes: told, .. } = loaded;
         // All is read before anything is taken into force: a reload holds as a whole or not at all.
         let outcome = storage::work::run(move || {
             let fresh = tls.as_ref().map(|tls| tls.read_again()).transpose()?;
@@ -103,7 +104,7 @@ impl Server {
         });
         let outcome = outcome.await.unwrap_or_else(|error| Err(StartError::Store(error.to_string())));
         count_reload(outcome.is_ok());
-        for note in outcome? {
+        for note in told.iter().chain(&outcome?) {
             tracing::info!("{note}");
         }
         show_policies(&self.app);

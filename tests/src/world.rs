@@ -184,7 +184,7 @@ impl Pratique {
     /// # Errors
     /// When it cannot be used.
     pub async fn reload(&self, world: &World, setup: &Setup) -> Result<(), StartError> {
-        self.server.reload(world.load(setup).settings).await
+        self.server.reload(world.load(setup)).await
     }
 
     /// Stops it and gives the store back.

@@ -145,6 +145,13 @@ fn a_docker_configuration_is_named_and_stands_alone() {
 }
 
 #[test]
+fn who_lends_the_login_of_a_docker_configuration_to_everybody_is_told_so() {
+    let text = "listen = \"10.0.0.1:5000\"\ninsecure = true\n[[upstreams]]\nname = \"cgr.dev\"\ndocker_config = \"config.json\"";
+    let notes = Case::of(text).file("config.json", "{}").weakened();
+    assert!(notes.iter().any(|note| note.contains("pulls from cgr.dev with the configured credentials")), "{notes:?}");
+}
+
+#[test]
 fn the_end_of_a_password_is_a_date_or_a_time() {
     let text = |value: &str| format!("[[upstreams]]\nname = \"cgr.dev\"\npassword_expires = \"{value}\"");
     let ends = Case::of(&text("2026-12-31")).settings().upstreams[0].password_expires.unwrap();

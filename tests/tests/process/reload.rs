@@ -57,3 +57,15 @@ async fn a_reload_with_another_policy_holds_for_the_next_request_and_back() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_reload_that_weakens_something_says_so() {
+    let (world, _) = signed(1000).await;
+    let process = Process::serve(&world.write(&administered())).await.unwrap();
+    world.write(&Setup { policy: "no_match = \"allow\"".to_owned(), ..administered() });
+    process.reload().await.unwrap();
+    let is_told = |entry: &serde_json::Value| {
+        entry["message"].as_str().is_some_and(|line| line.starts_with("weakened: policy.no_match = \"allow\""))
+    };
+    process.logged("that images go unverified now", is_told).await.unwrap();
+}

@@ -218,12 +218,12 @@ async fn a_trust_root_file_that_is_damaged_or_gone_at_a_reload_leaves_the_last_g
     let path = world.directory.path().join("trusted_root.json");
     let whole = std::fs::read_to_string(&path).unwrap();
     for damaged in [Some(""), Some("{}"), Some(&whole[..whole.len() / 2]), None] {
-        let settings = world.load(&setup()).settings;
+        let loaded = world.load(&setup());
         match damaged {
             Some(text) => std::fs::write(&path, text).unwrap(),
             None => std::fs::remove_file(&path).unwrap(),
         }
-        let error = pratique.server.reload(settings).await.unwrap_err();
+        let error = pratique.server.reload(loaded).await.unwrap_err();
         assert!(error.to_string().contains("trusted_root.json"), "{error}");
         assert_eq!(pratique.server.app.in_force().generation, 0);
         assert_eq!(get(&manifest(&pratique, &"latest")).await.status, 200);

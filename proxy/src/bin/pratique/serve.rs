@@ -52,7 +52,7 @@ async fn reload(server: &Server, overrides: &Overrides) {
     let overrides = overrides.clone();
     let loaded = tokio::task::spawn_blocking(move || config::load(&overrides)).await;
     let outcome = match loaded {
-        Ok(Ok(loaded)) => server.reload(loaded.settings).await.map_err(|error| chain(&error)),
+        Ok(Ok(loaded)) => server.reload(loaded).await.map_err(|error| chain(&error)),
         Ok(Err(error)) => {
             count_reload(false);
             Err(told(&error))
