@@ -1,6 +1,10 @@
 //! Tells when the credentials for an upstream end, before they do.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use metrics::gauge;
 use oci::{UnixTime, UpstreamName};
@@ -13,9 +17,14 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How often an end that is near is told in the log.
 const WARN: Duration = Duration::from_secs(86_400);
 
-/// When the log was last told, by upstream.
+/// What was told, by upstream.
 #[derive(Default)]
-pub struct Told(BTreeMap<UpstreamName, UnixTime>);
+pub struct Told {
+    /// When the log was.
+    log: BTreeMap<UpstreamName, UnixTime>,
+    /// Those of which the metric says when.
+    metric: BTreeSet<UpstreamName>,
+}
 
 /// Tells until told to drain.
 pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
@@ -39,22 +48,32 @@ impl Told {
     pub fn round(&mut self, app: &App) -> Vec<String> {
         let (in_force, now) = (app.in_force(), app.clock.now());
         let mut lines = Vec::new();
+        let ended_before = std::mem::take(&mut self.metric);
         for configured in &in_force.settings.upstreams {
             let name = &configured.name;
             let Some(ends) = in_force.upstreams.get(name).and_then(|upstream| upstream.credentials_end()) else {
-                self.0.remove(name);
+                self.log.remove(name);
                 continue;
             };
-            gauge!("pratique_credentials_end_seconds", "upstream" => name.to_string()).set(seconds_until(ends, now));
+            show(name, seconds_until(ends, now));
+            self.metric.insert(name.clone());
             let line = warning(name, ends, now, configured.credentials_warn_age);
-            let was_told = self.0.get(name).and_then(|told| now.since(*told)).is_some_and(|age| age < WARN);
+            let was_told = self.log.get(name).and_then(|told| now.since(*told)).is_some_and(|age| age < WARN);
             if let Some(line) = line.filter(|_| !was_told) {
-                self.0.insert(name.clone(), now);
+                self.log.insert(name.clone(), now);
                 lines.push(line);
             }
         }
+        // A series cannot be taken back, and one that stays where it was would keep an alert up.
+        for name in ended_before.difference(&self.metric) {
+            show(name, f64::INFINITY);
+        }
         lines
     }
+}
+
+fn show(upstream: &UpstreamName, seconds: f64) {
+    gauge!("pratique_credentials_end_seconds", "upstream" => upstream.to_string()).set(seconds);
 }
 
 /// Below zero where it is over.

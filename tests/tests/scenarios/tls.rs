@@ -182,4 +182,10 @@ async fn the_end_of_a_pull_token_is_told_daily_from_two_weeks_before_it_and_with
     let admin = pratique.server.admin_address.unwrap();
     let metrics = get(&format!("http://{admin}/metrics")).await.text();
     assert!(metrics.contains("pratique_credentials_end_seconds{upstream=\"cgr.dev\"} -86400"), "{metrics}");
+    // Replaced by one without an end: an alert on the metric has to end as well.
+    std::fs::write(world.directory.path().join("password"), "hunter2").unwrap();
+    pratique.reload(&world, &setup).await.unwrap();
+    assert!(told.round(&pratique.server.app).is_empty());
+    let metrics = get(&format!("http://{admin}/metrics")).await.text();
+    assert!(metrics.contains("pratique_credentials_end_seconds{upstream=\"cgr.dev\"} inf"), "{metrics}");
 }
