@@ -265,8 +265,9 @@ impl Default for Limits {
     }
 }
 
-/// From here on containerd has given up waiting for an answer's headers.
-const CONTAINERD_GIVES_UP: Duration = Duration::from_secs(30);
+/// With a budget from here on containerd has given up waiting for an answer's headers: it waits 30 s, and what is not decided in time is
+/// told within a second after that.
+const CONTAINERD_GIVES_UP: Duration = Duration::from_secs(29);
 
 impl Limits {
     /// Refuses limits that contradict each other, tells what a known client cannot bear.
@@ -282,10 +283,10 @@ impl Limits {
             return Err(sources.conflict(key, problem, "raise evidence_memory_bytes_max as well"));
         }
         if self.decision_timeout >= CONTAINERD_GIVES_UP {
-            notes.told("limits.decision_timeout is 30s or more: containerd gives up before it is told to come again");
+            notes.told("limits.decision_timeout is 29s or more: containerd gives up before it is told to come again");
         } else if self.queue_timeout.saturating_add(self.decision_timeout) >= CONTAINERD_GIVES_UP {
             notes.told(
-                "limits.queue_timeout and limits.decision_timeout are 30s or more together: containerd gives up before it is told to come again",
+                "limits.queue_timeout and limits.decision_timeout are 29s or more together: containerd gives up before it is told to come again",
             );
         }
         Ok(())

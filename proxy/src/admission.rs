@@ -48,6 +48,7 @@ use crate::{
     error::ApiError,
     evidence::{EvidenceStore, Gathered},
     flight::Flight,
+    patience::Patience,
     resolve::Resolver,
 };
 use kept::Looks;
@@ -134,16 +135,25 @@ impl Admission {
     /// # Errors
     /// 403 with its reason, 404 and 502 for what is not there or not right, 503 where nothing could be decided in time; the work
     /// then goes on for the next who asks.
-    pub async fn manifest(self: &Arc<Self>, repository: &Repository, digest: &Digest) -> Result<Entry, ApiError> {
-        self.settled(|in_force| async move { self.entry(&in_force, repository, digest).await }).await
+    pub async fn manifest(
+        self: &Arc<Self>,
+        repository: &Repository,
+        digest: &Digest,
+        patience: Patience,
+    ) -> Result<Entry, ApiError> {
+        self.settled(patience, |in_force| async move { self.entry(&in_force, repository, digest).await }).await
+    }
+
+    /// The patience of who asks for nobody in particular.
+    fn patience(&self) -> Patience {
+        self.in_force.with(|now| Patience::from_now(&now.settings.limits))
     }
 
     /// Runs `look` within the time budget, again where a reload came between.
-    async fn settled<T, L>(&self, look: impl Fn(Arc<InForce>) -> L) -> Result<T, ApiError>
+    async fn settled<T, L>(&self, patience: Patience, look: impl Fn(Arc<InForce>) -> L) -> Result<T, ApiError>
     where
         L: Future<Output = Result<T, ApiError>>,
     {
-        let budget = self.limits.decision_timeout;
         let looking = async {
             for _ in 0..RELOADS_MAX {
                 let in_force = self.in_force.get();
@@ -154,10 +164,10 @@ impl Admission {
             }
             Err(ApiError::undecided("cannot decide: the policy is being reloaded again and again"))
         };
-        tokio::time::timeout(budget, looking).await.unwrap_or_else(|_| {
+        patience.wait(looking).await.unwrap_or_else(|| {
             Err(ApiError::undecided(format!(
                 "cannot decide within {} s (limits.decision_timeout); still looking",
-                budget.as_secs_f32()
+                patience.seconds()
             )))
         })
     }

@@ -54,6 +54,7 @@ use crate::{
     clock::Clock,
     error::{ApiError, chain},
     flight::Flight,
+    patience::Patience,
     upstream::Upstream,
 };
 
@@ -293,14 +294,15 @@ impl Fills {
         key: FillKey,
         upstream: &Arc<Upstream>,
         path: &RepositoryPath,
+        patience: Patience,
     ) -> Result<Content, ApiError> {
-        let content = self.content(key.clone(), upstream, path).await?;
+        let content = self.content(key.clone(), upstream, path, patience).await?;
         if let Content::Filling(fill) = &content
             && fill.started().await.is_err()
             && fill.had_no_room()
         {
             let slot = self.slots.queue(&Repository::new(key.upstream.clone(), path.clone()));
-            let slot = timeout(self.limits.decision_timeout, slot).await.map_err(|_| too_many())?;
+            let slot = patience.wait(slot).await.ok_or_else(too_many)?;
             return Ok(self.passing(key, upstream, path, slot.expect(SLOTS_STAY)));
         }
         Ok(content)
@@ -311,12 +313,13 @@ impl Fills {
     ///
     /// # Errors
     /// When the store cannot be read or written, and when `limits.fills_max` others are under way and none of them makes room
-    /// within `limits.decision_timeout`.
+    /// as long as `patience` lasts.
     pub async fn content(
         &self,
         key: FillKey,
         upstream: &Arc<Upstream>,
         path: &RepositoryPath,
+        patience: Patience,
     ) -> Result<Content, ApiError> {
         if key.size > self.limits.blob_bytes_max {
             return Err(ApiError::Wrong {
@@ -331,10 +334,10 @@ impl Fills {
             counter!("pratique_blob_hits_total").increment(1);
             return Ok(Content::Stored(blob));
         }
-        let (slot, claim) = match timeout(self.limits.decision_timeout, self.turn(&key, path)).await {
-            Ok(Turn::Begin(slot, claim)) => (slot, claim),
-            Ok(Turn::Follow(fill)) => return Ok(followed(&fill, path)),
-            Err(_) => return Err(too_many()),
+        let (slot, claim) = match patience.wait(self.turn(&key, path)).await {
+            Some(Turn::Begin(slot, claim)) => (slot, claim),
+            Some(Turn::Follow(fill)) => return Ok(followed(&fill, path)),
+            None => return Err(too_many()),
         };
         // A fill that ended between the look above and the claim has left its blob.
         if let Some(blob) = self.stored(&key).await? {

@@ -6,10 +6,9 @@ mod list;
 mod manifest;
 mod range;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Request};
-use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
 pub use range::Wanted;
@@ -17,6 +16,7 @@ pub use range::Wanted;
 use crate::{
     app::{App, InForce},
     error::ApiError,
+    patience::{AFTER_THE_GATE, Patience},
     respond::{self, Answer},
     route::{Call, Named},
 };
@@ -27,12 +27,9 @@ pub struct Asked<'a> {
     in_force: &'a Arc<InForce>,
     head: bool,
     headers: &'a HeaderMap,
-    /// When the head of the answer has to be there, whatever the request waits for.
-    deadline: Instant,
+    /// For all that the head of the answer waits for.
+    patience: Patience,
 }
-
-/// So much later than the gate, which tells better what it waits for.
-const AFTER_THE_GATE: Duration = Duration::from_secs(1);
 
 /// Answers one request: parse, dispatch, and turn every error into its document. The only place where an answer's outcome is told.
 pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
@@ -42,9 +39,8 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let (parts, _) = request.into_parts();
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
-    let within = in_force.settings.limits.decision_timeout.saturating_add(AFTER_THE_GATE);
-    let deadline = Instant::now() + within;
-    let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers, deadline };
+    let patience = Patience::from_now(&in_force.settings.limits);
+    let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers, patience };
     // What is in memory is answered at once: no span is made for it, for nothing is told of it.
     let answer = match call.as_ref().ok().and_then(|call| recalled(&asked, call)) {
         Some(answer) => answer,
@@ -126,8 +122,8 @@ fn told(error: &ApiError) {
 impl Asked<'_> {
     /// What `work` brings before the client has waited too long. What others wait for too, or may ask for next, goes on.
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-        timeout_at(self.deadline, work).await.unwrap_or_else(|_| {
-            let budget = self.in_force.settings.limits.decision_timeout.as_secs_f32();
+        self.patience.and(AFTER_THE_GATE).wait(work).await.unwrap_or_else(|| {
+            let budget = self.patience.seconds();
             Err(ApiError::undecided(format!(
                 "no answer within {budget} s (limits.decision_timeout); still waiting for upstream"
             )))

@@ -30,6 +30,7 @@ pub mod limits;
 pub mod listen;
 mod memory;
 pub mod meters;
+pub mod patience;
 pub mod refresh;
 mod rejudge;
 pub mod resolve;

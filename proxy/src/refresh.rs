@@ -18,12 +18,13 @@ use futures_util::{StreamExt as _, future::join_all, stream};
 use metrics::counter;
 use moka::{Equivalent, sync::Cache};
 use oci::{Repository, Tag, UnixTime};
-use tokio::{sync::watch, time::timeout};
+use tokio::sync::watch;
 
 use crate::{
     app::App,
     error::{ApiError, chain},
     evidence_tag::subject_of,
+    patience::Patience,
 };
 
 /// A tag is in use for so many times `tags.ttl` after it was asked for, and not longer than this.
@@ -151,19 +152,24 @@ fn is_due(app: &App, repository: &Repository, tag: &Tag, tags: &Tags) -> bool {
 async fn refresh(app: Arc<App>, (repository, tag): (Repository, Tag), uses: Arc<Uses>) {
     uses.tried.store(app.clock.now().as_millis(), Ordering::Relaxed);
     // Nobody waits for it, and what it has begun goes on.
-    let within = app.in_force().settings.limits.decision_timeout;
-    let outcome = match timeout(within, refreshed(&app, &repository, &tag)).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => {
+    let patience = Patience::from_now(&app.in_force().settings.limits);
+    let outcome = match patience.wait(refreshed(&app, &repository, &tag, patience)).await {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(error)) => {
             tracing::debug!(%repository, %tag, "tag not refreshed: {}", chain(&error));
             "failed"
         }
-        Err(_) => "failed",
+        None => "failed",
     };
     counter!("pratique_tag_refreshes_total", "outcome" => outcome).increment(1);
 }
 
-async fn refreshed(app: &Arc<App>, repository: &Repository, tag: &Tag) -> Result<&'static str, ApiError> {
+async fn refreshed(
+    app: &Arc<App>,
+    repository: &Repository,
+    tag: &Tag,
+    patience: Patience,
+) -> Result<&'static str, ApiError> {
     let upstream = app.in_force().upstream(repository.upstream())?;
     if upstream.is_to_be_spared() {
         return Ok("spared");
@@ -172,7 +178,7 @@ async fn refreshed(app: &Arc<App>, repository: &Repository, tag: &Tag) -> Result
     let resolved = app.resolver.tag(&upstream, repository, tag, &afresh).await?;
     // Judged as well where it has moved: the evidence is here when somebody asks, and so is the refusal. Not as an answer under the
     // tag: nobody got one.
-    match app.admission.manifest(repository, &resolved.digest).await {
+    match app.admission.manifest(repository, &resolved.digest, patience).await {
         Ok(_) | Err(ApiError::Refused(_)) => Ok("ok"),
         Err(error) => Err(error),
     }

@@ -115,6 +115,9 @@ fn what_could_run_is_never_evidence() {
 
 #[test]
 fn a_budget_that_containerd_would_not_wait_for_is_told() {
-    let case = Case::of("[limits]\ndecision_timeout = \"30s\"");
-    assert!(case.notes().iter().any(|line| line.starts_with("limits.decision_timeout is 30s or more")));
+    let told = |text: &str, line: &str| Case::of(text).notes().iter().any(|note| note.starts_with(line));
+    assert!(told("[limits]\ndecision_timeout = \"29s\"", "limits.decision_timeout is 29s or more"));
+    let both = "limits.queue_timeout and limits.decision_timeout are 29s or more together";
+    assert!(told("[limits]\ndecision_timeout = \"25s\"\nqueue_timeout = \"4s\"", both));
+    assert!(!told("[limits]\ndecision_timeout = \"25s\"\nqueue_timeout = \"3s\"", both));
 }

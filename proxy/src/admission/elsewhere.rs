@@ -22,7 +22,8 @@ const JUDGED_MAX: usize = 64;
 
 impl Elsewhere for Arc<Admission> {
     fn another<'a>(&'a self, key: &'a FillKey, known: &'a [RepositoryPath]) -> BoxFuture<'a, Option<RepositoryPath>> {
-        let found = self.settled(move |in_force| async move { self.permitted_too(&in_force, key, known).await });
+        let look = move |in_force| async move { self.permitted_too(&in_force, key, known).await };
+        let found = self.settled(self.patience(), look);
         Box::pin(async move {
             // The download ends as it would have; whatever stood in the way is told there.
             found

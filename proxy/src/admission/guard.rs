@@ -87,7 +87,7 @@ impl PermitGuard {
         let reloaded = self.seen != in_force.generation;
         if reloaded || !in_force.judge.holds(&self.permit, now) {
             let (repository, digest) = (self.permit.repository().clone(), self.permit.digest().clone());
-            (self.permit, _) = self.admission.permit_now(&repository, &digest).await?;
+            (self.permit, _) = self.admission.permit_now(&repository, &digest, self.admission.patience()).await?;
         }
         self.seen = in_force.generation;
         Ok(())

@@ -7,7 +7,7 @@ use policy::Permit;
 use storage::{Edge, EdgeKind};
 
 use super::{Admission, Effort, Entry, PermitGuard};
-use crate::{app::InForce, error::ApiError};
+use crate::{app::InForce, error::ApiError, patience::Patience};
 
 /// How many parents are read at a time; also for how many of them upstream is asked about one blob.
 pub(super) const PARENTS_PAGE: usize = 64;
@@ -21,9 +21,10 @@ impl Admission {
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Digest,
+        patience: Patience,
     ) -> Result<(PermitGuard, u64), ApiError> {
         let in_force = Arc::clone(&self.in_force);
-        let (permit, generation) = self.permit_now(repository, blob).await?;
+        let (permit, generation) = self.permit_now(repository, blob, patience).await?;
         let size = permit.size();
         Ok((PermitGuard::new(Arc::clone(self), permit, in_force, generation), size))
     }
@@ -33,8 +34,9 @@ impl Admission {
         self: &Arc<Self>,
         repository: &Repository,
         blob: &Digest,
+        patience: Patience,
     ) -> Result<(Permit, u64), ApiError> {
-        self.settled(|in_force| async move {
+        self.settled(patience, |in_force| async move {
             let permit = self.permit_under(&in_force, repository, blob).await?;
             Ok((permit, in_force.generation))
         })

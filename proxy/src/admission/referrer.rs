@@ -13,6 +13,7 @@ use crate::{
     error::ApiError,
     evidence::found,
     evidence_tag::evidence_tag,
+    patience::Patience,
 };
 
 impl Admission {
@@ -173,8 +174,14 @@ impl Admission {
     ///
     /// # Errors
     /// As [`Admission::manifest`] for the subject; 503 when upstream cannot be asked and nothing is known.
-    pub async fn referrers(self: &Arc<Self>, repository: &Repository, subject: &Digest) -> Result<Referrers, ApiError> {
-        self.settled(|in_force| async move { self.referrers_under(&in_force, repository, subject).await }).await
+    pub async fn referrers(
+        self: &Arc<Self>,
+        repository: &Repository,
+        subject: &Digest,
+        patience: Patience,
+    ) -> Result<Referrers, ApiError> {
+        self.settled(patience, |in_force| async move { self.referrers_under(&in_force, repository, subject).await })
+            .await
     }
 
     async fn referrers_under(

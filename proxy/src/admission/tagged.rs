@@ -8,7 +8,7 @@
 //! ```
 
 use std::{
-    hash::{BuildHasher as _, RandomState},
+    hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher},
     sync::Arc,
     time::Duration,
 };
@@ -19,11 +19,17 @@ use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest
 use storage::{Change, Snapshot, StoreError, TagEvent, TagLook, TagServed};
 use tokio::{
     sync::{Mutex, MutexGuard},
-    time::{Instant, sleep, timeout_at},
+    time::sleep,
 };
 
 use super::{Admission, Effort, Entry};
-use crate::{app::InForce, error::ApiError, evidence_tag::subject_of, memory::Memory};
+use crate::{
+    app::InForce,
+    error::ApiError,
+    evidence_tag::subject_of,
+    memory::Memory,
+    patience::{AFTER_THE_GATE, Patience},
+};
 
 /// What is served under a tag, and what is to be told with it.
 pub struct Tagged {
@@ -39,7 +45,8 @@ pub(super) struct TagsLed {
     known: Memory<Tag, Known>,
     /// One look at a time at each tag that writes down what it found: between reading how new a tag was and writing it nobody else does.
     turns: [Mutex<()>; TURNS],
-    hasher: RandomState,
+    /// The same in every process, so that a simulation takes the same course again: who shares one of a few turns only waits for it.
+    hasher: BuildHasherDefault<DefaultHasher>,
 }
 
 /// How new a tag was when it was answered with this image.
@@ -59,7 +66,7 @@ impl TagsLed {
     /// With its part of `bytes_max` bytes of memory.
     pub(super) fn new(bytes_max: u64) -> Self {
         let turns = std::array::from_fn(|_| Mutex::new(()));
-        Self { known: Memory::new(bytes_max / KNOWN_SHARE), turns, hasher: RandomState::new() }
+        Self { known: Memory::new(bytes_max / KNOWN_SHARE), turns, hasher: BuildHasherDefault::new() }
     }
 
     async fn turn(&self, tag: &Place<'_>) -> Option<MutexGuard<'_, ()>> {
@@ -95,23 +102,22 @@ impl Admission {
         repository: &Repository,
         tag: &Tag,
         digest: &Digest,
+        patience: Patience,
     ) -> Result<Tagged, ApiError> {
         let place = Place { repository, tag };
-        let budget = self.limits.decision_timeout;
-        let end = Instant::now() + budget;
         let is_evidence = subject_of(tag).is_some();
-        let wait = self.in_force.with(|now| now.settings.tags.wait).min(budget / 2);
-        let look = self.settled(|in_force| async move { self.tagged_under(&in_force, place, digest).await });
+        let wait = self.in_force.with(|now| now.settings.tags.wait).min(patience.rest() / 2);
+        let look = self.settled(patience, |in_force| async move { self.tagged_under(&in_force, place, digest).await });
+        let late = patience.and(AFTER_THE_GATE);
         let outcome = tokio::select! {
             biased;
             outcome = look => outcome,
             // Who can be given the one that was served last waits no longer than where upstream does not say what the tag means.
-            Some(kept) = self.served_last(place, digest, wait), if !is_evidence => return Ok(kept),
+            Some(kept) = self.served_last(place, digest, wait, late), if !is_evidence => return Ok(kept),
         };
         match outcome {
             Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) if !is_evidence => {
-                let kept = timeout_at(end, self.served_last(place, digest, Duration::ZERO)).await;
-                kept.ok().flatten().ok_or(error)
+                self.served_last(place, digest, Duration::ZERO, late).await.ok_or(error)
             }
             outcome => outcome,
         }
@@ -119,10 +125,16 @@ impl Admission {
 
     /// What is served after so long in place of what could not be decided until then. Whatever comes in the way of it says less than what
     /// came before.
-    async fn served_last(self: &Arc<Self>, place: Place<'_>, undecided: &Digest, after: Duration) -> Option<Tagged> {
+    async fn served_last(
+        self: &Arc<Self>,
+        place: Place<'_>,
+        undecided: &Digest,
+        after: Duration,
+        patience: Patience,
+    ) -> Option<Tagged> {
         sleep(after).await;
-        let kept = self.settled(|in_force| async move { self.while_undecided(&in_force, place, undecided).await });
-        kept.await.ok().flatten()
+        let look = |in_force| async move { self.while_undecided(&in_force, place, undecided).await };
+        self.settled(patience, look).await.ok().flatten()
     }
 
     /// The numbers are those of [`Admission::tagged`].

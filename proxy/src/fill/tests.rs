@@ -25,6 +25,7 @@ struct Scene {
     fills: Fills,
     upstream: Arc<Upstream>,
     listener: TcpListener,
+    limits: Arc<Limits>,
 }
 
 impl Scene {
@@ -50,15 +51,16 @@ impl Scene {
             realms: Vec::new(),
             redirects: Vec::new(),
         };
-        let limits = Limits { fills_max: 1, decision_timeout, ..Limits::default() };
+        let limits = Arc::new(Limits { fills_max: 1, decision_timeout, ..Limits::default() });
         let upstream = Arc::new(Upstream::new(&upstream, &limits).unwrap());
         let blobs = store.blobs().clone();
-        let fills = Fills::new(store.clone(), Clock::system(), Arc::new(elsewhere), Arc::new(limits));
-        Self { directory, store, blobs, fills, upstream, listener }
+        let fills = Fills::new(store.clone(), Clock::system(), Arc::new(elsewhere), Arc::clone(&limits));
+        Self { directory, store, blobs, fills, upstream, listener, limits }
     }
 
     async fn ask(&self, blob: &str) -> Result<Content, ApiError> {
-        self.fills.content(key(blob), &self.upstream, &"chainguard/nginx".parse().unwrap()).await
+        let path = "chainguard/nginx".parse().unwrap();
+        self.fills.content(key(blob), &self.upstream, &path, Patience::from_now(&self.limits)).await
     }
 
     /// How many files the store has open for content that is not there yet.
@@ -149,7 +151,8 @@ async fn stored(scene: &Scene, blob: &str) -> std::path::PathBuf {
 
 async fn ask_for_one_byte_more(scene: &Scene, blob: &str) -> Result<Content, ApiError> {
     let key = FillKey { size: blob.len() as u64 + 1, ..key(blob) };
-    scene.fills.content(key, &scene.upstream, &"chainguard/nginx".parse().unwrap()).await
+    let path = "chainguard/nginx".parse().unwrap();
+    scene.fills.content(key, &scene.upstream, &path, Patience::from_now(&scene.limits)).await
 }
 
 #[tokio::test]

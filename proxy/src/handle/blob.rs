@@ -13,7 +13,7 @@ use crate::{
 
 /// `GET` and `HEAD /v2/<name>/blobs/<digest>`.
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Result<Answer, ApiError> {
-    let (guard, size) = asked.in_time(asked.app.admission.permit(&named.repository, digest)).await?;
+    let (guard, size) = asked.in_time(asked.app.admission.permit(&named.repository, digest, asked.patience)).await?;
     if condition::is_held(asked.headers, digest) {
         return Ok(respond::blob_held(named, &guard));
     }
@@ -25,7 +25,8 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, digest: &Digest) -> Re
     let class = guard.class();
     let key = FillKey { upstream: named.repository.upstream().clone(), digest: digest.clone(), size, class };
     let upstream = asked.in_force.upstream(&key.upstream)?;
-    let content = asked.in_time(asked.app.fills.readable(key, &upstream, named.repository.path())).await?;
+    let content = asked.app.fills.readable(key, &upstream, named.repository.path(), asked.patience);
+    let content = asked.in_time(content).await?;
     // What clients parse is small, and is hashed at every read; all is where nobody has waited for the disk.
     let is_checked = match asked.in_force.settings.storage.verify_reads {
         VerifyReads::Always => true,

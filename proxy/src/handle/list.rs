@@ -54,7 +54,7 @@ pub(super) async fn referrers(
     artifact_type: Option<&str>,
 ) -> Result<Answer, ApiError> {
     asked.may_serve(named)?;
-    let listed = match asked.app.admission.referrers(&named.repository, subject).await {
+    let listed = match asked.app.admission.referrers(&named.repository, subject, asked.patience).await {
         Ok(listed) => listed,
         // The specification wants an empty list for what is not there.
         Err(ApiError::Unknown { .. }) => crate::admission::Referrers::default(),

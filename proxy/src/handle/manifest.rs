@@ -38,13 +38,14 @@ pub(super) fn recalled(asked: &Asked<'_>, named: &Named, reference: &Reference) 
 pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) -> Result<Answer, ApiError> {
     // Nothing is fetched for a repository that no policy can let in.
     asked.may_serve(named)?;
+    let (admission, patience) = (&asked.app.admission, asked.patience);
     let (entry, warnings) = match reference {
-        Reference::Digest(digest) => (asked.app.admission.manifest(&named.repository, &digest).await?, Vec::new()),
+        Reference::Digest(digest) => (admission.manifest(&named.repository, &digest, patience).await?, Vec::new()),
         Reference::Tag(tag) => {
             let upstream = asked.in_force.upstream(named.repository.upstream())?;
             let tags = &asked.in_force.settings.tags;
             let Resolved { digest, warning } = asked.app.resolver.tag(&upstream, &named.repository, &tag, tags).await?;
-            let Tagged { entry, warnings } = asked.app.admission.tagged(&named.repository, &tag, &digest).await?;
+            let Tagged { entry, warnings } = admission.tagged(&named.repository, &tag, &digest, patience).await?;
             asked.app.tags_in_use.used(&named.repository, &tag, asked.app.clock.now());
             (entry, warning.into_iter().chain(warnings).collect())
         }

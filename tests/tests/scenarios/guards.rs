@@ -519,3 +519,38 @@ async fn what_hangs_while_it_is_decided_on_costs_the_wait_and_not_the_whole_budg
     assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
     assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn what_a_tag_means_and_what_is_decided_about_it_share_one_budget() {
+    let sections = "[tags]\nttl = \"0s\"\nwait = \"20s\"\n[limits]\ndecision_timeout = \"4s\"\n";
+    let stage = Stage::with(&Setup::with_policy(&policy("own", "enforce", &[])).sections(sections)).await;
+    let (first, second) = (sized(10, 1), sized(10, 2));
+    stage.lead(&first, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead(&second, 10);
+    // Three of the four seconds are gone when upstream has said what the tag means, and then it says no more.
+    let registry = &stage.world.registry;
+    let late = std::time::Duration::from_secs(3);
+    let _late = registry.fault(|call| call.path.ends_with("/manifests/latest"), Fault::Late(late));
+    let hex = second.digest.hex().to_owned();
+    let _hangs = registry.fault(
+        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
+        Fault::Hang,
+    );
+    let answer = stage.ask().await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(led_to(&answer), first.digest.to_string());
+}
+
+#[tokio::test]
+async fn where_upstream_sends_us_for_evidence_is_for_the_log() {
+    let stage = Stage::new(&policy("own", "enforce", &[])).await;
+    stage.lead(&sized(10, 1), 20);
+    let away = Fault::Redirect("http://smuggled.example/secret".to_owned());
+    let _away =
+        stage.world.registry.fault(|call| call.is_referrers() || call.path.contains("/manifests/sha256-"), away);
+    let answer = stage.ask().await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let said = answer.text();
+    assert!(said.contains("leads to a host which is") && !said.contains("smuggled"), "{said}");
+}

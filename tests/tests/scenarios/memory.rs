@@ -7,7 +7,7 @@ use std::sync::{
 
 use http::Method;
 use oci::{Digest, UnixTime};
-use proxy::clock::Clock;
+use proxy::{clock::Clock, patience::Patience};
 use support::{
     client::Client,
     sigstore::{Options, Signer},
@@ -197,18 +197,19 @@ async fn a_permit_by_memory_ends_with_what_it_rests_on() {
     warm(&pratique, "latest").await;
     let (blob, bytes) = &image.blobs[0];
     let repository = REPOSITORY.parse().unwrap();
+    let patience = || Patience::from_now(&pratique.server.app.in_force().settings.limits);
     for _ in 0..3 {
         let answer = get(&format!("{}/v2/chainguard/nginx/blobs/{blob}", pratique.url())).await;
         assert_eq!((answer.status.as_u16(), answer.received()), (200, bytes));
-        assert!(pratique.server.app.admission.permit(&repository, blob).await.is_ok());
+        assert!(pratique.server.app.admission.permit(&repository, blob, patience()).await.is_ok());
     }
     // The manifest itself, another blob, another repository: memory of one blob says nothing about them.
     let stranger = Digest::sha256(b"stranger");
     for (repository, blob) in [(REPOSITORY, &image.digest), (REPOSITORY, &stranger), ("cgr.dev/chainguard/other", blob)]
     {
-        assert!(pratique.server.app.admission.permit(&repository.parse().unwrap(), blob).await.is_err());
+        assert!(pratique.server.app.admission.permit(&repository.parse().unwrap(), blob, patience()).await.is_err());
     }
     let refusing = Setup::with_policy(&static_policy("nobody", "cgr.dev/**", "fail"));
     pratique.reload(&world, &refusing).await.unwrap();
-    assert!(pratique.server.app.admission.permit(&repository, blob).await.is_err());
+    assert!(pratique.server.app.admission.permit(&repository, blob, patience()).await.is_err());
 }
