@@ -143,7 +143,7 @@ impl App {
     pub fn new(settings: Settings, clock: Clock) -> Result<Noted<Arc<Self>>, StartError> {
         let settings = Arc::new(settings);
         let network: Arc<dyn Network> = Arc::new(System);
-        let Noted { value: in_force, mut notes } = load(&settings, 0, clock.now(), &network)?;
+        let Noted { value: in_force, mut notes } = load(&settings, None, clock.now(), &network)?;
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
         notes.extend(lost(store.facts_state()));
         if store.blobs().may_be_half() && settings.storage.fsync != config::Fsync::Never {
@@ -165,7 +165,7 @@ impl App {
         clock: Clock,
         network: Arc<dyn Network>,
     ) -> Result<Noted<Arc<Self>>, StartError> {
-        let Noted { value: in_force, notes } = load(&Arc::new(settings), 0, clock.now(), &network)?;
+        let Noted { value: in_force, notes } = load(&Arc::new(settings), None, clock.now(), &network)?;
         Ok(Noted { value: Self::around(in_force, store, clock, network), notes })
     }
 
@@ -221,14 +221,9 @@ impl App {
     pub fn reload(&self, settings: Settings) -> Result<Vec<String>, StartError> {
         // One at a time: who began to read later is in force later.
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let generation = self.in_force().generation + 1;
         let (budget, upstreams) = (keeping::budget(&settings.storage), settings.upstreams.len());
-        let Noted { value, notes } = load(&Arc::new(settings), generation, self.clock.now(), &self.network)?;
-        for (name, upstream) in &value.upstreams {
-            if let Some(former) = self.in_force().upstreams.get(name) {
-                upstream.go_on_from(former);
-            }
-        }
+        let former = self.in_force();
+        let Noted { value, notes } = load(&Arc::new(settings), Some(&former), self.clock.now(), &self.network)?;
         self.in_force.set(Arc::new(value));
         self.store.ledger().set_budget(budget);
         self.fills.share_among(upstreams);
@@ -260,9 +255,10 @@ impl App {
     }
 }
 
+/// Reads everything, at a reload to go on from what is in force until then.
 fn load(
     settings: &Arc<Settings>,
-    generation: u64,
+    former: Option<&InForce>,
     now: UnixTime,
     network: &Arc<dyn Network>,
 ) -> Result<Noted<InForce>, StartError> {
@@ -275,10 +271,14 @@ fn load(
     for upstream in &settings.upstreams {
         let client = Upstream::within(upstream, &settings.limits, network)
             .map_err(|error| StartError::Upstream { name: upstream.name.clone(), why: chain(&error) })?;
+        let client = match former.and_then(|former| former.upstreams.get(&upstream.name)) {
+            Some(former) => client.going_on_from(former),
+            None => client,
+        };
         upstreams.insert(upstream.name.clone(), Arc::new(client));
     }
     let value = InForce {
-        generation,
+        generation: former.map_or(0, |former| former.generation + 1),
         judge: Arc::new(judge),
         trust: Arc::new(trust),
         routes: Routes::new(&settings.upstreams),
@@ -380,5 +380,5 @@ pub(crate) fn no_match(configured: config::NoMatch) -> policy::NoMatch {
 /// As [`App::new`].
 pub fn check(settings: &Settings, clock: &Clock) -> Result<Vec<String>, StartError> {
     let network: Arc<dyn Network> = Arc::new(System);
-    load(&Arc::new(settings.clone()), 0, clock.now(), &network).map(|loaded| loaded.notes)
+    load(&Arc::new(settings.clone()), None, clock.now(), &network).map(|loaded| loaded.notes)
 }

@@ -121,12 +121,17 @@ impl Upstream {
         self.credentials_end
     }
 
-    /// Goes on where `former`, of the same name before a reload, was: what the very same upstream asked of us holds.
-    pub fn go_on_from(&self, former: &Self) {
-        if self.exchange.own == former.exchange.own {
-            self.exchange.backoff.go_on_from(&former.exchange.backoff);
-            self.exchange.auth.backoff.go_on_from(&former.exchange.auth.backoff);
+    /// Goes on where `former`, of the same name before a reload, is: what the very same upstream asks of either holds for both.
+    #[must_use]
+    pub fn going_on_from(mut self, former: &Self) -> Self {
+        let (now, before) = (&mut self.exchange, &former.exchange);
+        if now.own == before.own {
+            now.backoff.go_on_from(&before.backoff);
+            now.auth.backoff.go_on_from(&before.auth.backoff);
+            now.meter = before.meter.clone();
+            now.auth.meter = before.auth.meter.clone();
         }
+        self
     }
 
     /// Whether it is to be spared what nobody waits for: it limits our rate, or is about to.

@@ -40,7 +40,7 @@ pub(super) struct Auth {
     is_basic: AtomicBool,
     scopes: Mutex<HashMap<RepositoryPath, Arc<Scope>>>,
     client: Client,
-    meter: Meter,
+    pub(super) meter: Meter,
     /// When the token endpoint wants to be asked again.
     pub(super) backoff: Backoff,
     token_bytes_max: u64,

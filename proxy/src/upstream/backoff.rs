@@ -2,7 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,13 +20,19 @@ const STEP: Duration = Duration::from_secs(1);
 /// Whether an upstream may be asked now.
 pub(super) struct Backoff {
     upstream: String,
-    state: Mutex<State>,
-    /// A trial has ended.
-    tried: Notify,
+    shared: Arc<Shared>,
     /// `limits.upstream_backoff_max`: whatever it asks for, it is tried again after that.
     pause_max: Duration,
     /// How long a trial of somebody else is waited for.
     trial_max: Duration,
+}
+
+/// What all who ask the same upstream know, before a reload and after it.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// A trial has ended.
+    tried: Notify,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,11 +54,12 @@ struct Pause {
 /// The right to ask once.
 pub(super) struct Turn<'a> {
     backoff: &'a Backoff,
-    is_trial: bool,
+    /// Where it is a trial, since when.
+    trial: Option<Instant>,
 }
 
 enum Look {
-    Go { is_trial: bool },
+    Go { trial: Option<Instant> },
     Wait,
     Held(Pause),
 }
@@ -61,17 +68,15 @@ impl Backoff {
     pub(super) fn new(upstream: String, limits: &Limits) -> Self {
         Self {
             upstream,
-            state: Mutex::default(),
-            tried: Notify::new(),
+            shared: Arc::default(),
             pause_max: limits.upstream_backoff_max,
             trial_max: limits.upstream_response_timeout,
         }
     }
 
-    /// Goes on where `former`, of the same upstream before a reload, was.
-    pub(super) fn go_on_from(&self, former: &Self) {
-        let pause = former.lock().pause;
-        self.lock().pause = pause;
+    /// Goes on where `former`, of the same upstream before a reload, is: downloads that began under it go on asking.
+    pub(super) fn go_on_from(&mut self, former: &Self) {
+        self.shared = Arc::clone(&former.shared);
     }
 
     /// Whether upstream wants to be left alone now.
@@ -83,11 +88,11 @@ impl Backoff {
     pub(super) async fn turn(&self, what: Kind) -> Result<Turn<'_>, UpstreamError> {
         let waiting = async {
             loop {
-                let mut tried = pin!(self.tried.notified());
+                let mut tried = pin!(self.shared.tried.notified());
                 // Listening begins before the look, so that a trial that ends in between is heard.
                 tried.as_mut().enable();
                 match self.look() {
-                    Look::Go { is_trial } => return Ok(Turn { backoff: self, is_trial }),
+                    Look::Go { trial } => return Ok(Turn { backoff: self, trial }),
                     Look::Held(pause) => {
                         let retry_after = pause.until.saturating_duration_since(Instant::now());
                         return Err(UpstreamError::HeldBack { what, retry_after, is_limit: pause.is_limit });
@@ -109,12 +114,12 @@ impl Backoff {
     fn look(&self) -> Look {
         let mut state = self.lock();
         match state.pause {
-            None => Look::Go { is_trial: false },
+            None => Look::Go { trial: None },
             Some(pause) if Instant::now() < pause.until => Look::Held(pause),
             Some(_) if state.tried_since.is_some_and(|since| since.elapsed() < self.trial_max) => Look::Wait,
             Some(_) => {
                 state.tried_since = Some(Instant::now());
-                Look::Go { is_trial: true }
+                Look::Go { trial: state.tried_since }
             }
         }
     }
@@ -141,16 +146,24 @@ impl Backoff {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics while it holds the lock, and any state of it is a whole one.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Turn<'_> {
     /// Upstream itself has answered without asking for a pause, whatever comes of what it sent us on to.
     pub(super) fn passed(&mut self) {
-        if std::mem::take(&mut self.is_trial) {
-            *self.backoff.lock() = State::default();
-            self.backoff.tried.notify_waiters();
+        self.trial_ends_with(|state| *state = State::default());
+    }
+
+    /// Where this is a trial, and no other has begun since: who tries later knows better.
+    fn trial_ends_with(&mut self, end: impl FnOnce(&mut State)) {
+        let Some(since) = self.trial.take() else { return };
+        let mut state = self.backoff.lock();
+        if state.tried_since == Some(since) {
+            end(&mut state);
+            drop(state);
+            self.backoff.shared.tried.notify_waiters();
         }
     }
 
@@ -181,10 +194,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if self.is_trial {
-            self.backoff.lock().tried_since = None;
-            self.backoff.tried.notify_waiters();
-        }
+        self.trial_ends_with(|state| state.tried_since = None);
     }
 }
 
@@ -311,10 +321,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reload_does_not_end_a_pause() {
-        let (before, after) = (backoff(), backoff());
+    async fn a_trial_that_took_too_long_does_not_end_what_a_later_one_was_told() {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let late = backoff.turn(WHAT).await.unwrap();
+        tokio::time::advance(Limits::default().upstream_response_timeout).await;
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(60))));
+        late.answered(None);
+        assert_eq!(held(&backoff).await, Some((60, true)));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let second = backoff.turn(WHAT).await.unwrap();
+        tokio::time::advance(Limits::default().upstream_response_timeout).await;
+        let third = backoff.turn(WHAT).await.unwrap();
+        drop(second);
+        assert!(backoff.lock().tried_since.is_some(), "the third still tries");
+        drop(third);
+        assert!(backoff.lock().tried_since.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reload_does_not_end_a_pause_and_what_began_before_it_is_told_of_the_next() {
+        let (before, mut after) = (backoff(), backoff());
         before.turn(WHAT).await.unwrap().answered(Some(&limited(Some(7))));
         after.go_on_from(&before);
         assert_eq!(held(&after).await, Some((7, true)));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        after.turn(WHAT).await.unwrap().answered(Some(&limited(Some(9))));
+        assert_eq!(held(&before).await, Some((9, true)));
     }
 }

@@ -32,6 +32,17 @@ const PING: f64 = 0.4;
 /// faster than they are hashed and sent.
 const READ_BYTES: usize = 256 << 10;
 
+/// What one answer of an HTTP/2 connection may bring before it is read, bytes.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+
+/// What all answers that may be under way in one HTTP/2 connection may bring before they are read: those that nobody reads hold up no
+/// other.
+fn connection_window(answers_max: usize) -> u32 {
+    let bytes = u32::try_from(answers_max).unwrap_or(u32::MAX).saturating_mul(STREAM_WINDOW_BYTES);
+    // The largest window there is (RFC 9113 §6.9.1).
+    bytes.min((1 << 31) - 1)
+}
+
 /// Requests without a body, never more than `limits.upstream_connections_max` at once. It follows nothing and knows no credentials.
 pub(super) struct Client {
     hyper: legacy::Client<Dialer, Empty<Bytes>>,
@@ -60,6 +71,8 @@ impl Client {
             .pool_max_idle_per_host(IDLE_MAX)
             .http1_max_buf_size(READ_BYTES)
             .http2_max_header_list_size(u32::try_from(header_bytes_max).unwrap_or(u32::MAX))
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(connection_window(limits.upstream_connections_max))
             .http2_keep_alive_interval(limits.upstream_response_timeout.mul_f64(PING))
             .http2_keep_alive_timeout(limits.upstream_response_timeout.mul_f64(PING))
             .build(dialer);

@@ -7,7 +7,7 @@ use oci::Digest;
 use super::{
     super::error::{Flaw, Kind, Outage, UpstreamError},
     Setup, blob, digest, latest, manifest, repository,
-    server::{Reply, Server, Step, read_head, write},
+    server::{GOOD, Reply, Server, Step, read_head, write},
 };
 
 fn malformed(what: Kind, why: Flaw) -> UpstreamError {
@@ -172,11 +172,9 @@ async fn after_one_429_nobody_asks_the_registry_and_nobody_else_is_spared() {
     }
     assert_eq!(server.seen().len(), asked);
     // A reload takes it over; another upstream under the same name has said nothing.
-    let again = Setup::of(&server).redirect(&storage).build();
-    again.go_on_from(&upstream);
+    let again = Setup::of(&server).redirect(&storage).build().going_on_from(&upstream);
     assert!(again.is_to_be_spared());
-    let other = Setup::of(&storage).build();
-    other.go_on_from(&upstream);
+    let other = Setup::of(&storage).build().going_on_from(&upstream);
     assert!(!other.is_to_be_spared());
 }
 
@@ -337,4 +335,21 @@ async fn a_blob_that_breaks_off_ends_in_an_error() {
     assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]));
     let error = stream.next().await.unwrap_err();
     assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost });
+}
+
+#[tokio::test]
+async fn answers_that_nobody_reads_hold_up_no_other_in_the_same_connection() {
+    let server = Server::start_tls(GOOD, |seen| {
+        if seen.path.contains("/blobs/") { Reply::status(200).then(Step::Flood) } else { Reply::ok("{ }") }
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        unread.push(upstream.blob(&repository(), &digest(), 0).await.unwrap());
+    }
+    // Until upstream may send no more of them.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(&manifest(&upstream).await.unwrap().bytes[..], b"{ }");
+    assert!(server.seen().iter().all(|seen| seen.version == http::Version::HTTP_2));
 }
