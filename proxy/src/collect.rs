@@ -148,7 +148,12 @@ impl Collector {
                 *longest = (*longest).max(Some(patience(error)));
                 Nothing::Unasked(error.to_string())
             }
-            _ => Nothing::Unasked(error.to_string()),
+            _ => {
+                if matches!(error, UpstreamError::Misdirected { .. }) {
+                    tracing::warn!("cannot fetch evidence: {error}");
+                }
+                Nothing::Unasked(error.for_clients())
+            }
         }
     }
 

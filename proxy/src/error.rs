@@ -172,11 +172,9 @@ impl ApiError {
             UpstreamError::RateLimited { .. } | UpstreamError::HeldBack { is_limit: true, .. } => {
                 Self::RateLimited { message: format!("cannot fetch {what}: {error}"), retry_after: patience(error) }
             }
-            UpstreamError::Misdirected { what: pointer, why, .. } => {
-                // The host is upstream's text: for the log, not for clients.
+            UpstreamError::Misdirected { .. } => {
                 tracing::warn!("cannot fetch {what}: {error}");
-                let message = format!("cannot fetch {what}: {pointer} leads to a host which is {why}");
-                Self::Wrong { code: wrong, message }
+                Self::Wrong { code: wrong, message: format!("cannot fetch {what}: {}", error.for_clients()) }
             }
             // A token endpoint's nonsense says nothing about the content.
             UpstreamError::Malformed { what: kind, .. } if *kind != Kind::Token => {

@@ -135,6 +135,16 @@ impl UpstreamError {
         }
     }
 
+    /// What clients may be told: the same without the host, which is upstream's text.
+    #[must_use]
+    pub fn for_clients(&self) -> String {
+        if let Self::Misdirected { what, why, .. } = self {
+            format!("{what} leads to a host which is {why}")
+        } else {
+            self.to_string()
+        }
+    }
+
     /// When upstream wants to be asked again, where it said so.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
