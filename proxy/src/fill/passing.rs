@@ -181,7 +181,7 @@ impl Passing {
             };
             self.stream = None;
             let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
-            if is_slow && !self.course.goes_on_after(&error) {
+            if !self.course.goes_on_after(&error) && is_slow {
                 return Err(self.lacking(&error));
             }
             let there = There { bytes: self.received, taken_up: 0 };
