@@ -20,7 +20,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{
     Bounds, Got, Page, Random, Say, Stage, Tally, Truth, ask,
@@ -410,14 +413,16 @@ async fn recovered(base: &str, parts: &[Part], tally: &mut Tally) {
     }
 }
 
-/// Upstream's faults may be remembered for a moment, by downloads that were under way and asked again with pauses.
+/// Upstream's faults are remembered for a moment: by downloads that were under way and asked again with pauses, and for the second in which
+/// it wanted to be left alone.
 async fn at_last(client: &Client, base: &str, page: &Page) -> Result<(), String> {
     let mut last = Got::Nothing;
-    for _ in 0..20 {
+    for _ in 0..50 {
         last = ask(client, base, page, None).await?;
         if last == Got::Whole {
             return Ok(());
         }
+        sleep(Duration::from_millis(100)).await;
     }
     Err(format!("upstream is well again, and still {last:?} for {}", page.path))
 }
