@@ -20,7 +20,7 @@ pub(crate) enum Policy {
     Check(Check),
     /// Tell what would be decided about images under these policies. Upstream is asked afresh; nothing is served.
     Test(Test),
-    /// Tell which kept images would be decided about otherwise under these policies, by stored evidence.
+    /// Tell which kept images and tags would be answered otherwise under these policies, by stored evidence.
     Diff(Diff),
 }
 
