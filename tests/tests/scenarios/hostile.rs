@@ -18,6 +18,7 @@ use tokio::{
 use crate::{get, sized};
 
 const LATEST: &str = "/v2/chainguard/nginx/manifests/latest";
+const TAGS: &str = "/v2/chainguard/nginx/tags/list";
 /// Far beyond every time that is set below.
 const LONG: Duration = Duration::from_secs(20);
 
@@ -198,12 +199,10 @@ async fn requests_wait_for_their_turn_and_are_told_to_come_again_429_or_503() {
         let setup = limits(&format!("{lines}\nqueue_timeout = \"1s\""));
         let setup = Setup { top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", setup.top), ..setup };
         let pratique = world.pratique(&setup).await;
-        let (latest, base) = (format!("{}{LATEST}", pratique.url()), format!("{}/v2/", pratique.url()));
-        let hanging = world.registry.fault(Call::is_manifest, Fault::Hang);
-        let first = tokio::spawn({
-            let latest = latest.clone();
-            async move { told(&latest).await }
-        });
+        let (tags, base) = (format!("{}{TAGS}", pratique.url()), format!("{}/v2/", pratique.url()));
+        // Something that is over as soon as upstream answers: the one that waits has no longer than a second.
+        let hanging = world.registry.fault(Call::is_tags, Fault::Hang);
+        let first = tokio::spawn(async move { told(&tags).await });
         hanging.hit(1).await.unwrap();
         let began = Instant::now();
         assert_eq!(told(&base).await, (status, Some("1".to_owned())), "{why}");
