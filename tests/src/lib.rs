@@ -17,6 +17,7 @@ pub mod client;
 pub mod frames;
 pub mod image;
 pub mod judging;
+pub mod needs;
 pub mod policies;
 pub mod process;
 pub mod pull;

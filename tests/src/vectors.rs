@@ -1,9 +1,8 @@
 //! Real data that is not ours to commit: where it lies, on a machine that has it.
 
-use std::{
-    io::{Write as _, stderr},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::needs::note;
 
 /// The folder of vectors: `$PRATIQUE_VECTORS`, else beside the checkout. Where it is not there that is told on standard error, past what
 /// the test harness holds back, and the test has nothing to run on.
@@ -15,6 +14,6 @@ pub fn folder() -> Option<PathBuf> {
         return Some(folder);
     }
     let name = std::thread::current().name().unwrap_or("?").to_owned();
-    let _ = writeln!(stderr(), "SKIPPED: {name}: no vectors in {} (PRATIQUE_VECTORS)", folder.display());
+    note(&format!("SKIPPED: {name}: no vectors in {} (PRATIQUE_VECTORS)", folder.display()));
     None
 }

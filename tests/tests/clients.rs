@@ -2,7 +2,7 @@
 //! and whoever reads the client's output learns why.
 //!
 //! Each test has an upstream, a pratique and, where the client needs one, a daemon of its own. A test whose client is not installed
-//! says `SKIPPED` on standard error; with `PRATIQUE_E2E=required`, as in CI, it fails. Refusals in the clients' own words:
+//! says `SKIPPED` on standard error; with `PRATIQUE_E2E=required`, as in CI, it fails (`support::needs`). Refusals in the clients' own words:
 //! `cargo test -p tests --test clients -- --nocapture`.
 #![expect(
     clippy::unwrap_used,

@@ -24,7 +24,7 @@ async fn the_container_image_holds_the_binary_alone_and_serves_a_docker_pull_rea
     let made = tempfile::tempdir().unwrap();
     let binary = match process::static_binary(made.path()).await {
         Ok(binary) => binary,
-        Err(error) => return needs::skip(&format!("no static binary can be linked here: {error}")),
+        Err(error) => return support::needs::skip(&format!("no static binary can be linked here: {error}")),
     };
     let mut stage = Stage::http().await;
     let docker = Docker::start(&stage).await;
@@ -34,7 +34,7 @@ async fn the_container_image_holds_the_binary_alone_and_serves_a_docker_pull_rea
     let in_container = match run_in_container(&docker, &stage).await {
         Ok(process) => process,
         Err(error) if docker.cannot_run(IMAGE).await.is_some() => {
-            return needs::skip(&format!(
+            return support::needs::skip(&format!(
                 "the image was built and its content checked, but no container runs here: {error}"
             ));
         }

@@ -36,7 +36,7 @@ impl Drop for Daemon {
         // It ends its own children and containers then; what does not end is killed when the child is dropped.
         let ended = block_in_place(|| Handle::current().block_on(self.child.ended(PATIENCE)));
         if let Err(silent) = ended {
-            crate::needs::note(&format!("a daemon was killed: {silent}"));
+            support::needs::note(&format!("a daemon was killed: {silent}"));
         }
         unmount(self.directory.path());
     }

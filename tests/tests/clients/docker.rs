@@ -116,7 +116,7 @@ impl Docker {
         if said.is_ok {
             assert_eq!(said.trimmed(), TEXT);
         } else {
-            needs::skip(&format!("no container runs here, only its content was compared: {}", said.text));
+            support::needs::skip(&format!("no container runs here, only its content was compared: {}", said.text));
         }
     }
 

@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
+use support::needs;
 use tokio::{process::Command, sync::OnceCell};
 
-use crate::{
-    command::{read, run},
-    needs,
-};
+use crate::command::{read, run};
 
 const SOURCE: &str = r#"fn main() {
     println!("{}", std::env::args().skip(1).collect::<Vec<_>>().join(" "));

@@ -1,15 +1,8 @@
-//! What a test needs of the machine, and what happens where that is not there.
+//! The programs that a test needs.
 
-use std::{
-    io::{Write as _, stderr},
-    os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
-};
+use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
 
-/// Whether a missing client is a failure: so in CI, where all of them are installed.
-pub fn required() -> bool {
-    std::env::var_os("PRATIQUE_E2E").is_some_and(|value| value == "required")
-}
+use support::needs::skip;
 
 /// Whether all these programs are installed, and we are root where daemons need that; if not, says so, or fails.
 pub fn are_met(programs: &[&str], root: bool) -> bool {
@@ -22,18 +15,6 @@ pub fn are_met(programs: &[&str], root: bool) -> bool {
         return true;
     }
     false
-}
-
-/// Tells that the current test, or part of it, does not run here; fails where everything is required.
-pub fn skip(why: &str) {
-    let name = std::thread::current().name().unwrap_or("?").to_owned();
-    assert!(!required(), "PRATIQUE_E2E=required, but {name} cannot run: {why}");
-    note(&format!("SKIPPED: {name}: {why}"));
-}
-
-/// A line that everybody sees: the test harness shows what a passing test prints by macro to nobody.
-pub fn note(text: &str) {
-    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Where a program lies. Daemons are in directories that a user's PATH often lacks.

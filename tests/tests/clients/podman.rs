@@ -136,7 +136,7 @@ impl<'a> Podman<'a> {
         if said.is_ok {
             assert_eq!(said.trimmed(), TEXT);
         } else {
-            needs::note(&format!("NOTE: podman cannot run containers here ({})", said.text.trim()));
+            support::needs::note(&format!("NOTE: podman cannot run containers here ({})", said.text.trim()));
         }
     }
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 use support::{
     client::Client,
     image::{self, Entry, Image},
+    needs,
     process::Process,
     pull,
     upstream::{Place, Registry, TokenAuth},
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{
-    hello, needs,
+    hello,
     tls::{Ca, NAME, Tunnel},
 };
 

@@ -1,12 +1,9 @@
 //! A system that runs out of something or fails: told, never mistaken for an answer about an image, and over when it is over.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use futures_util::future::join_all;
-use support::{client::Client, image, process::Process, upstream::noise};
+use support::{client::Client, image, needs, process::Process, upstream::noise};
 use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
@@ -19,22 +16,13 @@ const LONG: Duration = Duration::from_secs(60);
 const FILES_MAX: u32 = 96;
 const CROWD: usize = 200;
 
-/// Whether this machine has `program`; a line where it has not.
-fn has(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !found {
-        println!("skipped: no {program}");
-    }
-    found
-}
-
 #[tokio::test]
 async fn without_file_descriptors_nothing_is_refused_or_unknown_and_it_goes_on_when_there_are_some() {
-    if !has("prlimit") {
+    let limit = format!("--nofile={FILES_MAX}:{FILES_MAX}");
+    if !needs::does(Command::new("prlimit").args([&limit, "true"])) {
         return;
     }
     let (world, index) = signed(100_000).await;
-    let limit = format!("--nofile={FILES_MAX}:{FILES_MAX}");
     let process = Process::serve_under(&["prlimit", &limit], &world.write(&administered()), &[]).await.unwrap();
     let manifests = format!("http://{}/v2/{REPOSITORY}/manifests", process.address);
     let pulled = format!("{manifests}/{}", index.digest);
@@ -65,7 +53,9 @@ async fn without_file_descriptors_nothing_is_refused_or_unknown_and_it_goes_on_w
 
 #[tokio::test]
 async fn a_disk_that_fails_under_the_facts_fails_the_health_check_and_a_restart_mends_it() {
-    if !has("strace") {
+    // Where it may trace nobody it is there for nothing.
+    let tampers = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=1", "true"];
+    if !needs::does(Command::new("strace").args(tampers)) {
         return;
     }
     let mut seen = false;

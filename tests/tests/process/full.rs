@@ -8,6 +8,7 @@ use oci::Digest;
 use support::{
     client::{Answer, Client},
     image::Image,
+    needs,
     process::Process,
     pull::pull,
     upstream::{Call, Fault},
@@ -26,7 +27,7 @@ struct Disk {
 }
 
 impl Disk {
-    /// Says at once that a blob is too large for it. `None`, and a line, where this machine lets nobody mount.
+    /// Says at once that a blob is too large for it. `None` where this machine lets nobody mount, and the test is skipped.
     fn small(world: &World) -> Option<Self> {
         Self::mounted(world, Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={DISK}"), "tmpfs"]))
     }
@@ -36,8 +37,7 @@ impl Disk {
         let image = world.directory.path().join("image");
         let made = fs::File::create(&image).and_then(|file| file.set_len(12 << 20));
         made.unwrap();
-        if let Err(why) = run(Command::new("mkfs.ext2").args(["-q", "-F"]).arg(&image)) {
-            println!("skipped: {why}");
+        if !needs::does(Command::new("mkfs.ext2").args(["-q", "-F"]).arg(&image)) {
             return None;
         }
         let disk = Self::mounted(world, Command::new("mount").args(["-o", "loop"]).arg(&image))?;
@@ -48,8 +48,7 @@ impl Disk {
     fn mounted(world: &World, mount: &mut Command) -> Option<Self> {
         let at = world.directory.path().join("store");
         fs::create_dir(&at).unwrap();
-        if let Err(why) = run(mount.arg(&at)) {
-            println!("skipped: {why}");
+        if !needs::does(mount.arg(&at)) {
             return None;
         }
         let disk = Self { at };
@@ -76,14 +75,8 @@ impl Disk {
 impl Drop for Disk {
     fn drop(&mut self) {
         // Lazily: a process that still ends has files open there.
-        drop(run(Command::new("umount").arg("-l").arg(&self.at)));
+        drop(Command::new("umount").arg("-l").arg(&self.at).output());
     }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let said = || format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
-    if output.status.success() { Ok(()) } else { Err(said()) }
 }
 
 /// A pratique in front of a layer that its disk has no room for.

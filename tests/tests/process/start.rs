@@ -1,6 +1,7 @@
 //! Starts that are refused: exit code 1, and a reason that a stranger can act on.
 
 use support::{
+    needs,
     process::Process,
     sigstore::Signer,
     world::{Setup, World},
@@ -79,17 +80,12 @@ async fn an_address_that_is_taken_is_named() {
 struct ReadOnly(std::path::PathBuf);
 
 impl ReadOnly {
-    /// `None`, and a line, where this machine lets nobody mount.
+    /// `None` where this machine lets nobody mount, and the test is skipped.
     fn below(world: &World) -> Option<Self> {
         let at = world.directory.path().join("store");
         std::fs::create_dir(&at).unwrap();
-        let mounted =
-            std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "ro,mode=0700", "tmpfs"]).arg(&at).output();
-        if mounted.as_ref().is_ok_and(|output| output.status.success()) {
-            return Some(Self(at));
-        }
-        println!("skipped: {mounted:?}");
-        None
+        let mut mount = std::process::Command::new("mount");
+        needs::does(mount.args(["-t", "tmpfs", "-o", "ro,mode=0700", "tmpfs"]).arg(&at)).then(|| Self(at))
     }
 }
 
