@@ -286,6 +286,8 @@ async fn crowds_never_get_an_older_image_after_a_newer_one() {
     while let Some(done) = crowd.join_next().await {
         done.unwrap();
     }
+    // Else nobody could have got an older one after it.
+    assert!(newer_came.load(Ordering::SeqCst), "somebody got the newer one");
     new.push(&stage.world.registry, REPOSITORY, Some("latest"));
     assert_eq!(get(&url).await.status, 200);
     old.push(&stage.world.registry, REPOSITORY, Some("latest"));
