@@ -36,7 +36,6 @@ use std::{
 };
 
 use config::Settings;
-use http::Method;
 use oci::{Digest, UnixTime};
 use proxy::{app::App, clock::Clock};
 use storage::Store;
@@ -45,7 +44,7 @@ use tokio::time::{Instant, sleep};
 use super::{Bounds, Random, Say, Tally};
 use crate::{sigstore, upstream::Registry};
 use chaos::Chaos;
-use client::{Client, Door, Outcome, Reading};
+use client::{Client, Door, Outcome};
 use law::{Law, Seen};
 use network::Wires;
 use operation::{Operation, What};
@@ -269,8 +268,7 @@ impl Simulation {
     /// A tag points at another manifest of its repository, whether anybody signed that or not.
     fn move_tag(&mut self) {
         let held = &self.world.manifests[self.chance.index(self.world.manifests.len())];
-        let in_it = |other: &&world::Held| other.upstream == held.upstream && other.repository == held.repository;
-        let others: Vec<_> = self.world.manifests.iter().filter(in_it).collect();
+        let others: Vec<_> = self.world.in_it(held.upstream, held.repository).collect();
         let to = &others[self.chance.index(others.len())].image;
         if let Some(tag) = held.tag.as_deref().filter(|tag| !tag.contains('.')) {
             self.record.tell(&format!("U{} {}:{tag} moves to {}", held.upstream, held.repository, to.digest));
@@ -296,16 +294,7 @@ impl Simulation {
             };
             let blobs = held.image.blobs.iter().map(|(digest, _)| What::Blob(digest.clone()));
             for what in std::iter::once(manifest).chain(blobs) {
-                let operation = Operation {
-                    upstream: held.upstream,
-                    repository: held.repository,
-                    what,
-                    method: Method::GET,
-                    range: None,
-                    is_held: false,
-                    reading: Reading::Prompt,
-                };
-                self.served(&mut client, &operation).await;
+                self.served(&mut client, &Operation::plain(held, what)).await;
             }
         }
     }

@@ -7,7 +7,7 @@ use oci::Digest;
 
 use super::{
     client::{Asked, Reading},
-    world::{World, prefix},
+    world::{Held, World, prefix},
 };
 use crate::soak::Random;
 
@@ -108,7 +108,20 @@ impl Operation {
         Self { upstream, repository, what, method, range, is_held: chance.once_in(12), reading }
     }
 
-    fn what(world: &World, held: &super::world::Held, chance: &mut Random) -> What {
+    /// What of `held`, with nothing further.
+    pub fn plain(held: &Held, what: What) -> Self {
+        Self {
+            upstream: held.upstream,
+            repository: held.repository,
+            what,
+            method: Method::GET,
+            range: None,
+            is_held: false,
+            reading: Reading::Prompt,
+        }
+    }
+
+    fn what(world: &World, held: &Held, chance: &mut Random) -> What {
         let own = &held.image;
         match chance.below(20) {
             0..=4 => match &held.tag {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use http::Method;
 use tokio::time::{Instant, sleep};
 
 use super::{
     CLIENTS, Course, Simulation,
-    client::{Client, Got, Outcome, Reading},
+    client::{Client, Got, Outcome},
     operate,
     operation::{Operation, What},
     world::Held,
@@ -56,12 +55,12 @@ impl Simulation {
         let world = std::sync::Arc::clone(&self.world);
         for held in world.manifests.iter().filter(|held| Self::is_warm(held)) {
             for what in everything_of(held) {
-                self.served(client, &about(held, what)).await;
+                self.served(client, &Operation::plain(held, what)).await;
             }
         }
         // Refused for good reasons, which do not become better.
         for held in world.manifests.iter().filter(|held| held.admitted == [false; 2] && held.tag.is_some()) {
-            self.ask(client, &about(held, What::Manifest(held.image.digest.clone()))).await;
+            self.ask(client, &Operation::plain(held, What::Manifest(held.image.digest.clone()))).await;
         }
     }
 
@@ -73,7 +72,7 @@ impl Simulation {
             let whats = if is_warm { everything_of(held) } else { what_is_unseen(held) };
             for what in whats {
                 let is_tag = matches!(what, What::Tag(_));
-                let operation = about(held, what);
+                let operation = Operation::plain(held, what);
                 let outcome = self.ask(client, &operation).await;
                 let right = match (&outcome, is_warm) {
                     (Outcome::Answer(got), true) if is_tag && believed => got.status == 200 && is_told(got),
@@ -119,16 +118,4 @@ fn what_is_unseen(held: &Held) -> Vec<What> {
 
 fn is_told(got: &Got) -> bool {
     got.header("warning").is_some_and(|warning| warning.starts_with("299 - \"tag as of"))
-}
-
-fn about(held: &Held, what: What) -> Operation {
-    Operation {
-        upstream: held.upstream,
-        repository: held.repository,
-        what,
-        method: Method::GET,
-        range: None,
-        is_held: false,
-        reading: Reading::Prompt,
-    }
 }

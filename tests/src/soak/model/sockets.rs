@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use config::{Loaded, Settings};
+use config::Loaded;
 use proxy::{clock::Clock, server::Server};
 
 use super::{Course, Simulation, World, chaos::Chaos, client::Door, law::Law, record::Record};
@@ -45,11 +45,11 @@ async fn live(world: &Arc<World>, seed: u64, operations: u64) -> Result<Course, 
     let directory = tempfile::tempdir().map_err(|error| failed("a directory", error))?;
     let mut settings = world.settings[0].clone();
     settings.storage.path = directory.path().join("store");
-    let loaded = Loaded { settings: Settings { ..settings }, notes: Vec::new(), file: None };
+    let loaded = Loaded { settings, notes: Vec::new(), file: None };
     let server = Server::start(loaded, Clock::system()).await.map_err(|error| failed("pratique", error))?;
     let (app, door) = (Arc::clone(&server.app), Door::Socket(server.address));
     let law = Arc::new(Law::new(Arc::clone(world), Arc::clone(&record), app.store.clone()));
-    let (world, registries) = (Arc::clone(world), registries);
+    let world = Arc::clone(world);
     let simulation = Simulation { world, registries, record, chaos, law, app, door, chance, operations: 0 };
     let course = simulation.live(operations).await;
     server.shutdown().await;

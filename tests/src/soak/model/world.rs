@@ -71,6 +71,19 @@ impl Held {
     pub fn has(&self, blob: &Digest) -> bool {
         self.image.blobs.iter().any(|(digest, _)| digest == blob)
     }
+
+    /// Whether it is in that repository.
+    #[must_use]
+    pub fn is_in(&self, upstream: usize, repository: &str) -> bool {
+        self.upstream == upstream && self.repository == repository
+    }
+
+    /// Whether its tag is that of signatures or attestations.
+    #[must_use]
+    pub fn is_evidence(&self) -> bool {
+        let kind = self.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind);
+        kind.is_some_and(|kind| ["sig", "att"].contains(&kind))
+    }
 }
 
 /// Who signs.
@@ -274,11 +287,15 @@ impl World {
         named
     }
 
+    /// All manifests of that repository.
+    pub fn in_it(&self, upstream: usize, repository: &str) -> impl Iterator<Item = &Held> {
+        self.manifests.iter().filter(move |held| held.is_in(upstream, repository))
+    }
+
     /// The manifest of that digest in that repository.
     #[must_use]
     pub fn held(&self, upstream: usize, repository: &str, digest: &Digest) -> Option<&Held> {
-        let in_it = |held: &&Held| held.upstream == upstream && held.repository == repository;
-        self.manifests.iter().filter(in_it).find(|held| &held.image.digest == digest)
+        self.in_it(upstream, repository).find(|held| held.image.digest == *digest)
     }
 
     /// The bytes of a blob.
@@ -290,30 +307,19 @@ impl World {
     /// Whether that manifest is evidence, of whatever.
     #[must_use]
     pub fn is_evidence_manifest(&self, digest: &Digest) -> bool {
-        let kind =
-            |held: &Held| held.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind.to_owned());
-        let is_it = |held: &&Held| held.image.digest == *digest;
-        self.manifests
-            .iter()
-            .filter(is_it)
-            .any(|held| kind(held).is_some_and(|kind| ["sig", "att"].contains(&kind.as_str())))
+        self.manifests.iter().any(|held| held.image.digest == *digest && held.is_evidence())
     }
 
     /// Whether some evidence in that repository has that blob.
     #[must_use]
     pub fn is_evidence(&self, upstream: usize, repository: &str, blob: &Digest) -> bool {
-        let in_it = |held: &&Held| held.upstream == upstream && held.repository == repository;
-        let kind =
-            |held: &Held| held.tag.as_deref().and_then(|tag| tag.rsplit_once('.')).map(|(_, kind)| kind.to_owned());
-        let is_evidence = |held: &&Held| kind(held).is_some_and(|kind| ["sig", "att"].contains(&kind.as_str()));
-        self.manifests.iter().filter(in_it).filter(is_evidence).any(|held| held.has(blob))
+        self.in_it(upstream, repository).any(|held| held.is_evidence() && held.has(blob))
     }
 
     /// Whether, under `policy`, a manifest of that repository that may be served has that blob.
     #[must_use]
     pub fn is_reached(&self, upstream: usize, repository: &str, blob: &Digest, policy: usize) -> bool {
-        let in_it = |held: &&Held| held.upstream == upstream && held.repository == repository;
-        self.manifests.iter().filter(in_it).any(|held| held.admitted[policy] && held.has(blob))
+        self.in_it(upstream, repository).any(|held| held.admitted[policy] && held.has(blob))
     }
 }
 
@@ -330,6 +336,12 @@ pub fn secrets(upstream: usize) -> Vec<String> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     let (user, password) = ACCOUNTS[upstream];
     vec![password.to_owned(), STANDARD.encode(format!("{user}:{password}"))]
+}
+
+/// What is in every token that this upstream hands out, and in no other's.
+#[must_use]
+pub fn token_of(upstream: usize) -> String {
+    format!("token-{}", ACCOUNTS[upstream].0)
 }
 
 fn settings(directory: &Path, policy: usize, stage: &Stage) -> Settings {
@@ -477,9 +489,11 @@ impl Making<'_> {
         let admitted = accepted(upstream, repository, signers);
         for (number, child) in image.children.iter().enumerate() {
             self.name(child, &format!("{name}-{number}"));
-            match self.manifests.iter_mut().find(|held| {
-                held.upstream == upstream && held.repository == repository && held.image.digest == child.digest
-            }) {
+            match self
+                .manifests
+                .iter_mut()
+                .find(|held| held.is_in(upstream, repository) && held.image.digest == child.digest)
+            {
                 Some(held) => held.admitted = std::array::from_fn(|policy| held.admitted[policy] || admitted[policy]),
                 None => self.hold(upstream, repository, None, (child, admitted)),
             }
