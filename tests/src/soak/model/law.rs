@@ -72,16 +72,17 @@ impl Law {
         if !is_blob && seen.head_at - seen.began > HEAD_WITHIN {
             return Err(format!("the head came after {:?}", seen.head_at - seen.began));
         }
+        headers_tell_no_secret(got)?;
         let is_success = got.status.is_success() || got.status == StatusCode::NOT_MODIFIED;
         if !is_success {
-            return told_no_secret(got);
+            return body_tells_no_secret(got);
         }
         match &seen.operation.what {
             What::Tag(_) => self.manifest(seen, got, None),
             What::Manifest(digest) => self.manifest(seen, got, Some(digest)),
             What::Blob(digest) => self.blob(seen, got, digest).await,
             What::Referrers(subject) => self.referrers(seen, got, subject),
-            What::Tags => Ok(()),
+            What::Tags => body_tells_no_secret(got),
         }
     }
 
@@ -246,16 +247,19 @@ fn permitted(upstream: usize, call: &Call) -> Result<(), String> {
     }
 }
 
-fn told_no_secret(got: &Got) -> Result<(), String> {
-    let headers = got.headers.values().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let text: Vec<String> = headers.chain([String::from_utf8_lossy(&got.body).into_owned()]).collect();
-    let known = (0..UPSTREAMS).flat_map(secrets).chain(["token-".to_owned(), CLIENT_CANARY.to_owned()]);
-    for secret in known {
-        if text.iter().any(|text| text.contains(&secret)) {
-            return Err("it tells a secret".to_owned());
-        }
-    }
-    Ok(())
+fn headers_tell_no_secret(got: &Got) -> Result<(), String> {
+    got.headers.values().try_for_each(|value| tells_no_secret(value.as_bytes()))
+}
+
+/// What is no content of an image is text of pratique's own.
+fn body_tells_no_secret(got: &Got) -> Result<(), String> {
+    tells_no_secret(&got.body)
+}
+
+fn tells_no_secret(bytes: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut known = (0..UPSTREAMS).flat_map(secrets).chain(["token-".to_owned(), CLIENT_CANARY.to_owned()]);
+    if known.any(|secret| text.contains(&secret)) { Err("it tells a secret".to_owned()) } else { Ok(()) }
 }
 
 /// Whether an answer with the whole is right, as far as it came.
@@ -329,6 +333,33 @@ fn parts(boundary: &str, body: &Bytes) -> Result<Vec<(String, Bytes)>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_secret_is_noticed_in_the_headers_of_every_answer_and_in_what_is_no_content() {
+        let world = Arc::new(World::mint());
+        let store = Store::in_memory(1).unwrap();
+        let law = Law::new(Arc::clone(&world), Arc::new(Record::new(Arc::clone(&world))), store);
+        let operation = Operation::plain(&world.manifests[0], What::Tags);
+        let (began, head_at) = (Instant::now(), Instant::now());
+        let secret = secrets(0).remove(0);
+        for (status, header, body, is_right) in [
+            (StatusCode::OK, "x", "x", true),
+            (StatusCode::OK, secret.as_str(), "x", false),
+            (StatusCode::OK, "x", secret.as_str(), false),
+            (StatusCode::NOT_FOUND, "x", "x", true),
+            (StatusCode::NOT_FOUND, secret.as_str(), "x", false),
+            (StatusCode::NOT_FOUND, "x", secret.as_str(), false),
+        ] {
+            let got = Got {
+                status,
+                headers: [(http::header::WARNING, header.parse().unwrap())].into_iter().collect(),
+                body: Bytes::copy_from_slice(body.as_bytes()),
+                is_complete: true,
+            };
+            let judged = law.answer(&Seen { operation: &operation, began, head_at }, &got).await;
+            assert_eq!(judged.is_ok(), is_right, "{status} {header:?} {body:?}: {judged:?}");
+        }
+    }
 
     #[test]
     fn parts_are_told_apart_and_wrong_ones_are_noticed() {

@@ -55,7 +55,7 @@ impl Record {
         lock(&self.violations).push(format!("after {:.3} s: {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// Another policy is in force from now on.
+    /// Another policy is about to be in force: from now on answers may be given under it.
     pub fn reloaded(&self, policy: usize) {
         self.tell(&format!("policy {policy} is in force"));
         lock(&self.policies).push((Instant::now(), policy));
