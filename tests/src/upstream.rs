@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Each place is a listener of its own on 127.0.0.1, on a port that the operating system picks. All of them write one call log
-//! and look into one list of faults. Nothing here reads a clock: tokens end by [`Registry::revoke_tokens`], stalls end by
-//! [`Injected::release`]. Without listeners ([`Builder::in_memory`]) connections are made by [`Registry::line`].
+//! and look into one list of faults. Nothing ends by the clock: tokens end by [`Registry::revoke_tokens`], stalls by
+//! [`Injected::release`]; only [`Fault::Late`] and [`Fault::Trickle`] take the time that they say. Without listeners
+//! ([`Builder::in_memory`]) connections are made by [`Registry::line`].
 
 mod answer;
 mod body;
