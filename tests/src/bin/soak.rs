@@ -6,7 +6,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use support::soak::{
     Bounds, Tally, breaks, corrupt, diff, durability, evidence, fuzz,
     kills::{self, struck},
@@ -56,8 +56,8 @@ enum Campaign {
         /// How many clients.
         #[arg(long, default_value_t = 64)]
         clients: usize,
-        /// How many images.
-        #[arg(long, default_value_t = 200)]
+        /// How many images, at least five: four are there for bodies under way alone.
+        #[arg(long, default_value_t = 200, value_parser = RangedU64ValueParser::<usize>::new().range(reloads::Size::IMAGES_MIN as u64..))]
         images: usize,
         /// Where chance begins.
         #[arg(long, default_value_t = 1)]

@@ -54,8 +54,13 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub struct Size {
     /// Each pulls image after image.
     pub clients: usize,
-    /// In all.
+    /// In all, at least [`IMAGES_MIN`](Self::IMAGES_MIN).
     pub images: usize,
+}
+
+impl Size {
+    /// With fewer there are none for clients to pull, and nothing to wait for.
+    pub const IMAGES_MIN: usize = LARGE + 1;
 }
 
 /// What is in force.
