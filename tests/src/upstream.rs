@@ -41,7 +41,7 @@ use oci::Digest;
 use tokio::io::DuplexStream;
 
 pub use builder::{Builder, Referrers};
-pub use calls::Call;
+pub use calls::{Call, ends_with};
 pub use contents::NoSuchContent;
 pub use fault::{Fault, Injected};
 pub use noise::noise;

@@ -3,7 +3,7 @@
 use support::{
     image::{self, Image},
     sigstore::{KeyKind, KeySigner, Options, Signer},
-    upstream::Fault,
+    upstream::{Fault, ends_with},
     world::World,
 };
 
@@ -84,8 +84,7 @@ impl Stage<'_> {
         let image =
             self.push("tampered-layer", "signed, but a byte of its layer was changed upstream", Expected::BrokenOff);
         self.sign(&image, "tampered-layer", &Signer::chainguard());
-        let layer = image.layers()[0].0.to_string();
-        self.world.registry.fault(move |call| call.path.ends_with(&layer), Fault::Corrupt(7));
+        self.world.registry.fault(ends_with(&image.layers()[0].0), Fault::Corrupt(7));
 
         let image = self.push("signature-removed", "was signed; somebody removed the signature", Expected::Refused);
         self.sign(&image, "signature-removed", &Signer::chainguard());

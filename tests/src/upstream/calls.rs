@@ -1,6 +1,9 @@
 //! What was asked, by whom, and what the answer began with.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt::Display,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use http::header::{AUTHORIZATION, RANGE};
 use http::request::Parts;
@@ -31,6 +34,12 @@ pub struct Call {
     pub headers: HeaderMap,
     /// What it was answered with, once it was.
     pub status: Option<StatusCode>,
+}
+
+/// What tells calls whose path ends so: those for a digest, mostly.
+pub fn ends_with<T: Display + ?Sized>(end: &T) -> impl Fn(&Call) -> bool + Clone + Send + Sync + 'static + use<T> {
+    let end = end.to_string();
+    move |call| call.path.ends_with(&end)
 }
 
 impl Call {

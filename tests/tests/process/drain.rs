@@ -3,7 +3,12 @@
 use std::time::Duration;
 
 use http::Method;
-use support::{client::Client, process::Process, upstream::Fault, world::Setup};
+use support::{
+    client::Client,
+    process::Process,
+    upstream::{Fault, ends_with},
+    world::Setup,
+};
 use tokio::net::TcpStream;
 
 use crate::{REPOSITORY, admin_url, administered, get, signed};
@@ -18,8 +23,7 @@ async fn a_body_under_way_is_drained_to_its_end_and_then_it_exits_with_0() {
     assert_eq!(get(&format!("{admin}/readyz")).await.status, 200);
     assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/latest")).await.status, 200);
     let (layer, bytes) = index.children[0].layers()[0].clone();
-    let path = layer.to_string();
-    let stalled = world.registry.fault(move |call| call.path.ends_with(&path), Fault::Stall(1_000_000));
+    let stalled = world.registry.fault(ends_with(&layer), Fault::Stall(1_000_000));
     assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/{}", index.children[0].digest)).await.status, 200);
     let mut open =
         Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
@@ -53,8 +57,7 @@ async fn a_body_that_does_not_end_is_cut_off_when_the_time_for_it_is_over_and_it
     let url = format!("http://{}", process.address);
     assert_eq!(get(&format!("{url}/v2/{REPOSITORY}/manifests/{}", index.children[0].digest)).await.status, 200);
     let layer = index.children[0].layers()[0].0.clone();
-    let path = layer.to_string();
-    world.registry.fault(move |call| call.path.ends_with(&path), Fault::Stall(1_000_000));
+    world.registry.fault(ends_with(&layer), Fault::Stall(1_000_000));
     let mut open =
         Client::plain().open(Method::GET, &format!("{url}/v2/{REPOSITORY}/blobs/{layer}"), &[]).await.unwrap();
     open.at_least(500_000).await.unwrap();

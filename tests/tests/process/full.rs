@@ -11,7 +11,7 @@ use support::{
     needs,
     process::Process,
     pull::pull,
-    upstream::{Call, Fault},
+    upstream::{Call, Fault, ends_with},
     world::{Setup, World},
 };
 
@@ -119,8 +119,7 @@ impl Scene {
     }
 
     fn of_layer(&self) -> impl Fn(&Call) -> bool + Send + Sync + 'static + use<> {
-        let end = self.layer().0.to_string();
-        move |call| call.path.ends_with(&end)
+        ends_with(&self.layer().0)
     }
 
     /// Which ranges upstream was asked for.

@@ -9,7 +9,7 @@ use support::{
     client::{Client, Open},
     image::Image,
     process::Process,
-    upstream::{Call, Fault},
+    upstream::{Fault, ends_with},
     world::{Setup, World},
 };
 
@@ -35,8 +35,8 @@ impl Scene {
         let process = Process::serve(&config).await.unwrap();
         let child = &index.children[0];
         let layer = child.layers()[0].0.clone();
-        world.registry.fault(blob(&layer), Fault::Truncate(CUT)).times(1);
-        let hanging = world.registry.fault(blob(&layer), Fault::Hang).after(1);
+        world.registry.fault(ends_with(&layer), Fault::Truncate(CUT)).times(1);
+        let hanging = world.registry.fault(ends_with(&layer), Fault::Hang).after(1);
         let base = format!("http://{}/v2/{REPOSITORY}", process.address);
         for digest in [&index.digest, &child.digest] {
             assert_eq!(get(&format!("{base}/manifests/{digest}")).await.status, 200);
@@ -81,14 +81,9 @@ impl Ended {
         assert_eq!((answer.complete, answer.length, &answer.digest), (true, SIZE as u64, &self.layer));
         process.terminate().await.unwrap();
         assert!(names(&self.store).is_empty());
-        let calls = self.world.registry.calls().into_iter().filter(blob(&self.layer));
+        let calls = self.world.registry.calls().into_iter().filter(ends_with(&self.layer));
         calls.map(|call| call.range().map(str::to_owned)).collect()
     }
-}
-
-fn blob(digest: &Digest) -> impl Fn(&Call) -> bool + Send + Sync + 'static + use<> {
-    let end = digest.to_string();
-    move |call| call.path.ends_with(&end)
 }
 
 fn names(store: &Path) -> Vec<PathBuf> {
@@ -123,7 +118,7 @@ async fn what_the_power_cut_left_of_a_download_is_begun_anew_where_it_is_not_rig
     let second = Client::plain().open(Method::GET, &url, &[]).await.unwrap().drain().await;
     assert_eq!((second.complete, &second.digest), (true, &ended.layer));
     process.terminate().await.unwrap();
-    let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
+    let calls = ended.world.registry.calls().into_iter().filter(ends_with(&ended.layer));
     let ranges: Vec<_> = calls.map(|call| call.range().is_some()).collect();
     assert_eq!(ranges, [true, false]);
 }
@@ -140,7 +135,7 @@ async fn nobody_who_follows_a_rotten_beginning_is_answered_in_full_and_the_secon
         bytes[at] ^= 1;
         std::fs::write(&part, &bytes).unwrap();
         // Upstream goes on with a little more and waits there, so that all of them follow before anybody can know.
-        let waiting = ended.world.registry.fault(blob(&ended.layer), Fault::Stall(MORE));
+        let waiting = ended.world.registry.fault(ends_with(&ended.layer), Fault::Stall(MORE));
         let process = Process::serve(&ended.config).await.unwrap();
         let (client, url) =
             (Client::plain(), format!("http://{}/v2/{REPOSITORY}/blobs/{}", process.address, ended.layer));
@@ -163,7 +158,7 @@ async fn nobody_who_follows_a_rotten_beginning_is_answered_in_full_and_the_secon
             assert!(!part.whole().await.is_broken(), "{range}");
         }
         process.terminate().await.unwrap();
-        let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
+        let calls = ended.world.registry.calls().into_iter().filter(ends_with(&ended.layer));
         let asked: Vec<_> = calls.map(|call| call.range().map(str::to_owned)).collect();
         assert_eq!(asked, [Some(format!("bytes={there}-")), None]);
     }
@@ -183,7 +178,7 @@ async fn a_rotten_beginning_that_has_all_its_bytes_is_found_out_without_upstream
     let second = Client::plain().open(Method::GET, &url, &[]).await.unwrap().drain().await;
     assert_eq!((second.complete, &second.digest), (true, &ended.layer));
     process.terminate().await.unwrap();
-    let calls = ended.world.registry.calls().into_iter().filter(blob(&ended.layer));
+    let calls = ended.world.registry.calls().into_iter().filter(ends_with(&ended.layer));
     let asked: Vec<_> = calls.map(|call| call.range().map(str::to_owned)).collect();
     assert_eq!(asked, [None], "all of it, once");
 }

@@ -5,12 +5,11 @@ use std::{fs, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Version};
-use oci::Digest;
 use support::{
     client::{BrokenBody, Client, Open},
     image::{self, Image},
     process::Process,
-    upstream::{Call, Certificate, Fault, TestCa},
+    upstream::{Certificate, Fault, TestCa, ends_with},
     world::{Setup, World},
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -45,11 +44,6 @@ async fn judged(client: &Client, base: &str, index: &Image) {
     }
 }
 
-fn blob(digest: &Digest) -> impl Fn(&Call) -> bool + Send + Sync + 'static + use<> {
-    let end = digest.to_string();
-    move |call| call.path.ends_with(&end)
-}
-
 #[tokio::test]
 async fn followers_over_http2_get_several_ranges_as_they_come_and_none_where_the_blob_is_wrong() {
     const SIZE: usize = 8_000_000;
@@ -59,9 +53,9 @@ async fn followers_over_http2_get_several_ranges_as_they_come_and_none_where_the
         let (process, client, base) = serve(&world, true, "").await;
         judged(&client, &base, &index).await;
         let (layer, bytes) = index.children[0].layers()[0].clone();
-        let stalled = world.registry.fault(blob(&layer), Fault::Stall(COME));
+        let stalled = world.registry.fault(ends_with(&layer), Fault::Stall(COME));
         if wrong {
-            world.registry.fault(blob(&layer), Fault::Corrupt(6_000_000));
+            world.registry.fault(ends_with(&layer), Fault::Corrupt(6_000_000));
         }
         let address = format!("{base}/blobs/{layer}");
         let ask = async |range: &str| client.open(Method::GET, &address, &[("range", range)]).await.unwrap();
@@ -88,7 +82,7 @@ async fn followers_over_http2_get_several_ranges_as_they_come_and_none_where_the
             let kind = several.header("content-type").unwrap().to_owned();
             are_parts(&kind, &content, &[1_000_000..3_000_000, 3_500_000..3_500_010, 7_000_000..8_000_000], &bytes);
         }
-        assert_eq!(world.registry.count(blob(&layer)), 1, "one download for all of them");
+        assert_eq!(world.registry.count(ends_with(&layer)), 1, "one download for all of them");
         process.terminate().await.unwrap();
     }
 }
@@ -118,7 +112,7 @@ async fn a_slow_reader_of_a_large_blob_costs_no_memory_and_is_not_given_up() {
             assert_eq!((rest.complete, rest.length), (true, LARGE as u64 - taken));
         }
         process.terminate().await.unwrap();
-        assert_eq!(world.registry.count(blob(layer)), 0, "a hit");
+        assert_eq!(world.registry.count(ends_with(layer)), 0, "a hit");
     }
 }
 

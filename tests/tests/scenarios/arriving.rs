@@ -8,7 +8,7 @@ use support::{
     client::Client,
     image,
     pull::pull,
-    upstream::{Call, Fault, Injected},
+    upstream::{Fault, Injected, ends_with},
     world::{Pratique, Setup, World},
 };
 use tokio::time::timeout;
@@ -38,7 +38,7 @@ impl Scene {
         let image = sized(SIZE, 1);
         world.push_signed("chainguard/big", "latest", &image);
         let (layer, bytes) = image.layers()[0].clone();
-        let paused = world.registry.fault(of(&layer), Fault::Stall(COME)).times(1);
+        let paused = world.registry.fault(ends_with(&layer), Fault::Stall(COME)).times(1);
         let pratique = world.pratique(&Setup::default().sections(&format!("[limits]\n{limits}\n"))).await;
         assert_eq!(get(&format!("{}/v2/chainguard/big/manifests/latest", pratique.url())).await.status, 200);
         Self { world, pratique, paused, layer, bytes }
@@ -50,14 +50,9 @@ impl Scene {
 
     /// What upstream was asked for of the layer, request by request.
     fn asked(&self) -> Vec<Option<String>> {
-        let calls = self.world.registry.calls().into_iter().filter(of(&self.layer));
+        let calls = self.world.registry.calls().into_iter().filter(ends_with(&self.layer));
         calls.map(|call| call.range().map(str::to_owned)).collect()
     }
-}
-
-fn of(layer: &Digest) -> impl Fn(&Call) -> bool + Send + Sync + 'static + use<> {
-    let path = layer.to_string();
-    move |call| call.path.ends_with(&path)
 }
 
 #[tokio::test]
@@ -140,7 +135,7 @@ async fn a_scrub_does_not_wait_for_long_for_what_it_fetches_again() {
         std::fs::write(store.join("blobs/sha256").join(layer.hex()), vec![0; 300_000]).unwrap();
     }
     // The first that the scrub comes to does not come back.
-    let paused = world.registry.fault(of(&layers[0]), Fault::Hang);
+    let paused = world.registry.fault(ends_with(&layers[0]), Fault::Hang);
     let pratique = world.pratique(&setup).await;
     let healed = async {
         let was_rotten = || store.join("quarantine").join(format!("sha256-{}", layers[1].hex())).exists();

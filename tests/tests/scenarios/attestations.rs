@@ -6,7 +6,7 @@ use support::{
     image::{self, Image, Publisher, cosign_tag},
     pull::message,
     sigstore::{Layout, Options, Signer, predicate},
-    upstream::{Call, Fault, Referrers, Registry},
+    upstream::{Call, Fault, Referrers, Registry, ends_with},
     world::{Pratique, Setup, World},
 };
 
@@ -317,8 +317,7 @@ async fn configs_that_cannot_be_asked_for_leave_undecided() {
     let image = sized(5000, 1);
     world.push_signed(REPOSITORY, "latest", &image);
     let (config, _) = image.config().unwrap();
-    let path = config.to_string();
-    let fault = world.registry.fault(move |call| call.path.ends_with(&path), Fault::status(503));
+    let fault = world.registry.fault(ends_with(&config), Fault::status(503));
     let rule = "package sigstore\ndefault isCompliant = false\nisCompliant { input.config[\"linux/amd64\"] }\n";
     let demand = Demand { rule, ..Demand::default() };
     let pratique = world.pratique(&Setup::with_policy(&demanding(&Signer::chainguard(), &demand))).await;

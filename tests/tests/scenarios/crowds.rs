@@ -8,7 +8,7 @@ use support::{
     image::{self, Builder, Image, cosign_tag},
     pull::message,
     sigstore::{LegacySignature, Options, Signer, predicate},
-    upstream::{Call, Fault, Referrers, Registry, noise},
+    upstream::{Call, Fault, Referrers, Registry, ends_with, noise},
     world::{Pratique, Setup, World},
 };
 
@@ -164,14 +164,9 @@ async fn large_bundles_are_fetched_only_where_the_small_ones_do_not_suffice() {
         .subject(&subject)
         .build();
     large.push(&world.registry, REPOSITORY, None);
-    let (layer, _) = large.layers()[0].clone();
-    let layer = layer.to_string();
     let pratique = world.pratique(&Setup::default()).await;
     assert_eq!(get(&url(&pratique, &image)).await.status, 200);
-    let fetched = {
-        let layer = layer.clone();
-        move |call: &Call| call.path.ends_with(&layer)
-    };
+    let fetched = ends_with(&large.layers()[0].0);
     assert_eq!(world.registry.count(&fetched), 0);
     // A signer that did not sign at all: now everything is looked at.
     let fork = Signer::fork();

@@ -149,9 +149,8 @@ async fn what_upstream_swaps_for_a_signed_child_is_no_content() {
     let index = image::index([child.clone()]);
     world.push_signed(REPOSITORY, "latest", &index);
     let evil = sized(5, 2);
-    let path = child.digest.to_string();
     world.registry.fault(
-        move |call| call.path.ends_with(&path),
+        support::upstream::ends_with(&child.digest),
         support::upstream::Fault::instead(MediaType::OCI_MANIFEST, evil.manifest.clone()),
     );
     let pratique = world.pratique(&Setup::default()).await;

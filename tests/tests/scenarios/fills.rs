@@ -2,28 +2,35 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::Method;
 use oci::Digest;
 use support::{
     client::Client,
     image::Image,
     pull::pull,
-    upstream::{Call, Fault},
+    upstream::{Call, Fault, ends_with},
     world::{Pratique, Setup, World},
 };
 
 use crate::{chainguard_policy, get, sized, static_policy};
 
+/// A world with the signed image `chainguard/big:latest`, and its one layer of so many bytes.
+async fn big(bytes: usize) -> (World, Digest, Bytes) {
+    let world = World::new().await;
+    let image = sized(bytes, 1);
+    world.push_signed("chainguard/big", "latest", &image);
+    let (digest, bytes) = image.layers()[0].clone();
+    (world, digest, bytes)
+}
+
 #[tokio::test]
 async fn many_clients_of_one_cold_blob_cost_one_upstream_download() {
-    let world = World::new().await;
-    let image = sized(20_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
+    let (world, digest, _) = big(20_000_000).await;
     let pratique = world.pratique(&Setup::default()).await;
     let url = pratique.url();
     assert_eq!(get(&format!("{url}/v2/chainguard/big/manifests/latest")).await.status, 200);
     world.registry.clear_calls();
-    let digest = image.layers()[0].0.clone();
     let address = Arc::new(format!("{url}/v2/chainguard/big/blobs/{digest}"));
     let clients = (0..32).map(|number| {
         let address = Arc::clone(&address);
@@ -42,12 +49,8 @@ async fn many_clients_of_one_cold_blob_cost_one_upstream_download() {
 #[tokio::test]
 async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_stored() {
     for at in [0, 500, 2_999_999] {
-        let world = World::new().await;
-        let image = sized(3_000_000, 1);
-        world.push_signed("chainguard/big", "latest", &image);
-        let (digest, bytes) = image.layers()[0].clone();
-        let path = digest.to_string();
-        world.registry.fault(move |call| call.path.ends_with(&path), Fault::Corrupt(at));
+        let (world, digest, bytes) = big(3_000_000).await;
+        world.registry.fault(ends_with(&digest), Fault::Corrupt(at));
         let pratique = world.pratique(&Setup::default()).await;
         let (client, url) = (Client::plain(), pratique.url());
         assert_eq!(get(&format!("{url}/v2/chainguard/big/manifests/latest")).await.status, 200);
@@ -69,12 +72,8 @@ async fn a_corrupted_blob_completes_at_no_client_whole_or_in_part_and_is_not_sto
 
 #[tokio::test]
 async fn a_download_that_breaks_off_is_resumed_where_it_was() {
-    let world = World::new().await;
-    let image = sized(3_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let (digest, bytes) = image.layers()[0].clone();
-    let path = digest.to_string();
-    world.registry.fault(move |call| call.path.ends_with(&path), Fault::Truncate(1_000_000)).times(2);
+    let (world, digest, bytes) = big(3_000_000).await;
+    world.registry.fault(ends_with(&digest), Fault::Truncate(1_000_000)).times(2);
     let pratique = world.pratique(&Setup::default()).await;
     let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
     assert_eq!(pulled.blobs[1], (digest.clone(), bytes));
@@ -82,7 +81,7 @@ async fn a_download_that_breaks_off_is_resumed_where_it_was() {
         .registry
         .calls()
         .into_iter()
-        .filter(|call| Call::is_blob(call) && call.path.ends_with(&digest.to_string()))
+        .filter(ends_with(&digest))
         .map(|call| call.range().map(str::to_owned))
         .collect();
     assert_eq!(asked.len(), 3, "{asked:?}");
@@ -92,15 +91,11 @@ async fn a_download_that_breaks_off_is_resumed_where_it_was() {
 #[tokio::test]
 async fn an_upstream_that_ignores_range_is_compared_with_what_is_written() {
     for (tampered, passes) in [(false, true), (true, false)] {
-        let world = World::new().await;
-        let image = sized(3_000_000, 1);
-        world.push_signed("chainguard/big", "latest", &image);
-        let digest = image.layers()[0].0.clone();
-        let of = |path: String| move |call: &Call| call.path.ends_with(&path);
-        world.registry.fault(of(digest.to_string()), Fault::Truncate(1_000_000)).times(1);
-        world.registry.fault(of(digest.to_string()), Fault::IgnoreRange);
+        let (world, digest, _) = big(3_000_000).await;
+        world.registry.fault(ends_with(&digest), Fault::Truncate(1_000_000)).times(1);
+        world.registry.fault(ends_with(&digest), Fault::IgnoreRange);
         if tampered {
-            world.registry.fault(of(digest.to_string()), Fault::Corrupt(5)).after(1);
+            world.registry.fault(ends_with(&digest), Fault::Corrupt(5)).after(1);
         }
         let pratique = world.pratique(&Setup::default()).await;
         let outcome = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await;
@@ -110,12 +105,8 @@ async fn an_upstream_that_ignores_range_is_compared_with_what_is_written() {
 
 #[tokio::test]
 async fn a_beginning_that_has_become_another_breaks_every_follower_and_a_new_file_begins() {
-    let world = World::new().await;
-    let image = sized(3_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let (digest, bytes) = image.layers()[0].clone();
-    let path = digest.to_string();
-    let blob = move |call: &Call| call.path.ends_with(&path);
+    let (world, digest, bytes) = big(3_000_000).await;
+    let blob = ends_with(&digest);
     // The first answer is wrong from its fifth byte on and breaks off; the second does not do ranges, and is right.
     world.registry.fault(blob.clone(), Fault::Corrupt(5)).times(1);
     world.registry.fault(blob.clone(), Fault::Truncate(1_000_000)).times(1);
@@ -139,12 +130,8 @@ async fn a_beginning_that_has_become_another_breaks_every_follower_and_a_new_fil
 
 #[tokio::test]
 async fn an_upstream_that_is_never_the_same_twice_is_given_up() {
-    let world = World::new().await;
-    let image = sized(300_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let digest = image.layers()[0].0.clone();
-    let path = digest.to_string();
-    let blob = move |call: &Call| call.path.ends_with(&path);
+    let (world, digest, _) = big(300_000).await;
+    let blob = ends_with(&digest);
     let cut = world.registry.fault(blob.clone(), Fault::Truncate(200_000));
     world.registry.fault(blob.clone(), Fault::IgnoreRange);
     for spared in (1..64).step_by(2) {
@@ -299,11 +286,8 @@ async fn a_refused_download_does_not_go_on_from_another_upstream() {
 
 #[tokio::test]
 async fn an_upstream_that_is_busy_for_a_moment_is_asked_again_when_it_wants() {
-    let world = World::new().await;
-    let image = sized(300_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let path = image.layers()[0].0.to_string();
-    let blob = move |call: &Call| call.path.ends_with(&path);
+    let (world, digest, _) = big(300_000).await;
+    let blob = ends_with(&digest);
     world.registry.fault(blob.clone(), Fault::Truncate(100_000)).times(1);
     world.registry.fault(blob.clone(), Fault::too_many_requests(1)).after(1).times(1);
     let busy = Fault::Status { code: 503, headers: vec![("retry-after".to_owned(), "1".to_owned())] };
@@ -318,33 +302,27 @@ async fn an_upstream_that_answers_every_range_wrongly_is_asked_for_the_whole_and
     let wrong_part = Fault::header("content-range", "bytes 0-1999999/3000000");
     let another_size = Fault::header("content-range", "bytes 1000000-2999998/2999999");
     for fault in [wrong_part, another_size, Fault::status(416), Fault::status(400), Fault::status(500)] {
-        let world = World::new().await;
-        let image = sized(3_000_000, 1);
-        world.push_signed("chainguard/big", "latest", &image);
-        let (digest, bytes) = image.layers()[0].clone();
-        let of = |path: String, ranged: bool| {
-            move |call: &Call| call.path.ends_with(&path) && call.range().is_some() == ranged
+        let (world, digest, bytes) = big(3_000_000).await;
+        let of = |ranged: bool| {
+            let blob = ends_with(&digest);
+            move |call: &Call| blob(call) && call.range().is_some() == ranged
         };
-        world.registry.fault(of(digest.to_string(), false), Fault::Truncate(1_000_000)).times(1);
-        let wrong = world.registry.fault(of(digest.to_string(), true), fault.clone());
+        world.registry.fault(of(false), Fault::Truncate(1_000_000)).times(1);
+        let wrong = world.registry.fault(of(true), fault.clone());
         let setup = Setup::default().sections("[limits]\nfill_pause_max = \"10ms\"\n");
         let pratique = world.pratique(&setup).await;
         let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await;
         let pulled = pulled.unwrap_or_else(|error| panic!("{fault:?}: {error}"));
         assert_eq!(pulled.blobs[1], (digest.clone(), bytes), "{fault:?}");
         assert!(wrong.hits() > 0, "{fault:?}: the rest is asked for first");
-        assert_eq!(world.registry.count(of(digest.to_string(), false)), 2, "{fault:?}");
+        assert_eq!(world.registry.count(of(false)), 2, "{fault:?}");
     }
 }
 
 #[tokio::test]
 async fn what_is_kept_of_a_download_does_not_stand_in_the_way_of_the_next_one() {
-    let world = World::new().await;
-    let image = sized(3_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let (digest, bytes) = image.layers()[0].clone();
-    let path = digest.to_string();
-    let blob = move |call: &Call| call.path.ends_with(&path);
+    let (world, digest, bytes) = big(3_000_000).await;
+    let blob = ends_with(&digest);
     world.registry.fault(blob.clone(), Fault::Truncate(1_000_000)).times(1);
     let gone = world.registry.fault(blob.clone(), Fault::status(502)).after(1);
     let setup = Setup::default().sections("[limits]\nfill_pause_max = \"1ms\"\nfill_tries_max = 2\n");
@@ -370,14 +348,9 @@ async fn what_is_kept_of_a_download_does_not_stand_in_the_way_of_the_next_one() 
 
 #[tokio::test]
 async fn a_blob_of_another_size_than_its_manifest_says_is_refused() {
-    let world = World::new().await;
-    let image = sized(1000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let digest = image.layers()[0].0.clone();
-    let path = digest.to_string();
+    let (world, digest, _) = big(1000).await;
     for fault in [Fault::Length(999), Fault::Length(1001), Fault::Endless] {
-        let path = path.clone();
-        let injected = world.registry.fault(move |call| call.path.ends_with(&path), fault.clone());
+        let injected = world.registry.fault(ends_with(&digest), fault.clone());
         let setup = Setup::default().sections("[limits]\nupstream_stall_timeout = \"300ms\"\n");
         let pratique = world.pratique(&setup).await;
         let outcome = pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await;
@@ -392,13 +365,10 @@ async fn a_blob_of_another_size_than_its_manifest_says_is_refused() {
 
 #[tokio::test]
 async fn who_leaves_fsync_never_goes_on_to_hash_what_it_left() {
-    let world = World::new().await;
-    let image = sized(1_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
+    let (world, digest, _) = big(1_000_000).await;
     let storage = |text: &str| Setup { storage: format!("scrub_bytes_per_second = 1\n{text}"), ..Setup::default() };
     let careless = storage("fsync = \"never\"\nverify_reads = \"always\"");
     let careful = storage("fsync = \"always\"\nverify_reads = \"scrub\"");
-    let (digest, _) = image.layers()[0].clone();
     let file = world.directory.path().join("store/blobs/sha256").join(digest.hex());
     let half = || {
         let file = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
@@ -425,9 +395,7 @@ async fn who_leaves_fsync_never_goes_on_to_hash_what_it_left() {
 
 #[tokio::test]
 async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
-    let world = World::new().await;
-    let image = sized(1_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
+    let (world, digest, bytes) = big(1_000_000).await;
     let setup = Setup { top: Setup::default().top, ..Setup::default() };
     let config = world.write(&setup);
     let text = std::fs::read_to_string(&config)
@@ -439,7 +407,6 @@ async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
     let server = proxy::server::Server::start(loaded, proxy::clock::Clock::system()).await.unwrap();
     let (client, url) = (Client::plain(), format!("http://{}", server.address));
     pull(&client, &url, "chainguard/big", "latest").await.unwrap();
-    let (digest, bytes) = image.layers()[0].clone();
     let file = world.directory.path().join("store/blobs/sha256").join(digest.hex());
     let address = format!("{url}/v2/chainguard/big/blobs/{digest}");
     for range in [None, Some("0-9"), Some("999990-")] {
@@ -462,12 +429,8 @@ async fn damage_on_disk_is_never_served_when_every_read_is_verified() {
 
 #[tokio::test]
 async fn a_blob_whose_upstream_hangs_is_503_within_the_decision_timeout_and_comes_with_the_next_request() {
-    let world = World::new().await;
-    let image = sized(3_000_000, 1);
-    world.push_signed("chainguard/big", "latest", &image);
-    let (digest, bytes) = image.layers()[0].clone();
-    let path = digest.to_string();
-    let hanging = world.registry.fault(move |call| call.path.ends_with(&path), Fault::Hang);
+    let (world, digest, bytes) = big(3_000_000).await;
+    let hanging = world.registry.fault(ends_with(&digest), Fault::Hang);
     let setup = Setup::default().sections("[limits]\ndecision_timeout = \"2s\"\n");
     let pratique = world.pratique(&setup).await;
     assert_eq!(get(&format!("{}/v2/chainguard/big/manifests/latest", pratique.url())).await.status, 200);
@@ -487,9 +450,8 @@ async fn a_download_whose_stream_is_reset_is_resumed_over_http2() {
     let image = sized(3_000_000, 1);
     world.push_signed("chainguard/big", "latest", &image);
     let (digest, bytes) = image.layers()[0].clone();
-    let of = |path: String| move |call: &Call| call.path.ends_with(&path);
-    world.registry.fault(of(digest.to_string()), Fault::Truncate(1_000_000)).times(1);
-    let stalled = world.registry.fault(of(digest.to_string()), Fault::Stall(1_000_000)).after(1).times(1);
+    world.registry.fault(ends_with(&digest), Fault::Truncate(1_000_000)).times(1);
+    let stalled = world.registry.fault(ends_with(&digest), Fault::Stall(1_000_000)).after(1).times(1);
     let pratique = world.pratique(&Setup::default()).await;
     let url = pratique.url();
     let pulling = tokio::spawn(async move { pull(&Client::plain(), &url, "chainguard/big", "latest").await });

@@ -11,6 +11,7 @@ use proxy::{clock::Clock, patience::Patience};
 use support::{
     client::Client,
     sigstore::{Options, Signer},
+    upstream::ends_with,
     world::{Pratique, Setup, World},
 };
 
@@ -166,7 +167,7 @@ async fn a_rotten_stored_manifest_is_not_served_once_memory_has_let_go() {
     pratique.server.app.admission.forget(&image.digest);
     world.registry.clear_calls();
     assert_eq!(get(&manifest(&pratique, "latest")).await.received(), &image.manifest);
-    let fetched = world.registry.count(|call| call.path.ends_with(&image.digest.to_string()));
+    let fetched = world.registry.count(ends_with(&image.digest));
     assert_eq!(fetched, 1, "set aside and fetched again");
 }
 

@@ -5,7 +5,7 @@ use support::{
     client::Client,
     image,
     pull::pull,
-    upstream::{Call, Fault},
+    upstream::{Call, Fault, ends_with},
     world::{Setup, World},
 };
 
@@ -72,8 +72,7 @@ async fn a_damaged_piece_of_evidence_is_undecided_and_leaves_no_refusal_behind()
     let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
     let piece = manifest["layers"][0]["digest"].as_str().unwrap().to_owned();
     for fault in [Fault::Corrupt(3), Fault::Length(5), Fault::Gzip] {
-        let piece = piece.clone();
-        world.registry.fault(move |call| call.path.ends_with(&piece), fault.clone());
+        world.registry.fault(ends_with(&piece), fault.clone());
         let pratique = world.pratique(&Setup::default()).await;
         let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
         let during = get(&url).await;
@@ -143,8 +142,7 @@ async fn a_corrupt_blob_is_told_as_wrong_or_breaks_off() {
     let pratique = world.pratique(&Setup::default()).await;
     assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url())).await.status, 200);
     let digest = image.layers()[0].0.clone();
-    let path = digest.to_string();
-    world.registry.fault(move |call| call.path.ends_with(&path), Fault::Corrupt(3));
+    world.registry.fault(ends_with(&digest), Fault::Corrupt(3));
     let answer = get(&format!("{}/v2/{REPOSITORY}/blobs/{digest}", pratique.url())).await;
     // A digest is known at the end: the head of the answer may have left by then.
     let is_told = answer.status == 502 && answer.text().contains("\"DIGEST_INVALID\"");

@@ -8,7 +8,7 @@ use support::{
     image,
     pull::pull,
     sigstore::Signer,
-    upstream::Fault,
+    upstream::{Fault, ends_with},
     world::{Setup, World},
 };
 
@@ -70,9 +70,8 @@ async fn a_body_in_flight_breaks_within_a_second_of_the_reload_that_refuses_it()
     let world = World::new().await;
     let image = sized(4_000_000, 1);
     world.push_signed("chainguard/nginx", "latest", &image);
-    let layer = image.layers()[0].0.to_string();
     // Upstream stops in the middle: the body is under way and waits.
-    let stalled = world.registry.fault(move |call| call.path.ends_with(&layer), Fault::Stall(1_000_000));
+    let stalled = world.registry.fault(ends_with(&image.layers()[0].0), Fault::Stall(1_000_000));
     let pratique = world.pratique(&chainguard()).await;
     let (client, url) = (Client::plain(), pratique.url());
     assert_eq!(get(&format!("{url}/v2/chainguard/nginx/manifests/latest")).await.status, 200);
