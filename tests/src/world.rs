@@ -1,8 +1,16 @@
 //! A whole throw-away world: a Sigstore, an upstream, policies on disk, and pratique in front, started as an operator would start it.
 
-use std::{fmt::Write as _, path::PathBuf, sync::Arc};
+use std::{
+    fmt::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use config::{Loaded, Overrides};
+use oci::UnixTime;
 use proxy::{app::StartError, clock::Clock, server::Server};
 use tempfile::TempDir;
 
@@ -162,6 +170,14 @@ impl World {
         let server = Server::start(self.load(setup), clock).await?;
         Ok(Pratique { server: Arc::new(server) })
     }
+}
+
+/// A time in milliseconds since 1970 that stands still until it is moved, and the clock that shows it.
+#[must_use]
+pub fn moved_by_hand(start: u64) -> (Arc<AtomicU64>, Clock) {
+    let millis = Arc::new(AtomicU64::new(start));
+    let hand = Arc::clone(&millis);
+    (millis, Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst))))
 }
 
 /// A pratique that runs in this process.

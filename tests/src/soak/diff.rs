@@ -4,19 +4,9 @@
 //!  push each tag twice, pull all ── upstream goes away ──> round:  policies by chance ─ diff ─ reload ─ ask for everything ─ compare
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use oci::UnixTime;
-use proxy::{
-    clock::Clock,
-    command::{self, Answer, Differences, PolicyText, Reporter, Request, TagAnswer, Verdict},
-};
+use proxy::command::{self, Answer, Differences, PolicyText, Reporter, Request, TagAnswer, Verdict};
 
 use super::{Bounds, Random, Say, Tally, failed};
 use crate::{
@@ -25,7 +15,7 @@ use crate::{
     policies,
     sigstore::{Options, Signer},
     upstream::noise,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 const REPOSITORIES: [&str; 2] = ["chainguard/nginx", "org/app"];
@@ -87,9 +77,7 @@ impl Stage {
     async fn start(seed: u64, images: u64) -> Result<Self, String> {
         let (world, mut random) = (World::new().await, Random::new(seed));
         let first = first();
-        let millis = Arc::new(AtomicU64::new(NOW * 1000));
-        let hand = Arc::clone(&millis);
-        let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+        let (millis, clock) = moved_by_hand(NOW * 1000);
         let started = world.try_pratique(&first, clock).await;
         let pratique = started.map_err(|error| failed("pratique", error))?;
         let tags = images.div_ceil(2 * REPOSITORIES.len() as u64).max(1);

@@ -18,7 +18,7 @@ use support::{
     policies,
     sigstore::{Options, Signer},
     upstream::Fault,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 use crate::{chainguard_policy, get, offline::started, sized};
@@ -56,9 +56,7 @@ impl Stage {
 
     pub async fn with(setup: &Setup) -> Self {
         let world = World::new().await;
-        let time = Arc::new(AtomicU64::new(NOW * 1000));
-        let hand = Arc::clone(&time);
-        let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+        let (time, clock) = moved_by_hand(NOW * 1000);
         let pratique = world.try_pratique(setup, clock.clone()).await.unwrap();
         Self { world, time, clock, pratique }
     }

@@ -1,18 +1,15 @@
 //! What is answered from memory is answered as if it had been looked up: no longer than it counts, and to nobody else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 use http::Method;
-use oci::{Digest, UnixTime};
-use proxy::{clock::Clock, patience::Patience};
+use oci::Digest;
+use proxy::patience::Patience;
 use support::{
     client::Client,
     sigstore::{Options, Signer},
     upstream::ends_with,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 use crate::{chainguard_policy, get, keyless_policy, sized, static_policy};
@@ -95,9 +92,7 @@ async fn a_verdict_that_has_ended_is_not_recalled() {
     let world = World::new().await;
     let image = sized(10, 1);
     image.push(&world.registry, "chainguard/nginx", Some("latest"));
-    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&millis);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (millis, clock) = moved_by_hand(1_790_000_000_000);
     // Nobody signed it: served with a warning that ends after verdicts.absent_ttl.
     let policy =
         chainguard_policy("chainguard-public", "cgr.dev/chainguard/**").replace("spec:", "spec:\n  mode: warn");
@@ -176,9 +171,7 @@ async fn a_tag_in_memory_moves_when_its_time_is_over() {
     let world = World::new().await;
     let (old, new) = (sized(10, 1), sized(10, 2));
     world.push_signed("chainguard/nginx", "latest", &old);
-    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&millis);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (millis, clock) = moved_by_hand(1_790_000_000_000);
     let pratique = world.try_pratique(&chainguard(), clock).await.unwrap();
     warm(&pratique, "latest").await;
     world.push_signed("chainguard/nginx", "latest", &new);

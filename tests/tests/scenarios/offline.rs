@@ -1,28 +1,18 @@
 //! What was pulled once is there when upstream is not.
 
-use oci::UnixTime;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::Ordering;
 
 use proxy::clock::Clock;
 use support::{
     client::Client,
     image,
     pull::pull,
-    world::{Setup, World},
+    world::{Setup, World, moved_by_hand},
 };
 
 use crate::{get, sized};
 
 const DAY: u64 = 86_400_000;
-
-pub(crate) fn moved_by_hand(start: u64) -> (Arc<AtomicU64>, Clock) {
-    let millis = Arc::new(AtomicU64::new(start));
-    let hand = Arc::clone(&millis);
-    (millis, Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst))))
-}
 
 #[tokio::test]
 async fn after_a_restart_without_upstream_the_same_pulls_work_until_max_stale() {

@@ -1,14 +1,8 @@
 //! Facts and directory are compared again and again, and nothing that is still needed goes with that.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use oci::{Digest, UnixTime};
+use oci::Digest;
 use proxy::{
     clock::Clock,
     command::{self, CacheRequest, Reporter, Request},
@@ -21,7 +15,7 @@ use support::{
     pull::pull,
     sigstore::{Options, Signer},
     upstream::ends_with,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 use crate::{
@@ -132,9 +126,7 @@ async fn without_facts(clock: &Clock) -> (World, [image::Image; 2]) {
 
 #[tokio::test]
 async fn layers_outlast_the_loss_of_the_facts_for_two_weeks_and_are_hits_when_their_manifest_comes_back() {
-    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&millis);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (millis, clock) = moved_by_hand(1_790_000_000_000);
     let (world, [one, two]) = without_facts(&clock).await;
     let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
     let kept = |image: &image::Image| is_stored(&world, &image.layers()[0].0);

@@ -1,25 +1,15 @@
 //! What has left the store is missed and nothing else: fetched again where it may be, refused where it may not.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use oci::UnixTime;
-use proxy::{
-    clock::Clock,
-    command::{self, Answer, CacheRequest, Reporter, Request},
-};
+use proxy::command::{self, Answer, CacheRequest, Reporter, Request};
 use storage::{ContentClass, EdgeKind, Keeper};
 use support::{
     client::Client,
     image,
     pull::pull,
     upstream::Call,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 use crate::sized;
@@ -106,9 +96,7 @@ fn metadata_max(bytes: u64) -> Setup {
 
 #[tokio::test]
 async fn metadata_leaves_a_running_server_for_its_own_budget_alone() {
-    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&millis);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (millis, clock) = moved_by_hand(1_790_000_000_000);
     let world = World::new().await;
     let images: Vec<_> = (0..4).map(|seed| sized(1000, seed)).collect();
     let pratique = world.try_pratique(&Setup::default(), clock).await.unwrap();
@@ -137,9 +125,7 @@ async fn metadata_leaves_a_running_server_for_its_own_budget_alone() {
 
 #[tokio::test]
 async fn images_that_are_refused_do_not_push_out_those_that_are_served() {
-    let millis = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&millis);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (millis, clock) = moved_by_hand(1_790_000_000_000);
     let world = World::new().await;
     let good = sized(1000, 1);
     world.push_signed("chainguard/nginx", "latest", &good);

@@ -8,14 +8,13 @@ use std::{
     time::Duration,
 };
 
-use oci::{Digest, Repository, UnixTime};
+use oci::{Digest, Repository};
 use policy::Record;
-use proxy::clock::Clock;
 use support::{
     client::Client,
     image::Image,
     sigstore::Signer,
-    world::{Pratique, Setup, World},
+    world::{Pratique, Setup, World, moved_by_hand},
 };
 
 use crate::{chainguard_policy, get, keyless_policy, sized};
@@ -88,9 +87,7 @@ fn clocked(condition: &str) -> Setup {
 }
 
 async fn by_hand(world: &World, setup: &Setup) -> (Arc<AtomicU64>, Pratique) {
-    let time = Arc::new(AtomicU64::new(1_790_000_000_000));
-    let hand = Arc::clone(&time);
-    let clock = Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst)));
+    let (time, clock) = moved_by_hand(1_790_000_000_000);
     (time, world.try_pratique(setup, clock).await.unwrap())
 }
 

@@ -8,7 +8,7 @@ use support::{
     client::Client,
     pull::pull,
     upstream::{Call, Fault},
-    world::{Setup, World},
+    world::{Setup, World, moved_by_hand},
 };
 
 use crate::{get, sized};
@@ -153,7 +153,7 @@ async fn a_tag_in_use_is_refreshed_with_its_evidence_before_its_time_is_over_and
     let world = World::new().await;
     let (image, next) = (sized(1000, 1), sized(1000, 2));
     world.push_signed("chainguard/nginx", "latest", &image);
-    let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+    let (time, clock) = moved_by_hand(1_790_000_000_000);
     let setup = Setup::default().sections("[tags]\nttl = \"1h\"\n");
     let pratique = world.try_pratique(&setup, clock).await.unwrap();
     let app = &pratique.server.app;
@@ -184,7 +184,7 @@ async fn a_tag_is_not_refreshed_where_upstream_limits_our_rate_or_the_operator_s
     for (never, limited) in [(false, false), (true, false), (false, true)] {
         let world = World::new().await;
         world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
-        let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+        let (time, clock) = moved_by_hand(1_790_000_000_000);
         let refresh = if never { "refresh = \"never\"" } else { "" };
         let setup = Setup::default().sections(&format!("[tags]\nttl = \"1h\"\n{refresh}\n"));
         let pratique = world.try_pratique(&setup, clock).await.unwrap();

@@ -6,7 +6,7 @@ use support::{
     image,
     pull::{message, pull},
     upstream::{Call, Certificate, Fault, Place, Registry, TestCa, TokenAuth},
-    world::{Setup, World},
+    world::{Setup, World, moved_by_hand},
 };
 
 use crate::{get, sized};
@@ -161,7 +161,7 @@ async fn the_end_of_a_pull_token_is_told_daily_from_two_weeks_before_it_and_with
     use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
     const DAY: u64 = 86_400_000;
     let world = World::with(private_upstream()).await;
-    let (time, clock) = crate::offline::moved_by_hand(1_790_000_000_000);
+    let (time, clock) = moved_by_hand(1_790_000_000_000);
     let setup =
         Setup { top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", Setup::default().top), ..credentials(&world) };
     let claims = format!("{{\"canary\":\"canary\",\"exp\":{}}}", (1_790_000_000_000 + 30 * DAY) / 1000);
