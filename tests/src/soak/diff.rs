@@ -177,21 +177,21 @@ fn policy(random: &mut Random, name: &str) -> String {
             policies::keyless(name, glob, &signer.issuer, &signer.subject)
         }
     };
-    let mut annotations = vec!["    example.com/x: y\n".to_owned()];
+    let mut annotations = vec!["example.com/x: y".to_owned()];
     if random.once_in(2) {
-        annotations.push("    pratique.dev/on-refusal: last-good\n".to_owned());
+        annotations.push("pratique.dev/on-refusal: last-good".to_owned());
     }
     // What is decided without evidence knows no signed time and no name.
     if kind > 1 {
         let rollback = one_of(random, &["allow", "warn", "deny"]);
-        annotations.push(format!("    pratique.dev/rollback: {rollback}\n"));
-        annotations.push(format!("    pratique.dev/bind-name: {}\n", one_of(random, &["'off'", "warn", "deny"])));
+        annotations.push(format!("pratique.dev/rollback: {rollback}"));
+        annotations.push(format!("pratique.dev/bind-name: {}", one_of(random, &["'off'", "warn", "deny"])));
         if random.once_in(3) {
-            annotations.push(format!("    pratique.dev/max-age: {}d\n", 5 + random.below(60)));
+            annotations.push(format!("pratique.dev/max-age: {}d", 5 + random.below(60)));
         }
     }
     let mode = one_of(random, &["enforce", "enforce", "warn"]);
-    base.replace("spec:\n", &format!("  annotations:\n{}spec:\n  mode: {mode}\n", annotations.concat()))
+    policies::annotated(&base, annotations).replace("spec:\n", &format!("spec:\n  mode: {mode}\n"))
 }
 
 /// What was seen, with what is said to become of it.

@@ -32,6 +32,7 @@ use super::{Page, Random, Say, Stage, Tally, Truth, failed, stage::ended_well};
 use crate::{
     client::{Client, Open},
     image::{self, Image},
+    policies,
     process::Process,
     sigstore::{Options, Signer, VirtualSigstore},
     upstream::noise,
@@ -426,20 +427,12 @@ async fn is_whole(mut body: Open) -> bool {
 }
 
 fn setup(regime: Regime, tags_ttl: &str) -> Setup {
-    let mut signers = vec![Signer::chainguard()];
-    signers.extend(regime.wide.then(Signer::fork));
-    let identities: String = signers
-        .iter()
-        .map(|signer| format!("      - issuer: {}\n        subject: {}\n", signer.issuer, signer.subject))
-        .collect::<Vec<_>>()
-        .concat();
+    let (ours, fork) = (Signer::chainguard(), Signer::fork());
+    let another = format!("      - issuer: {}\n        subject: {}\n", fork.issuer, fork.subject);
+    let policy = policies::keyless("release", "cgr.dev/chainguard/**", &ours.issuer, &ours.subject)
+        + if regime.wide { &another } else { "" };
     let kept = if regime.last_good { "last-good" } else { "deny" };
-    let policy = format!(
-        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: release\n  annotations:\n    \
-         pratique.dev/on-refusal: {kept}\nspec:\n  images:\n  - glob: cgr.dev/chainguard/**\n  authorities:\n  - name: release\n    \
-         keyless:\n      identities:\n{identities}"
-    );
-    Setup::with_policy(&policy)
+    Setup::with_policy(&policies::annotated(&policy, [format!("pratique.dev/on-refusal: {kept}")]))
         .sections(&format!("[tags]\nttl = \"{tags_ttl}\"\n[verdicts]\nabsent_ttl = \"1h\"\nrefused_ttl = \"1h\"\n"))
 }
 

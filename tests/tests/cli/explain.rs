@@ -44,8 +44,8 @@ async fn an_admitted_image_is_explained_down_to_the_piece_of_evidence() {
 #[tokio::test]
 async fn a_platform_of_which_its_own_attestation_is_asked_is_explained_by_that() {
     let signer = Signer::chainguard();
-    let policy = policies::keyless("attested", "cgr.dev/chainguard/**", &signer.issuer, &signer.subject)
-        .replace("spec:\n", "  annotations:\n    pratique.dev/attestations-per-platform: \"true\"\nspec:\n")
+    let policy = policies::keyless("attested", "cgr.dev/chainguard/**", &signer.issuer, &signer.subject);
+    let policy = policies::annotated(&policy, ["pratique.dev/attestations-per-platform: \"true\""])
         + "    attestations:\n    - name: built\n      predicateType: slsaprovenance1\n";
     let setup = Setup::with_policy(&policy).sections("[verdicts]\nabsent_ttl = \"1h\"\n");
     let stage = Stage::new(PUBLIC, &signer, Layout::Legacy, &setup).await;

@@ -96,8 +96,7 @@ async fn platforms_are_judged_through_their_index_as_at_a_pull() {
         &Signer::chainguard(),
         "    attestations:\n    - name: built\n      predicateType: slsaprovenance1\n",
     );
-    let demanded = "  annotations:\n    pratique.dev/attestations-per-platform: \"true\"\nspec:\n";
-    let per_platform = attested.replace("spec:\n", demanded);
+    let per_platform = policies::annotated(&attested, ["pratique.dev/attestations-per-platform: \"true\""]);
     let stage = Stage::new(PUBLIC, &Signer::chainguard(), Layout::Legacy, &Setup::with_policy(&attested)).await;
     let [with, without] = [&stage.index.children[0].digest, &stage.index.children[1].digest];
     for suffix in ["sig", "att"] {

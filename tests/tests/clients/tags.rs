@@ -91,15 +91,14 @@ impl Replayed {
 
 async fn guarded() -> Stage {
     let signer = Signer::chainguard();
-    let policy = |name: &str, glob: &str, annotations: &str| {
-        policies::keyless(name, glob, &signer.issuer, &signer.subject)
-            .replace("spec:\n", &format!("  annotations:\n    pratique.dev/{annotations}\nspec:\n"))
+    let policy = |name: &str, glob: &str, annotations: &[&str]| {
+        policies::annotated(&policies::keyless(name, glob, &signer.issuer, &signer.subject), annotations)
     };
     let all = [
-        policy("chainguard-public", "cgr.dev/chainguard/**", "rollback: allow"),
-        policy("denies", "cgr.dev/org/denied@*", "rollback: deny"),
-        policy("warns", "cgr.dev/org/warned@*", "rollback: warn"),
-        policy("keeps", "cgr.dev/org/kept@*", "rollback: deny\n    pratique.dev/on-refusal: last-good"),
+        policy("chainguard-public", "cgr.dev/chainguard/**", &["pratique.dev/rollback: allow"]),
+        policy("denies", "cgr.dev/org/denied@*", &["pratique.dev/rollback: deny"]),
+        policy("warns", "cgr.dev/org/warned@*", &["pratique.dev/rollback: warn"]),
+        policy("keeps", "cgr.dev/org/kept@*", &["pratique.dev/rollback: deny", "pratique.dev/on-refusal: last-good"]),
     ];
     let setup = Setup::with_policy(&all.join("---\n")).sections("[tags]\nttl = \"1ms\"\n");
     Stage::http_with(&setup).await

@@ -18,10 +18,9 @@ const DAY: u64 = 86_400;
 fn policy(name: &str, repositories: &str, annotations: &[&str]) -> String {
     let signer = Signer::chainguard();
     let glob = format!("cgr.dev/chainguard/{repositories}@*");
-    let lines: String =
-        annotations.iter().map(|line| format!("    pratique.dev/{line}\n")).collect::<Vec<_>>().concat();
-    policies::keyless(name, &glob, &signer.issuer, &signer.subject)
-        .replace("spec:\n", &format!("  annotations:\n    example.com/x: y\n{lines}spec:\n"))
+    let ours = annotations.iter().map(|annotation| format!("pratique.dev/{annotation}"));
+    let policy = policies::keyless(name, &glob, &signer.issuer, &signer.subject);
+    policies::annotated(&policy, ours.chain(["example.com/x: y".to_owned()]))
 }
 
 fn setup(turn: &str) -> Setup {

@@ -34,10 +34,9 @@ pub(crate) fn policy(name: &str, mode: &str, annotations: &[&str]) -> String {
 }
 
 fn annotated(policy: &str, mode: &str, annotations: &[&str]) -> String {
-    let lines: String =
-        annotations.iter().map(|line| format!("    pratique.dev/{line}\n")).collect::<Vec<_>>().concat();
-    let spec = format!("  annotations:\n    example.com/x: y\n{lines}spec:\n  mode: {mode}\n");
-    policy.replace("spec:\n", &spec)
+    let ours = annotations.iter().map(|annotation| format!("pratique.dev/{annotation}"));
+    let policy = policies::annotated(policy, ours.chain(["example.com/x: y".to_owned()]));
+    policy.replace("spec:\n", &format!("spec:\n  mode: {mode}\n"))
 }
 
 /// A world whose time is moved by hand.
