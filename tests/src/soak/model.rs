@@ -44,7 +44,7 @@ use tokio::time::{Instant, sleep};
 use super::{Bounds, Random, Say, Tally};
 use crate::{sigstore, upstream::Registry};
 use chaos::Chaos;
-use client::{Client, Door, Outcome};
+use client::{Client, Door, Got, Outcome};
 use law::{Law, Seen};
 use network::Wires;
 use operation::{Operation, What};
@@ -91,7 +91,7 @@ pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
             let verdict = match course.violations.first() {
                 None => Ok(()),
                 Some(first) => Err(format!(
-                    "seed {seed}: {first}{}; again with: soak model --seeds 1 --first {seed} --operations {operations} --trace",
+                    "seed {seed}: {first}{}; again with (keys and digests are others in each process: more than once if need be): soak model --seeds 1 --first {seed} --operations {operations} --trace",
                     if course.violations.len() > 1 {
                         format!(" (and {} more)", course.violations.len() - 1)
                     } else {
@@ -295,16 +295,21 @@ impl Simulation {
             };
             let blobs = held.image.blobs.iter().map(|(digest, _)| What::Blob(digest.clone()));
             for what in std::iter::once(manifest).chain(blobs) {
-                self.served(&mut client, &Operation::plain(held, what)).await;
+                self.served(&mut client, &Operation::plain(held, what), &held.image.digest).await;
             }
         }
     }
 
-    async fn served(&mut self, client: &mut Client, operation: &Operation) {
+    async fn served(&mut self, client: &mut Client, operation: &Operation, manifest: &Digest) {
+        // A tag is believed for a while to mean what upstream has made up.
+        let is_meant = |got: &Got| match &operation.what {
+            What::Tag(_) => got.header("docker-content-digest") == Some(&manifest.to_string()),
+            What::Manifest(_) | What::Blob(_) | What::Referrers(_) | What::Tags => true,
+        };
         for _ in 0..TRIES {
             self.operations += 1;
             let outcome = operate(client, operation, &self.law, &self.record, CLIENTS).await;
-            if matches!(&outcome, Outcome::Answer(got) if got.status == 200 && got.is_complete) {
+            if matches!(&outcome, Outcome::Answer(got) if got.status == 200 && got.is_complete && is_meant(got)) {
                 return;
             }
             // Whom upstream asked for patience asks for at least a second of it.

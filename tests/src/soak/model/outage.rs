@@ -55,7 +55,7 @@ impl Simulation {
         let world = std::sync::Arc::clone(&self.world);
         for held in world.manifests.iter().filter(|held| Self::is_warm(held)) {
             for what in everything_of(held) {
-                self.served(client, &Operation::plain(held, what)).await;
+                self.served(client, &Operation::plain(held, what), &held.image.digest).await;
             }
         }
         // Refused for good reasons, which do not become better.
