@@ -361,7 +361,7 @@ impl Judge {
         }
         let above = std::iter::successors(index.map(Admitted::grounds), |grounds| grounds.index.as_ref());
         let findings = findings.iter().chain(above.flat_map(|grounds| &grounds.findings));
-        TagGuards::of(&policies, repository, digest, &findings)
+        TagGuards::of(&policies, repository, &findings)
     }
 }
 

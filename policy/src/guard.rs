@@ -175,7 +175,6 @@ impl TagGuards {
     pub(crate) fn of<'f>(
         policies: &[&Policy],
         repository: &Repository,
-        digest: &Digest,
         findings: &(impl Iterator<Item = &'f PolicyFinding> + Clone),
     ) -> Self {
         let own = last_segment(repository.path().as_str());
@@ -185,7 +184,7 @@ impl TagGuards {
                 None
             } else {
                 let names = found_by(policy.name(), findings.clone()).flat_map(PolicyFinding::pieces);
-                other_name(own, digest, &guards.aliases, names.flat_map(|piece| piece.names.iter().map(String::as_str)))
+                other_name(own, &guards.aliases, names.flat_map(|piece| piece.names.iter().map(String::as_str)))
             };
             let renamed = renamed.map(|name| (guards.bind_name, name.to_owned()));
             let Guards { rollback, max_age, min_age, .. } = *guards;
@@ -344,16 +343,16 @@ fn found_by<'f>(
     findings.filter(move |finding| finding.policy.as_deref() == Some(policy))
 }
 
-/// The first name, where there are some and none is the repository's. What is named by its digest has no name.
+/// The first name, where there are some and none is the repository's.
 fn other_name<'n>(
     own: &str,
-    digest: &Digest,
     aliases: &BTreeSet<(String, String)>,
     names: impl Iterator<Item = &'n str>,
 ) -> Option<&'n str> {
     let mut first = None;
     for name in names {
-        if name == digest.hex() || name.strip_prefix("sha256:") == Some(digest.hex()) {
+        // What is named by a digest, its own or that of an index above it, has no name.
+        if name.parse::<Digest>().is_ok() || format!("sha256:{name}").parse::<Digest>().is_ok() {
             continue;
         }
         let signed = last_segment(name);

@@ -62,7 +62,7 @@ fn found_at(policy: &str, names: &[&str], signed_at: Option<UnixTime>) -> Policy
 fn guards(policies: &[String], findings: &[PolicyFinding]) -> TagGuards {
     let set = set(policies);
     let all: Vec<_> = set.policies().iter().collect();
-    TagGuards::of(&all, &repository(), &digest("image"), &findings.iter())
+    TagGuards::of(&all, &repository(), &findings.iter())
 }
 
 /// The same guards, each policy having found an image that was signed then.
@@ -142,13 +142,18 @@ fn an_image_of_another_name_is_met_by_default() {
     assert_eq!(named(&[], &[redis]), "warn: renamed Warn");
     assert_eq!(named(&["bind-name: off"], &[redis]), "pass");
     assert_eq!(named(&["bind-name: deny"], &[redis]), "deny: renamed Deny");
-    let by_digest = format!("sha256:{}", digest("image").hex());
-    for names in [&[own][..], &[], &[redis, own], &["nginx"], &["pkg:oci/nginx?repository_url=x/redis"], &[&by_digest]]
-    {
+    for names in [&[own][..], &[], &[redis, own], &["nginx"], &["pkg:oci/nginx?repository_url=x/redis"]] {
         assert_eq!(named(&["bind-name: deny"], names), "pass", "{names:?}");
     }
     for names in [&["cgr.dev/nginx/redis"][..], &["nginx/"], &["cgr.dev/chainguard/nginx-dev"], &["NGINX"]] {
         assert_eq!(named(&["bind-name: deny"], names), "deny: renamed Deny", "{names:?}");
+    }
+    // By digest: its own, or that of the index whose evidence let it in.
+    for by_digest in [digest("image"), digest("index")] {
+        for name in [by_digest.to_string(), by_digest.hex().to_owned()] {
+            assert_eq!(named(&["bind-name: deny"], &[&name]), "pass", "{name}");
+            assert_eq!(named(&["bind-name: deny"], &[&name, redis]), "deny: renamed Deny", "{name}");
+        }
     }
     let aliases = "bind-name-aliases: nginx=redis,nginx=envoy,web=caddy";
     assert_eq!(named(&["bind-name: deny", aliases], &[redis]), "pass");
@@ -227,7 +232,7 @@ fn the_last_good_one_is_kept_only_where_every_policy_says_so() {
     assert!(guards(std::slice::from_ref(&keeps), &[]).keep_last_good());
     assert!(!guards(std::slice::from_ref(&not), &[]).keep_last_good());
     assert!(!guards(&[keeps, not], &[]).keep_last_good());
-    assert!(!TagGuards::of(&[], &repository(), &digest("image"), &std::iter::empty()).keep_last_good());
+    assert!(!TagGuards::of(&[], &repository(), &std::iter::empty()).keep_last_good());
 }
 
 #[test]
