@@ -8,7 +8,13 @@
 //! One image at a time, at a bounded rate, ten times slower where upstream is asked, through the same flights as requests: nobody judges
 //! twice, and no request waits for more than one judgement of these.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use metrics::counter;
 use oci::{Digest, Repository, UnixTime};
@@ -35,21 +41,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest rest that an upstream gets which asks for one.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// Judges until told to drain.
-pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+/// Judges until told to drain. `judged` is the last generation whose round has ended: a run that panicked leaves the others to the next.
+pub(crate) async fn run(app: Arc<App>, judged: Arc<AtomicU64>, mut draining: watch::Receiver<bool>) {
     tokio::select! {
-        () = after_reloads(&app) => {}
+        () = after_reloads(&app, &judged) => {}
         () = before_they_end(&app) => {}
         _ = draining.wait_for(|draining| *draining) => {}
     }
 }
 
-async fn after_reloads(app: &Arc<App>) {
-    let mut judged = app.in_force().generation;
+async fn after_reloads(app: &Arc<App>, judged: &AtomicU64) {
     loop {
-        let in_force = app.in_force_after(judged).await;
-        judged = in_force.generation;
+        let in_force = app.in_force_after(judged.load(Ordering::Relaxed)).await;
         Round { app, in_force: &in_force }.run().await;
+        judged.store(in_force.generation, Ordering::Relaxed);
     }
 }
 

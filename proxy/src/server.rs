@@ -1,6 +1,9 @@
 //! A running pratique: listeners, reload, drain.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use config::{Limits, Loaded};
 use futures_util::future::join_all;
@@ -137,9 +140,12 @@ impl Server {
 /// What goes on beside requests. All of it is waited for at the end: all of it holds the store.
 fn background(app: &Arc<App>, metrics: PrometheusHandle, draining: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
     let [scrubbed, judging, kept, trusting, looked_up, ending] = std::array::from_fn(|_| Arc::clone(app));
+    let judged = Arc::new(AtomicU64::new(app.in_force().generation));
     vec![
         supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining)),
-        supervised("rejudge", draining, move |draining| rejudge::run(Arc::clone(&judging), draining)),
+        supervised("rejudge", draining, move |draining| {
+            rejudge::run(Arc::clone(&judging), Arc::clone(&judged), draining)
+        }),
         supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining)),
         supervised("tags", draining, move |draining| refresh::run(Arc::clone(&looked_up), draining)),
         supervised("expiry", draining, move |draining| expiry::run(Arc::clone(&ending), draining)),

@@ -126,6 +126,32 @@ async fn a_renewal_that_refuses_holds_at_once() {
     assert_eq!(get(&address).await.status, 403, "although the first verdict had another minute");
 }
 
+#[tokio::test]
+async fn a_reload_while_the_background_rests_after_a_panic_is_judged_when_it_begins_anew() {
+    let world = World::new().await;
+    let broken = Arc::new(AtomicBool::new(false));
+    let is_broken = Arc::clone(&broken);
+    let clock = Clock::reading(move || {
+        assert!(!is_broken.load(Ordering::SeqCst), "a clock that cannot be read");
+        UnixTime::from_millis(1_790_000_000_000)
+    });
+    let setup = |name: &str| Setup::with_policy(&chainguard_policy(name, "cgr.dev/**"));
+    let pratique = world.try_pratique(&setup("one"), clock).await.unwrap();
+    let image = pushed(&world, 1).remove(0);
+    assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)).await.status, 200);
+    // Once a second it is looked what is about to end.
+    broken.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    broken.store(false, Ordering::SeqCst);
+    pratique.reload(&world, &setup("two")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(stored(&pratique, &image.digest).is_none(), "it rests");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(61)).await;
+    tokio::time::resume();
+    until("a verdict under the new policy", || stored(&pratique, &image.digest).is_some()).await;
+}
+
 /// Clients that pull without pause while policies change: nothing fails that the new policy lets in, and from the end of the reload on
 /// nothing begins that it does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
