@@ -23,7 +23,7 @@ use std::{fmt, sync::Arc};
 
 use oci::{Addressed, Algorithm, Digest, ManifestKind, Repository, UnixTime, UntrustedManifest};
 
-pub use admitted::{Admitted, EvidenceManifest, Manifest, Permit};
+pub use admitted::{Admitted, EvidenceManifest, FirstToEnd, Manifest, Permit};
 pub use case::Worth;
 pub use child::{ChildJudgement, ChildOutcome};
 pub use judgement::{Assessment, JudgeError, Judgement, Outcome, Readmission, Undecided, VerdictLifetimes};
@@ -238,7 +238,8 @@ impl Judge {
     }
 
     /// Under what `digest` is judged now as reached through the indexes of `path`, outermost first.
-    fn fingerprint_through(&self, repository: &Repository, path: &[Digest], digest: &Digest) -> Fingerprint {
+    #[must_use]
+    pub fn fingerprint_through(&self, repository: &Repository, path: &[Digest], digest: &Digest) -> Fingerprint {
         let own = self.fingerprint(repository, digest);
         match path.split_last() {
             Some((index, outer)) => own.through(self.fingerprint_through(repository, outer, index)),

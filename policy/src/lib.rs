@@ -32,8 +32,8 @@ mod trust_root;
 mod verifier;
 
 pub use admit::{
-    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, Judge, JudgeError, Judgement, Kept, Manifest,
-    Outcome, Permit, Readmission, Undecided, VerdictLifetimes, Worth,
+    Admitted, Assessment, ChildJudgement, ChildOutcome, EvidenceManifest, FirstToEnd, Judge, JudgeError, Judgement,
+    Kept, Manifest, Outcome, Permit, Readmission, Undecided, VerdictLifetimes, Worth,
 };
 pub use authority::{
     Attestation, Authority, AuthorityKind, HashAlgorithm, Key, Keyless, Proof, RootRef, StaticAction, Trust,

@@ -38,6 +38,7 @@ use tokio::sync::Semaphore;
 
 pub use guard::PermitGuard;
 pub use referrer::Referrers;
+pub(crate) use renewals::Ending;
 pub use tagged::Tagged;
 pub use told::{Offered, Through};
 
@@ -206,20 +207,24 @@ impl Admission {
         own.map_err(|error| subject.map_or(error.clone(), |subject| error.or_worse(subject)))
     }
 
-    /// What somebody gets now and what ends by itself is renewed before it does: of a child the outermost index that it was reached through.
-    /// What ends with the trust root is not: no judgement moves that.
+    /// What somebody gets now and what ends by itself is renewed before it does: of a child its own verdict, or that of an index that it was
+    /// reached through, whichever ends first. What ends with the trust root is not: no judgement moves that.
     fn plan_renewal(&self, in_force: &InForce, admitted: &Admitted<Manifest>) {
         let root = in_force.trust.ends(&in_force.settings);
-        let ends = admitted.ends().filter(|ends| root.is_none_or(|root| *ends < root));
-        if let Some(ends) = ends {
-            let digest = admitted.path().first().unwrap_or_else(|| admitted.digest());
-            self.renewals.plan(admitted.repository(), digest, ends, self.clock.now());
+        let ending = Ending::of(admitted).filter(|ending| root.is_none_or(|root| ending.ends < root));
+        if let Some(ending) = ending {
+            self.renewals.plan(ending, self.clock.now());
         }
     }
 
-    /// The next image whose verdict is about to end, and when it does. It is not told twice, unless somebody asks for the image.
-    pub(crate) fn about_to_end(&self) -> Option<(Repository, Digest, UnixTime)> {
+    /// The next verdict that is about to end. It is not told twice, unless somebody asks for the image.
+    pub(crate) fn about_to_end(&self) -> Option<Ending> {
         self.renewals.take(self.clock.now())
+    }
+
+    /// What was told and could not be renewed is told once more. Nobody else would see to it: who is answered from memory plans nothing.
+    pub(crate) fn renew_later(&self, ending: Ending) {
+        self.renewals.plan_again(ending, self.clock.now());
     }
 
     /// Whether a verdict that ends can be renewed by new evidence only.
@@ -229,10 +234,9 @@ impl Admission {
     pub(crate) fn renewal_asks_upstream(
         &self,
         in_force: &InForce,
-        repository: &Repository,
-        digest: &Digest,
+        Ending { repository, digest, path, .. }: &Ending,
     ) -> Result<bool, ApiError> {
-        let fingerprint = in_force.judge.fingerprint(repository, digest);
+        let fingerprint = in_force.judge.fingerprint_through(repository, path, digest);
         self.wants_new_evidence(repository, digest, fingerprint, Effort::Upstream)
     }
 
@@ -402,6 +406,11 @@ impl Effort {
             Self::Beyond(end) => admitted.ends().is_none_or(|ends| ends > end),
             Self::Stored | Self::Settled | Self::Upstream => true,
         }
+    }
+
+    /// Whether a verdict suffices. A refusal does.
+    fn takes_verdict(self, verdict: &Result<Admitted<Manifest>, ApiError>) -> bool {
+        verdict.as_ref().map_or(true, |admitted| self.takes(admitted))
     }
 }
 

@@ -5,6 +5,8 @@
 //! a verdict that ends ── three quarters of what is left ──> made anew, if somebody asked for it since the last time
 //! ```
 //!
+//! What cannot be made anew is due again when three quarters of what is left then are over.
+//!
 //! One image at a time, at a bounded rate, ten times slower where upstream is asked, through the same flights as requests: nobody judges
 //! twice, and no request waits for more than one judgement of these.
 
@@ -17,7 +19,6 @@ use std::{
 };
 
 use metrics::counter;
-use oci::{Digest, Repository, UnixTime};
 use storage::{Keeper, Usage};
 use tokio::{
     sync::{mpsc, watch},
@@ -25,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::Effort,
+    admission::{Effort, Ending},
     app::{App, InForce},
     error::{ApiError, chain},
 };
@@ -185,9 +186,6 @@ async fn before_they_end(app: &Arc<App>) {
     tokio::join!(by_store(app, asking), by_upstream(app, asked));
 }
 
-/// An image whose verdict ends then.
-type Ending = (Repository, Digest, UnixTime);
-
 async fn by_store(app: &Arc<App>, asking: mpsc::Sender<Ending>) {
     loop {
         sleep(LOOK_EVERY).await;
@@ -195,12 +193,15 @@ async fn by_store(app: &Arc<App>, asking: mpsc::Sender<Ending>) {
         while let Some(ending) = app.admission.about_to_end() {
             pace.tick().await;
             let in_force = app.in_force();
-            let (repository, digest, ends) = &ending;
-            match app.admission.renewal_asks_upstream(&in_force, repository, digest) {
-                Ok(false) => renew(app, &in_force, &ending).await,
-                // Where too many wait it is left to who asks for the image next.
-                Ok(true) => drop(asking.try_send(ending)),
-                Err(error) => told(repository, digest, *ends, Err(error)),
+            match app.admission.renewal_asks_upstream(&in_force, &ending) {
+                Ok(false) => renew(app, &in_force, ending).await,
+                Ok(true) => {
+                    // Where too many wait it waits for its next turn.
+                    if let Err(error) = asking.try_send(ending) {
+                        again(app, error.into_inner());
+                    }
+                }
+                Err(error) => ended(app, ending, Err(error)),
             }
         }
     }
@@ -210,31 +211,42 @@ async fn by_upstream(app: &Arc<App>, mut asked: mpsc::Receiver<Ending>) {
     while let Some(ending) = asked.recv().await {
         let in_force = app.in_force();
         sleep(between(in_force.settings.verdicts.background_per_second, UPSTREAM_SLOWER)).await;
-        let (repository, _, ends) = &ending;
-        let is_spared = in_force.upstream(repository.upstream()).is_ok_and(|upstream| upstream.is_to_be_spared());
-        if !is_spared && *ends > app.clock.now() {
-            renew(app, &in_force, &ending).await;
+        let upstream = in_force.upstream(ending.repository.upstream());
+        if upstream.is_ok_and(|upstream| upstream.is_to_be_spared()) {
+            again(app, ending);
+        } else if ending.ends > app.clock.now() {
+            renew(app, &in_force, ending).await;
         }
     }
 }
 
 /// Waits no longer than a client would: what was begun goes on, and others' verdicts end meanwhile.
-async fn renew(app: &Arc<App>, in_force: &Arc<InForce>, (repository, digest, ends): &Ending) {
+async fn renew(app: &Arc<App>, in_force: &Arc<InForce>, ending: Ending) {
+    let Ending { repository, digest, ends, .. } = &ending;
     let judged = app.admission.judge_again(in_force, repository, digest, Effort::Beyond(*ends));
     let judged = timeout(in_force.settings.limits.decision_timeout, judged).await;
     let outcome = judged.unwrap_or_else(|_| Err(ApiError::undecided("cannot decide in time; still looking")));
     Tally::default().add("ending", &outcome);
-    told(repository, digest, *ends, outcome);
+    ended(app, ending, outcome);
 }
 
-/// Where it cannot be decided the old verdict goes on until its end.
-fn told(repository: &Repository, digest: &Digest, ends: UnixTime, outcome: Result<(), ApiError>) {
+/// Where it cannot be decided the old verdict goes on until its end, and there may be time for another try.
+fn ended(app: &App, ending: Ending, outcome: Result<(), ApiError>) {
+    let Ending { repository, digest, ends, .. } = &ending;
     match outcome {
         Ok(()) => tracing::debug!(%repository, %digest, "verdict renewed before its end at {ends}"),
         Err(error @ ApiError::Refused(_)) => tracing::debug!(%repository, %digest, "verdict not renewed: {error}"),
         Err(error) => {
             tracing::warn!(%repository, %digest, "verdict could not be renewed and ends at {ends}: {}", chain(&error));
+            again(app, ending);
         }
+    }
+}
+
+/// Not where it ends before the next look.
+fn again(app: &App, ending: Ending) {
+    if ending.ends.since(app.clock.now()).is_some_and(|left| left > LOOK_EVERY) {
+        app.admission.renew_later(ending);
     }
 }
 

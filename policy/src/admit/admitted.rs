@@ -42,6 +42,17 @@ pub(super) struct Grounds {
     pub guards: TagGuards,
 }
 
+/// A verdict that an admission rests on, and that ends no later than any other of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstToEnd<'a> {
+    /// On which manifest.
+    pub digest: &'a Digest,
+    /// The indexes, outermost first, through which that was reached; empty where it was judged by its own evidence.
+    pub path: &'a [Digest],
+    /// When.
+    pub ends: UnixTime,
+}
+
 impl Grounds {
     /// What was found, of it and of the indexes it was reached through.
     fn all_findings(&self) -> impl Iterator<Item = &PolicyFinding> + Clone {
@@ -81,6 +92,16 @@ impl<T> Admitted<T> {
     #[must_use]
     pub fn ends(&self) -> Option<UnixTime> {
         self.grounds.ends
+    }
+
+    /// Whose verdict it is that ends first: its own, or that of the outermost index of those that end with it. Never where none.
+    #[must_use]
+    pub fn first_to_end(&self) -> Option<FirstToEnd<'_>> {
+        let ends = self.ends()?;
+        std::iter::successors(Some(self.grounds.as_ref()), |grounds| grounds.index.as_deref())
+            .take_while(|grounds| grounds.ends == Some(ends))
+            .last()
+            .map(|grounds| FirstToEnd { digest: &grounds.digest, path: &grounds.path, ends })
     }
 
     /// What the client is to be told besides, one line.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use oci::{Digest, Repository};
 use policy::{Admitted, Kept, Manifest};
 
-use super::Admission;
+use super::{Admission, Effort};
 use crate::{
     app::InForce,
     memory::{Memory, Moment},
@@ -48,8 +48,14 @@ impl Admission {
         in_force.judge.admits_still(&kept.value, repository, digest, self.clock.now()).cloned()
     }
 
-    /// Keeps what a look from that moment on has found.
-    pub(super) fn keep(&self, in_force: &InForce, admitted: &Arc<Admitted<Manifest>>, since: Moment) {
+    /// Keeps what a look from that moment on has found, and plans its renewal: who is answered from memory does not.
+    ///
+    /// What was looked for to renew it is not kept: who asks next keeps it, and plans the next renewal. Where nobody does there is none.
+    pub(super) fn keep(&self, in_force: &InForce, admitted: &Arc<Admitted<Manifest>>, since: Moment, effort: Effort) {
+        if matches!(effort, Effort::Beyond(_)) {
+            return;
+        }
+        self.plan_renewal(in_force, admitted);
         let Some(kept) = in_force.judge.keep(admitted, self.clock.now()) else { return };
         let (bytes, rests_on) = (kept.held_bytes(), kept.rests_on().cloned().collect::<Vec<_>>());
         let name = (admitted.repository(), admitted.digest());

@@ -50,7 +50,7 @@ impl Admission {
             };
             if let Some(Ok(admitted)) = verdict {
                 let admitted = Arc::new(admitted);
-                self.keep(in_force, &admitted, since);
+                self.keep(in_force, &admitted, since, effort);
                 return Ok(admitted);
             }
             // 2.
@@ -59,7 +59,7 @@ impl Admission {
             {
                 let is_enough = through.as_ref().map_or(true, |admitted| effort.takes(admitted));
                 if is_enough {
-                    return through.inspect(|admitted| self.keep(in_force, admitted, since));
+                    return through.inspect(|admitted| self.keep(in_force, admitted, since, effort));
                 }
             }
             // 3.
@@ -78,8 +78,9 @@ impl Admission {
                 async move { this.anew(&in_force, &repository, &digest, effort).await }
             });
             let admitted = joined.await?;
-            // The work may have been begun under another generation with the same policies and other lifetimes.
-            if in_force.judge.in_force(&admitted, self.clock.now()) {
+            // The work may have been begun under another generation with the same policies and other lifetimes, or by somebody to whom what
+            // is there sufficed.
+            if in_force.judge.in_force(&admitted, self.clock.now()) && effort.takes(&admitted) {
                 return Ok(admitted);
             }
             self.anew(in_force, repository, digest, effort).await
@@ -99,9 +100,7 @@ impl Admission {
             return Ok(None);
         };
         let readmission = in_force.judge.readmit(repository, manifest.clone(), &record, self.clock.now());
-        let is_enough =
-            |verdict: &Result<Admitted<Manifest>, ApiError>| verdict.as_ref().map_or(true, |it| effort.takes(it));
-        Ok(readmitted(readmission).filter(is_enough))
+        Ok(readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)))
     }
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
@@ -258,8 +257,8 @@ impl Admission {
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
         if let Some(record) = self.remembered(repository, digest, fingerprint)? {
             let readmission = in_force.judge.readmit_child(index, child.clone(), &record, self.clock.now());
-            if let Some(readmitted) = readmitted(readmission) {
-                return readmitted.map(Some);
+            if let Some(verdict) = readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)) {
+                return verdict.map(Some);
             }
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());

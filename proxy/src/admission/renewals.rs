@@ -6,6 +6,31 @@ use std::{
 };
 
 use oci::{Digest, Repository, UnixTime};
+use policy::{Admitted, Manifest};
+
+/// A verdict that ends by itself, on something that somebody got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) repository: Repository,
+    /// On this image, or on this index that the image was reached through.
+    pub(crate) digest: Digest,
+    /// The indexes, outermost first, through which that was reached.
+    pub(crate) path: Vec<Digest>,
+    pub(crate) ends: UnixTime,
+}
+
+impl Ending {
+    /// What is to be made anew for this to go on, where it ends at all.
+    pub(super) fn of(admitted: &Admitted<Manifest>) -> Option<Self> {
+        let first = admitted.first_to_end()?;
+        let (repository, digest, path) = (admitted.repository().clone(), first.digest.clone(), first.path.to_vec());
+        Some(Self { repository, digest, path, ends: first.ends })
+    }
+
+    fn image(&self) -> (Repository, Digest) {
+        (self.repository.clone(), self.digest.clone())
+    }
+}
 
 /// When verdicts are to be made anew, the next first. An image is in it once.
 pub(super) struct Renewals {
@@ -16,8 +41,8 @@ pub(super) struct Renewals {
 #[derive(Default)]
 struct Planned {
     by_time: BTreeSet<(UnixTime, Repository, Digest)>,
-    /// When it is due, and when the verdict ends.
-    by_image: HashMap<(Repository, Digest), (UnixTime, UnixTime)>,
+    /// When it is due.
+    by_image: HashMap<(Repository, Digest), (UnixTime, Ending)>,
 }
 
 impl Renewals {
@@ -27,14 +52,24 @@ impl Renewals {
     }
 
     /// Somebody got this image, by a verdict that ends then: it is due when a quarter of what is left now remains.
-    pub(super) fn plan(&self, repository: &Repository, digest: &Digest, ends: UnixTime, now: UnixTime) {
-        let Some(left) = ends.since(now) else { return };
+    pub(super) fn plan(&self, ending: Ending, now: UnixTime) {
+        // The same verdict, asked for again. Another one takes the place of the one that was planned.
+        self.put(ending, now, |known, ending| known.ends == ending.ends);
+    }
+
+    /// One that was taken could not be made anew: it is due when a quarter of what is left now remains. Whatever was planned meanwhile is
+    /// newer.
+    pub(super) fn plan_again(&self, ending: Ending, now: UnixTime) {
+        self.put(ending, now, |_, _| true);
+    }
+
+    fn put(&self, ending: Ending, now: UnixTime, stays: impl FnOnce(&Ending, &Ending) -> bool) {
+        let Some(left) = ending.ends.since(now) else { return };
         let due = now.plus(left / 4 * 3);
-        let image = (repository.clone(), digest.clone());
+        let image = ending.image();
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         match planned.by_image.get(&image) {
-            // The same verdict, asked for again.
-            Some((_, known)) if *known == ends => return,
+            Some((_, known)) if stays(known, &ending) => return,
             Some((due, _)) => {
                 let former = (*due, image.0.clone(), image.1.clone());
                 planned.by_time.remove(&former);
@@ -43,18 +78,17 @@ impl Renewals {
             None => {}
         }
         planned.by_time.insert((due, image.0.clone(), image.1.clone()));
-        planned.by_image.insert(image, (due, ends));
+        planned.by_image.insert(image, (due, ending));
     }
 
-    /// The next that is due, and when its verdict ends.
-    pub(super) fn take(&self, now: UnixTime) -> Option<(Repository, Digest, UnixTime)> {
+    /// The next that is due.
+    pub(super) fn take(&self, now: UnixTime) -> Option<Ending> {
         let mut planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         if planned.by_time.first()?.0 > now {
             return None;
         }
         let (_, repository, digest) = planned.by_time.pop_first()?;
-        let (_, ends) = planned.by_image.remove(&(repository.clone(), digest.clone()))?;
-        Some((repository, digest, ends))
+        planned.by_image.remove(&(repository, digest)).map(|(_, ending)| ending)
     }
 }
 
@@ -66,40 +100,51 @@ mod tests {
         UnixTime::from_millis(seconds * 1000)
     }
 
-    fn image(name: &str) -> (Repository, Digest) {
-        ("cgr.dev/chainguard/nginx".parse().unwrap(), Digest::sha256(name.as_bytes()))
-    }
-
-    fn taken(renewals: &Renewals, now: u64) -> Option<(Digest, UnixTime)> {
-        renewals.take(at(now)).map(|(_, digest, ends)| (digest, ends))
+    fn ending(name: &str, ends: u64) -> Ending {
+        let repository = "cgr.dev/chainguard/nginx".parse().unwrap();
+        Ending { repository, digest: Digest::sha256(name.as_bytes()), path: Vec::new(), ends: at(ends) }
     }
 
     #[test]
     fn a_verdict_is_due_when_a_quarter_of_it_is_left_and_once() {
         let renewals = Renewals::new(10);
-        let (repository, digest) = image("a");
-        renewals.plan(&repository, &digest, at(400), at(0));
+        renewals.plan(ending("a", 400), at(0));
         // Whoever asks later does not put it off.
-        renewals.plan(&repository, &digest, at(400), at(299));
-        assert_eq!(taken(&renewals, 299), None);
-        assert_eq!(taken(&renewals, 300), Some((digest.clone(), at(400))));
-        assert_eq!(taken(&renewals, 1000), None, "nobody has asked since");
-        renewals.plan(&repository, &digest, at(800), at(400));
-        renewals.plan(&repository, &digest, at(1600), at(800));
-        assert_eq!(taken(&renewals, 700), None, "another verdict took the place of the one that was due");
-        assert_eq!(taken(&renewals, 1400), Some((digest, at(1600))));
+        renewals.plan(ending("a", 400), at(299));
+        assert_eq!(renewals.take(at(299)), None);
+        assert_eq!(renewals.take(at(300)), Some(ending("a", 400)));
+        assert_eq!(renewals.take(at(1000)), None, "nobody has asked since");
+        renewals.plan(ending("a", 800), at(400));
+        renewals.plan(ending("a", 1600), at(800));
+        assert_eq!(renewals.take(at(700)), None, "another verdict took the place of the one that was due");
+        assert_eq!(renewals.take(at(1400)), Some(ending("a", 1600)));
+    }
+
+    #[test]
+    fn one_that_could_not_be_made_anew_is_due_again_before_its_end() {
+        let renewals = Renewals::new(10);
+        renewals.plan(ending("a", 400), at(0));
+        for due in [300, 375] {
+            assert_eq!(renewals.take(at(due - 1)), None);
+            assert_eq!(renewals.take(at(due)), Some(ending("a", 400)));
+            renewals.plan_again(ending("a", 400), at(due));
+        }
+        // Somebody judged it meanwhile.
+        renewals.plan(ending("a", 800), at(390));
+        renewals.plan_again(ending("a", 400), at(391));
+        assert_eq!(renewals.take(at(400)), None);
+        assert_eq!(renewals.take(at(800)), Some(ending("a", 800)));
     }
 
     #[test]
     fn what_has_ended_is_not_planned_and_the_plan_is_bounded() {
         let renewals = Renewals::new(2);
         for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
-            let (repository, digest) = image(name);
-            renewals.plan(&repository, &digest, at(5), at(6));
-            renewals.plan(&repository, &digest, at(100 + n as u64 * 4), at(0));
+            renewals.plan(ending(name, 5), at(6));
+            renewals.plan(ending(name, 100 + n as u64 * 4), at(0));
         }
-        assert_eq!(taken(&renewals, 1000).map(|(digest, _)| digest), Some(image("a").1));
-        assert_eq!(taken(&renewals, 1000).map(|(digest, _)| digest), Some(image("b").1));
-        assert_eq!(taken(&renewals, 1000), None);
+        assert_eq!(renewals.take(at(1000)), Some(ending("a", 100)));
+        assert_eq!(renewals.take(at(1000)), Some(ending("b", 104)));
+        assert_eq!(renewals.take(at(1000)), None);
     }
 }

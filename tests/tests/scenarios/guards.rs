@@ -21,7 +21,7 @@ use support::{
     world::{Pratique, Setup, World, moved_by_hand},
 };
 
-use crate::{chainguard_policy, get, offline::started, sized};
+use crate::{chainguard_policy, get, offline::started, rejudged, sized};
 
 const REPOSITORY: &str = "chainguard/nginx";
 pub(crate) const DAY: u64 = 86_400;
@@ -333,6 +333,25 @@ async fn the_last_good_image_is_served_in_place_of_one_that_is_refused() {
         403,
         "by digest nothing is put in its place"
     );
+}
+
+#[tokio::test]
+async fn the_image_that_a_tag_is_kept_at_is_renewed_before_it_is_asked_for() {
+    let keeps = policy("own", "enforce", &["on-refusal: last-good"]);
+    let stage = Stage::new(&rejudged::looking_at_the_time(&keeps, "time.now_ns() > 0")).await;
+    let (good, unsigned) = (sized(10, 1), sized(10, 2));
+    let ends = || rejudged::stored(&stage.pratique, &good.digest).unwrap().ends_at();
+    stage.lead(&good, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    let first = ends();
+    // verdicts.clock_ttl is five minutes.
+    stage.time.fetch_add(230_000, Ordering::SeqCst);
+    rejudged::until("a renewed verdict", || ends() > first).await;
+    let second = ends();
+    unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    assert_eq!(led_to(&stage.ask().await), good.digest.to_string());
+    stage.time.fetch_add(200_000, Ordering::SeqCst);
+    rejudged::until("another, although the tag does not lead to it any more", || ends() > second).await;
 }
 
 #[tokio::test]

@@ -8,12 +8,14 @@ use std::{
     time::Duration,
 };
 
-use oci::{Digest, Repository};
+use oci::{Digest, Repository, UnixTime};
 use policy::Record;
+use proxy::clock::Clock;
 use support::{
     client::Client,
-    image::Image,
+    image::{self, Image},
     sigstore::Signer,
+    upstream::Fault,
     world::{Pratique, Setup, World, moved_by_hand},
 };
 
@@ -26,15 +28,20 @@ fn repository() -> Repository {
 }
 
 /// The verdict that is stored under what is in force.
-fn stored(pratique: &Pratique, digest: &Digest) -> Option<Record> {
+pub(crate) fn stored(pratique: &Pratique, digest: &Digest) -> Option<Record> {
+    stored_through(pratique, &[], digest)
+}
+
+/// The same about what is reached through these indexes, outermost first.
+fn stored_through(pratique: &Pratique, path: &[Digest], digest: &Digest) -> Option<Record> {
     let app = &pratique.server.app;
-    let fingerprint = app.in_force().judge.fingerprint(&repository(), digest);
+    let fingerprint = app.in_force().judge.fingerprint_through(&repository(), path, digest);
     let bytes = app.store.facts().read().unwrap().verdict(&repository(), digest, fingerprint.as_bytes()).unwrap()?;
     Some(Record::from_bytes(&bytes).unwrap())
 }
 
 /// Waits for what happens in the background.
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -78,12 +85,16 @@ async fn what_is_in_use_is_judged_after_a_reload_without_a_request_and_without_u
     assert_eq!(world.registry.count(|_| true), 0, "by stored evidence");
 }
 
-/// A policy whose verdicts end, because it looks at the time.
-fn clocked(condition: &str) -> Setup {
+/// The same policy, its verdicts ending because it looks at the time.
+pub(crate) fn looking_at_the_time(policy: &str, condition: &str) -> String {
     let rule = format!(
         "spec:\n  policy:\n    type: rego\n    data: |\n      package sigstore\n      default isCompliant = false\n      isCompliant {{ {condition} }}\n"
     );
-    Setup::with_policy(&chainguard_policy("clocked", "cgr.dev/**").replace("spec:\n", &rule))
+    policy.replace("spec:\n", &rule)
+}
+
+fn clocked(condition: &str) -> Setup {
+    Setup::with_policy(&looking_at_the_time(&chainguard_policy("clocked", "cgr.dev/**"), condition))
 }
 
 async fn by_hand(world: &World, setup: &Setup) -> (Arc<AtomicU64>, Pratique) {
@@ -124,6 +135,66 @@ async fn a_renewal_that_refuses_holds_at_once() {
     time.fetch_add(230_000, Ordering::SeqCst);
     until("a refusal", || stored(&pratique, &image.digest).is_some_and(|record| record.refusal().is_some())).await;
     assert_eq!(get(&address).await.status, 403, "although the first verdict had another minute");
+}
+
+#[tokio::test]
+async fn a_child_whose_own_verdict_ends_before_its_indexs_is_renewed_itself() {
+    let world = World::new().await;
+    let index = image::index([sized(1000, 1)]);
+    world.push_signed(REPOSITORY, "latest", &index);
+    let child = &index.children[0].digest;
+    let all = chainguard_policy("all", "cgr.dev/**");
+    let its_own = looking_at_the_time(&chainguard_policy("own", &format!("cgr.dev/**@{child}")), "time.now_ns() > 0");
+    let policies = vec![("all.yaml".to_owned(), all), ("own.yaml".to_owned(), its_own)];
+    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    for digest in [&index.digest, child] {
+        assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/{digest}", pratique.url())).await.status, 200);
+    }
+    let path = [index.digest.clone()];
+    assert_eq!(stored(&pratique, &index.digest).unwrap().ends_at(), None);
+    let first = stored_through(&pratique, &path, child).unwrap().ends_at();
+    assert!(first.is_some());
+    world.registry.clear_calls();
+    time.fetch_add(230_000, Ordering::SeqCst);
+    let is_renewed = || stored_through(&pratique, &path, child).is_some_and(|record| record.ends_at() > first);
+    until("a renewed verdict on the child", is_renewed).await;
+    assert_eq!(world.registry.count(|_| true), 0);
+    assert!(stored(&pratique, child).is_none(), "it is let in through its index");
+}
+
+#[tokio::test]
+async fn a_renewal_that_upstream_had_to_be_spared_is_made_later() {
+    let world = World::new().await;
+    let fork = Signer::fork();
+    let signed = chainguard_policy("signed", "cgr.dev/**");
+    // What it finds wanting is asked for again.
+    let warning =
+        keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject).replace("spec:\n", "spec:\n  mode: warn\n");
+    let policies = vec![("signed.yaml".to_owned(), signed), ("fork.yaml".to_owned(), warning)];
+    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    let images = pushed(&world, 2);
+    let base = format!("{}/v2/{REPOSITORY}/manifests", pratique.url());
+    let address = format!("{base}/{}", images[0].digest);
+    // From then on it is answered from memory.
+    for _ in 0..2 {
+        assert_eq!(get(&address).await.status, 200);
+    }
+    let first = stored(&pratique, &images[0].digest).unwrap();
+    let limit = Fault::Status { code: 429, headers: vec![("retry-after".to_owned(), "4".to_owned())] };
+    let limited = world.registry.fault(|_| true, limit);
+    let asked = std::time::Instant::now();
+    assert_eq!(get(&format!("{base}/{}", images[1].digest)).await.status, 429);
+    limited.clear();
+    world.registry.clear_calls();
+    // verdicts.refused_ttl is five minutes. It is looked at once a second.
+    time.fetch_add(230_000, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(get(&address).await.status, 200, "from memory");
+    assert_eq!((world.registry.count(|_| true), stored(&pratique, &images[0].digest)), (0, Some(first.clone())));
+    tokio::time::sleep(Duration::from_millis(4500).saturating_sub(asked.elapsed())).await;
+    time.fetch_add(60_000, Ordering::SeqCst);
+    let is_renewed = || stored(&pratique, &images[0].digest).is_some_and(|record| record.ends_at() > first.ends_at());
+    until("a renewed verdict", is_renewed).await;
 }
 
 #[tokio::test]
