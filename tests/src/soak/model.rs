@@ -259,10 +259,11 @@ impl Simulation {
         let policy = (self.record.policy() + 1) % POLICIES;
         let settings = self.app.in_force().settings.storage.clone();
         let settings = Settings { storage: settings, ..self.world.settings[policy].clone() };
-        // Written down first: over sockets there are answers under it before we come to that.
-        self.record.reloaded(policy);
-        if let Err(error) = self.app.reload(settings) {
-            self.record.violation(&format!("the reload failed: {error}"));
+        // Over sockets there are answers meanwhile, under the one and under the other.
+        self.record.reloading(policy);
+        match self.app.reload(settings) {
+            Ok(_) => self.record.reloaded(),
+            Err(error) => self.record.violation(&format!("the reload failed: {error}")),
         }
     }
 

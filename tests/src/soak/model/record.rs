@@ -19,8 +19,8 @@ pub struct Record {
     began: Instant,
     trace: Mutex<Vec<String>>,
     violations: Mutex<Vec<String>>,
-    /// Since when which policy is in force.
-    policies: Mutex<Vec<(Instant, usize)>>,
+    /// Which policies were in force, or were being taken into force, and until when; the last one is the latest.
+    policies: Mutex<Vec<(usize, Option<Instant>)>>,
     /// What upstream has shown under a tag of evidence, and in which repository.
     claims: Mutex<BTreeSet<(usize, String, String)>>,
     /// No connection comes about.
@@ -36,7 +36,7 @@ impl Record {
             began,
             trace: Mutex::default(),
             violations: Mutex::default(),
-            policies: Mutex::new(vec![(began, 0)]),
+            policies: Mutex::new(vec![(0, None)]),
             claims: Mutex::default(),
             out: AtomicBool::new(false),
         }
@@ -55,22 +55,29 @@ impl Record {
         lock(&self.violations).push(format!("after {:.3} s: {what}", self.began.elapsed().as_secs_f64()));
     }
 
-    /// Another policy is about to be in force: from now on answers may be given under it.
-    pub fn reloaded(&self, policy: usize) {
-        self.tell(&format!("policy {policy} is in force"));
-        lock(&self.policies).push((Instant::now(), policy));
+    /// Another policy is being taken into force: from now on answers may be given under it too.
+    pub fn reloading(&self, policy: usize) {
+        lock(&self.policies).push((policy, None));
+    }
+
+    /// It is in force, and no other one is.
+    pub fn reloaded(&self) {
+        self.tell(&format!("policy {} is in force", self.policy()));
+        for (_, until) in lock(&self.policies).iter_mut().rev().skip(1) {
+            until.get_or_insert_with(Instant::now);
+        }
     }
 
     /// The policy in force.
     pub fn policy(&self) -> usize {
-        lock(&self.policies).last().map_or(0, |(_, policy)| *policy)
+        lock(&self.policies).last().map_or(0, |(policy, _)| *policy)
     }
 
     /// All policies that were in force at some instant from `since` on.
     pub fn policies_since(&self, since: Instant) -> BTreeSet<usize> {
         let policies = lock(&self.policies);
-        let former = policies.iter().rev().find(|(began, _)| *began < since).map(|(_, policy)| *policy);
-        policies.iter().filter(|(began, _)| *began >= since).map(|(_, policy)| *policy).chain(former).collect()
+        let counts = |(_, until): &&(usize, Option<Instant>)| until.is_none_or(|until| until >= since);
+        policies.iter().filter(counts).map(|(policy, _)| *policy).collect()
     }
 
     /// That upstream shows `digest` under a tag of evidence of that repository.
@@ -102,4 +109,28 @@ impl Record {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_policy_is_taken_into_force_both_count_and_afterwards_the_new_one() {
+        let record = Record::new(Arc::new(World::mint()));
+        let since_now = async || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            record.policies_since(Instant::now())
+        };
+        let before = Instant::now();
+        assert_eq!(since_now().await, BTreeSet::from([0]));
+        record.reloading(1);
+        assert_eq!(since_now().await, BTreeSet::from([0, 1]));
+        record.reloaded();
+        assert_eq!(since_now().await, BTreeSet::from([1]));
+        assert_eq!(record.policies_since(before), BTreeSet::from([0, 1]));
+        assert_eq!(record.policy(), 1);
+    }
 }
