@@ -60,6 +60,8 @@ const TRIES: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(20);
 /// After so many seeds that failed, further ones say nothing new.
 const FAILURES_MAX: usize = 3;
+/// A blob of more bytes is a layer.
+const LAYER_BYTES: usize = 30_000;
 /// Events of a tag's history.
 const HISTORY_MAX: usize = 50;
 
@@ -189,6 +191,9 @@ impl Simulation {
             self.chaos.turn();
             self.round().await;
             self.law.calls(&self.registries);
+            if self.chance.once_in(2) {
+                self.evict().await;
+            }
             sleep(self.world.paced(Duration::from_millis(self.chance.below(20_000)))).await;
         }
         self.recover().await;
@@ -224,6 +229,16 @@ impl Simulation {
         for client in clients {
             if client.await.is_err() {
                 self.record.violation("a client panicked");
+            }
+        }
+    }
+
+    /// Layers leave the store, as for a budget, so that they come again: between rounds, while nobody has an answer with them under way.
+    async fn evict(&self) {
+        self.record.tell("layers are evicted");
+        for (digest, _) in self.world.blobs.iter().filter(|(_, bytes)| bytes.len() > LAYER_BYTES) {
+            if let Err(error) = self.app.store.blobs().remove(digest).await {
+                self.record.violation(&format!("{digest} cannot be removed: {error}"));
             }
         }
     }

@@ -73,7 +73,9 @@ impl Chaos {
     /// Another mood.
     pub fn turn(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.mood = *state.chance.pick(&Mood::ALL).unwrap_or(&Mood::Calm);
+        // More often than others what needs several answers in a row to do harm.
+        let moods = [&Mood::ALL[..], &[Mood::Breaks; 3]].concat();
+        state.mood = *state.chance.pick(&moods).unwrap_or(&Mood::Calm);
         state.percent = [10, 30, 60, 90][state.chance.index(4)];
         self.record.tell(&format!("mood: {:?} {} %", state.mood, state.percent));
     }
@@ -126,6 +128,8 @@ impl Chaos {
             Mood::Calm | Mood::Mixed => Vec::new(),
             Mood::Storm => vec![storm(chance)],
             Mood::Lies => vec![self.lie(chance, call)],
+            // Where the storage has the bytes, a redirect that breaks would keep all from it.
+            Mood::Breaks if upstream == 0 && call.is_blob() => Vec::new(),
             Mood::Breaks => breaks(&self.world, chance, call, self.length(call)),
             Mood::Slow => vec![slow(&self.world, chance)],
             Mood::Elsewhere => vec![elsewhere(&self.world, chance, upstream)],
