@@ -98,10 +98,11 @@ impl<T> Admitted<T> {
     #[must_use]
     pub fn first_to_end(&self) -> Option<FirstToEnd<'_>> {
         let ends = self.ends()?;
-        std::iter::successors(Some(self.grounds.as_ref()), |grounds| grounds.index.as_deref())
-            .take_while(|grounds| grounds.ends == Some(ends))
-            .last()
-            .map(|grounds| FirstToEnd { digest: &grounds.digest, path: &grounds.path, ends })
+        let Grounds { digest, path, .. } =
+            std::iter::successors(Some(self.grounds.as_ref()), |grounds| grounds.index.as_deref())
+                .take_while(|grounds| grounds.ends == Some(ends))
+                .last()?;
+        Some(FirstToEnd { digest, path, ends })
     }
 
     /// What the client is to be told besides, one line.

@@ -1,8 +1,11 @@
 //! Guards of tags: an upstream that replays, renames, freezes and flips; and the last good image in place of one that is refused.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use oci::{Digest, UnixTime};
@@ -17,7 +20,7 @@ use support::{
     image::{self, Image},
     policies,
     sigstore::{Options, Signer},
-    upstream::Fault,
+    upstream::{Call, Fault},
     world::{Pratique, Setup, World, moved_by_hand},
 };
 
@@ -288,7 +291,7 @@ async fn crowds_never_get_an_older_image_after_a_newer_one() {
     new.push(&stage.world.registry, REPOSITORY, Some("latest"));
     assert_eq!(get(&url).await.status, 200);
     old.push(&stage.world.registry, REPOSITORY, Some("latest"));
-    tokio::time::timeout(std::time::Duration::from_secs(10), async { while get(&url).await.status != 403 {} })
+    tokio::time::timeout(Duration::from_secs(10), async { while get(&url).await.status != 403 {} })
         .await
         .expect("the older one is refused");
 }
@@ -520,41 +523,35 @@ async fn a_tag_that_leads_to_a_platform_let_in_through_its_index_is_explained_as
     assert_eq!(tag.answer, TagAnswer::Served { digest: child.digest.clone(), warned: false }, "{:?}", tag.why);
 }
 
-#[tokio::test]
-async fn what_hangs_while_it_is_decided_on_costs_the_wait_and_not_the_whole_budget() {
-    let sections = "[tags]\nwait = \"200ms\"\n[limits]\ndecision_timeout = \"10s\"\n";
+/// A tag that was answered with one image, and leads to another whose evidence does not come; which these are.
+async fn hanging(sections: &str) -> (Stage, Image) {
     let stage = Stage::with(&Setup::with_policy(&policy("own", "enforce", &[])).sections(sections)).await;
     let (first, second) = (sized(10, 1), sized(10, 2));
     stage.lead(&first, 20);
     assert_eq!(stage.ask().await.status, 200);
     stage.lead(&second, 10);
     let hex = second.digest.hex().to_owned();
-    let _hangs = stage.world.registry.fault(
-        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
-        Fault::Hang,
-    );
-    let began = std::time::Instant::now();
+    let is_evidence =
+        move |call: &Call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-"));
+    stage.world.registry.fault(is_evidence, Fault::Hang);
+    (stage, first)
+}
+
+#[tokio::test]
+async fn what_hangs_while_it_is_decided_on_costs_the_wait_and_not_the_whole_budget() {
+    let (stage, first) = Box::pin(hanging("[tags]\nwait = \"200ms\"\n[limits]\ndecision_timeout = \"10s\"\n")).await;
+    let began = Instant::now();
     assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn what_a_tag_means_and_what_is_decided_about_it_share_one_budget() {
     let sections = "[tags]\nttl = \"0s\"\nwait = \"20s\"\n[limits]\ndecision_timeout = \"4s\"\n";
-    let stage = Stage::with(&Setup::with_policy(&policy("own", "enforce", &[])).sections(sections)).await;
-    let (first, second) = (sized(10, 1), sized(10, 2));
-    stage.lead(&first, 20);
-    assert_eq!(stage.ask().await.status, 200);
-    stage.lead(&second, 10);
-    // Three of the four seconds are gone when upstream has said what the tag means, and then it says no more.
-    let registry = &stage.world.registry;
-    let late = std::time::Duration::from_secs(3);
-    let _late = registry.fault(|call| call.path.ends_with("/manifests/latest"), Fault::Late(late));
-    let hex = second.digest.hex().to_owned();
-    let _hangs = registry.fault(
-        move |call| call.mentions(&hex) && (call.is_referrers() || call.path.contains("/manifests/sha256-")),
-        Fault::Hang,
-    );
+    let (stage, first) = Box::pin(hanging(sections)).await;
+    // Three of the four seconds are gone when upstream has said what the tag means.
+    let late = Fault::Late(Duration::from_secs(3));
+    stage.world.registry.fault(|call| call.path.ends_with("/manifests/latest"), late);
     let answer = stage.ask().await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(led_to(&answer), first.digest.to_string());
