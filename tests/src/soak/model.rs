@@ -51,7 +51,7 @@ use operation::{Operation, What};
 use record::Record;
 pub use sockets::run as run_over_sockets;
 pub use world::World;
-use world::{POLICIES, UPSTREAMS};
+use world::{Held, POLICIES, UPSTREAMS};
 
 /// How many clients there are.
 const CLIENTS: usize = 5;
@@ -187,6 +187,9 @@ impl Simulation {
 
     /// Rounds of clients, each in a mood of its own; then upstream behaves, and all that passes is served.
     async fn live(mut self, operations: u64) -> Course {
+        if self.chance.once_in(2) {
+            self.admit().await;
+        }
         while self.operations < operations {
             self.chaos.turn();
             self.round().await;
@@ -298,21 +301,21 @@ impl Simulation {
         self.chaos.calm();
         self.registries.iter().for_each(Registry::clear_faults);
         self.chaos.reign(&self.registries);
-        let policy = self.record.policy();
-        let mut client = Client::new(&self.door, false);
-        let world = Arc::clone(&self.world);
-        let mut passing: Vec<_> = world.manifests.iter().filter(|held| held.admitted[policy]).collect();
-        // A child is known by its index, and so is evidence by its tag.
-        passing.sort_by_key(|held| held.image.children.is_empty());
-        for held in passing {
-            let manifest = match held.tag.as_ref().filter(|tag| tag.contains('.')) {
-                Some(tag) => What::Tag(tag.clone()),
-                None => What::Manifest(held.image.digest.clone()),
-            };
+        let (world, mut client) = (Arc::clone(&self.world), Client::new(&self.door, false));
+        for held in passing(&world, self.record.policy()) {
             let blobs = held.image.blobs.iter().map(|(digest, _)| What::Blob(digest.clone()));
-            for what in std::iter::once(manifest).chain(blobs) {
+            for what in std::iter::once(manifest_of(held)).chain(blobs) {
                 self.served(&mut client, &Operation::plain(held, what), &held.image.digest).await;
             }
+        }
+    }
+
+    /// While upstream still behaves, clients get the manifests of what passes: their layers are asked for when it does not any more.
+    async fn admit(&mut self) {
+        self.record.tell("what passes is admitted");
+        let (world, mut client) = (Arc::clone(&self.world), Client::new(&self.door, false));
+        for held in passing(&world, self.record.policy()) {
+            self.served(&mut client, &Operation::plain(held, manifest_of(held)), &held.image.digest).await;
         }
     }
 
@@ -332,6 +335,21 @@ impl Simulation {
             sleep(self.world.paced(PAUSE).max(Duration::from_secs(1))).await;
         }
         self.record.violation(&format!("{} is not served although upstream behaves", operation.asked().path));
+    }
+}
+
+/// What passes; a child is known by its index, which comes first.
+fn passing(world: &World, policy: usize) -> Vec<&Held> {
+    let mut passing: Vec<_> = world.manifests.iter().filter(|held| held.admitted[policy]).collect();
+    passing.sort_by_key(|held| held.image.children.is_empty());
+    passing
+}
+
+/// As it becomes known: evidence by its tag.
+fn manifest_of(held: &Held) -> What {
+    match held.tag.as_ref().filter(|tag| tag.contains('.')) {
+        Some(tag) => What::Tag(tag.clone()),
+        None => What::Manifest(held.image.digest.clone()),
     }
 }
 
