@@ -35,6 +35,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use config::Settings;
 use oci::{Digest, UnixTime};
 use proxy::{app::App, clock::Clock};
@@ -187,14 +188,14 @@ impl Simulation {
 
     /// Rounds of clients, each in a mood of its own; then upstream behaves, and all that passes is served.
     async fn live(mut self, operations: u64) -> Course {
-        if self.chance.once_in(2) {
+        if !self.chance.once_in(3) {
             self.admit().await;
         }
         while self.operations < operations {
             self.chaos.turn();
             self.round().await;
             self.law.calls(&self.registries);
-            if self.chance.once_in(2) {
+            if !self.chance.once_in(4) {
                 self.evict().await;
             }
             sleep(self.world.paced(Duration::from_millis(self.chance.below(20_000)))).await;
@@ -207,7 +208,7 @@ impl Simulation {
 
     /// All clients at once, and what the operator and upstream do meanwhile.
     async fn round(&mut self) {
-        let theme = self.chance.once_in(2).then(|| self.theme());
+        let theme = (!self.chance.once_in(4)).then(|| self.theme());
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let (world, law, record) = (Arc::clone(&self.world), Arc::clone(&self.law), Arc::clone(&self.record));
@@ -239,7 +240,7 @@ impl Simulation {
     /// Layers leave the store, as for a budget, so that they come again: between rounds, while nobody has an answer with them under way.
     async fn evict(&self) {
         self.record.tell("layers are evicted");
-        for (digest, _) in self.world.blobs.iter().filter(|(_, bytes)| bytes.len() > LAYER_BYTES) {
+        for (digest, _) in self.world.blobs.iter().filter(|blob| is_layer(blob)) {
             if let Err(error) = self.app.store.blobs().remove(digest).await {
                 self.record.violation(&format!("{digest} cannot be removed: {error}"));
             }
@@ -248,6 +249,13 @@ impl Simulation {
 
     /// Something that all clients are after.
     fn theme(&mut self) -> Digest {
+        // Often a layer of what passes: whoever comes late follows its download.
+        if !self.chance.once_in(3) {
+            let passing = passing(&self.world, self.record.policy());
+            let layers: Vec<_> =
+                passing.iter().flat_map(|held| &held.image.blobs).filter(|blob| is_layer(blob)).collect();
+            return layers[self.chance.index(layers.len())].0.clone();
+        }
         let held = &self.world.manifests[self.chance.index(self.world.manifests.len())].image;
         let blob = held.blobs.get(self.chance.index(held.blobs.len().max(1)));
         match blob {
@@ -343,6 +351,10 @@ fn passing(world: &World, policy: usize) -> Vec<&Held> {
     let mut passing: Vec<_> = world.manifests.iter().filter(|held| held.admitted[policy]).collect();
     passing.sort_by_key(|held| held.image.children.is_empty());
     passing
+}
+
+fn is_layer((_, bytes): &(Digest, Bytes)) -> bool {
+    bytes.len() > LAYER_BYTES
 }
 
 /// As it becomes known: evidence by its tag.

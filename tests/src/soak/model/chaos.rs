@@ -90,7 +90,9 @@ impl Chaos {
     fn decide(&self, upstream: usize, call: &Call) -> Vec<Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut faults = vec![Fault::Late(self.world.paced(Duration::from_millis(1 + state.chance.below(8))))];
-        if state.mood != Mood::Calm && state.chance.below(100) < state.percent {
+        // Whoever broke off does not answer the rest as if nothing had been.
+        let goes_on = state.mood == Mood::Breaks && call.range().is_some();
+        if goes_on || (state.mood != Mood::Calm && state.chance.below(100) < state.percent) {
             let mood = match state.mood {
                 Mood::Mixed => Mood::ALL[1 + state.chance.index(5)],
                 mood => mood,
@@ -179,17 +181,26 @@ fn storm(chance: &mut Random) -> Fault {
     }
 }
 
-/// Breaks off, and is wrong before it does; asked to go on, begins again, with what is wrong elsewhere.
+/// Breaks off, and is wrong before it does; asked to go on, begins again, with what is right now, or wrong elsewhere.
 fn breaks(world: &World, chance: &mut Random, call: &Call, length: u64) -> Vec<Fault> {
     let mut faults = Vec::new();
-    if call.range().is_some() && chance.below(10) < 6 {
-        faults.push(Fault::IgnoreRange);
-    }
-    if chance.below(10) < 5 {
-        faults.push(Fault::Corrupt(within(chance, length)));
-    }
-    if call.range().is_none() || chance.once_in(3) {
-        faults.push(Fault::Truncate(within(chance, length)));
+    if call.range().is_some() {
+        if chance.below(10) < 8 {
+            faults.push(Fault::IgnoreRange);
+        }
+        if chance.once_in(4) {
+            faults.push(Fault::Corrupt(within(chance, length)));
+        }
+        if chance.once_in(6) {
+            faults.push(Fault::Truncate(within(chance, length)));
+        }
+    } else {
+        let end = within(chance, length);
+        if chance.once_in(2) {
+            // Early enough to be sent on before the end.
+            faults.push(Fault::Corrupt(within(chance, end / 2)));
+        }
+        faults.push(Fault::Truncate(end));
     }
     if chance.once_in(3) {
         faults
