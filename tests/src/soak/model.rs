@@ -249,18 +249,29 @@ impl Simulation {
 
     /// Something that all clients are after.
     fn theme(&mut self) -> Digest {
-        // Often a layer of what passes: whoever comes late follows its download.
-        if !self.chance.once_in(3) {
-            let passing = passing(&self.world, self.record.policy());
-            let layers: Vec<_> =
-                passing.iter().flat_map(|held| &held.image.blobs).filter(|blob| is_layer(blob)).collect();
-            return layers[self.chance.index(layers.len())].0.clone();
-        }
-        let held = &self.world.manifests[self.chance.index(self.world.manifests.len())].image;
-        let blob = held.blobs.get(self.chance.index(held.blobs.len().max(1)));
-        match blob {
-            Some((digest, _)) if !self.chance.once_in(2) => digest.clone(),
-            Some(_) | None => held.digest.clone(),
+        let all = &self.world.manifests;
+        match self.chance.below(6) {
+            // A layer of what passes: whoever comes late follows its download.
+            0..=2 => {
+                let passing = passing(&self.world, self.record.policy());
+                let layers: Vec<_> =
+                    passing.iter().flat_map(|held| &held.image.blobs).filter(|blob| is_layer(blob)).collect();
+                layers[self.chance.index(layers.len())].0.clone()
+            }
+            // What is in more than one place, and need not pass in all.
+            3 | 4 => {
+                let is_twice = |held: &&Held| all.iter().filter(|it| it.image.digest == held.image.digest).count() > 1;
+                let twice: Vec<_> = all.iter().filter(is_twice).collect();
+                twice[self.chance.index(twice.len())].image.digest.clone()
+            }
+            _ => {
+                let held = &all[self.chance.index(all.len())].image;
+                let blob = held.blobs.get(self.chance.index(held.blobs.len().max(1)));
+                match blob {
+                    Some((digest, _)) if !self.chance.once_in(2) => digest.clone(),
+                    Some(_) | None => held.digest.clone(),
+                }
+            }
         }
     }
 
