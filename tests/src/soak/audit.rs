@@ -35,7 +35,12 @@ pub fn audit(store: &Path, leftovers: Leftovers) -> Result<Vec<Digest>, String> 
         let directory = store.join("blobs").join(algorithm.as_str());
         for path in names(&directory)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let digest = hash(&path, algorithm).map_err(|error| failed(&name, error))?;
+            let digest = match hash(&path, algorithm) {
+                Ok(digest) => digest,
+                // A server beside us has made room.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(&name, error)),
+            };
             if digest.hex() != name {
                 return Err(format!("blobs/{algorithm}/{name} holds {digest}"));
             }
