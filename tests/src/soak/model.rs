@@ -254,9 +254,12 @@ impl Simulation {
             // A layer of what passes: whoever comes late follows its download.
             0..=2 => {
                 let passing = passing(&self.world, self.record.policy());
-                let layers: Vec<_> =
-                    passing.iter().flat_map(|held| &held.image.blobs).filter(|blob| is_layer(blob)).collect();
-                layers[self.chance.index(layers.len())].0.clone()
+                // Mostly of what a reload may end, while it is under way.
+                let mut layers = layers_of(&passing, |held| held.admitted.contains(&false));
+                if layers.is_empty() || self.chance.once_in(3) {
+                    layers = layers_of(&passing, |_| true);
+                }
+                layers[self.chance.index(layers.len())].clone()
             }
             // What is in more than one place, and need not pass in all.
             3 | 4 => {
@@ -278,16 +281,16 @@ impl Simulation {
     /// What the operator does, or upstream.
     fn deed(&mut self) {
         match self.chance.below(8) {
-            0..=2 => self.reload(),
-            3 => {
+            0..=3 => self.reload(),
+            4 => {
                 self.record.tell("tokens are revoked");
                 self.registries.iter().for_each(Registry::revoke_tokens);
             }
-            4 => {
+            5 => {
                 self.record.tell("connections are cut");
                 self.registries.iter().for_each(Registry::drop_connections);
             }
-            5 | 6 => self.move_tag(),
+            6 => self.move_tag(),
             _ => self.chaos.turn(),
         }
     }
@@ -362,6 +365,11 @@ fn passing(world: &World, policy: usize) -> Vec<&Held> {
     let mut passing: Vec<_> = world.manifests.iter().filter(|held| held.admitted[policy]).collect();
     passing.sort_by_key(|held| held.image.children.is_empty());
     passing
+}
+
+fn layers_of(manifests: &[&Held], such: impl Fn(&Held) -> bool) -> Vec<Digest> {
+    let blobs = manifests.iter().filter(|held| such(held)).flat_map(|held| &held.image.blobs);
+    blobs.filter(|blob| is_layer(blob)).map(|(digest, _)| digest.clone()).collect()
 }
 
 fn is_layer((_, bytes): &(Digest, Bytes)) -> bool {

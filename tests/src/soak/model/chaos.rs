@@ -74,7 +74,7 @@ impl Chaos {
     pub fn turn(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // More often than others what needs several answers in a row to do harm.
-        let moods = [&Mood::ALL[..], &[Mood::Breaks; 3]].concat();
+        let moods = [&Mood::ALL[..], &[Mood::Breaks; 2], &[Mood::Slow; 2]].concat();
         state.mood = *state.chance.pick(&moods).unwrap_or(&Mood::Calm);
         state.percent = [10, 30, 60, 90][state.chance.index(4)];
         self.record.tell(&format!("mood: {:?} {} %", state.mood, state.percent));
@@ -202,7 +202,7 @@ fn breaks(world: &World, chance: &mut Random, call: &Call, length: u64) -> Vec<F
         }
         faults.push(Fault::Truncate(end));
     }
-    if chance.once_in(3) {
+    if chance.once_in(2) {
         faults
             .push(Fault::Trickle { bytes: 20_000, pause: world.paced(Duration::from_millis(100 + chance.below(900))) });
     }
