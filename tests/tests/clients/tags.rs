@@ -16,7 +16,8 @@ use crate::{
     stage::Stage,
 };
 
-const DAY: u64 = 86_400;
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
 const DENIED: &str = "org/denied";
 const WARNED: &str = "org/warned";
 const KEPT: &str = "org/kept";
@@ -72,6 +73,96 @@ async fn skopeo_is_denied_a_replayed_tag_copies_a_warned_one_and_gets_the_last_g
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn docker_meets_frozen_fresh_and_renamed_images_and_a_tag_that_flips() {
+    if !needs::are_met(&PROGRAMS, true) {
+        return;
+    }
+    let stage = guarded().await;
+    let docker = Docker::start(&stage).await;
+    check_met(&stage, async |reference, _| docker.pull(&reference).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn skopeo_meets_frozen_fresh_and_renamed_images_and_a_tag_that_flips() {
+    if !needs::are_met(&["skopeo"], false) {
+        return;
+    }
+    let stage = guarded().await;
+    let copy = async |reference, number| {
+        let target = stage.files.path().join(format!("met-{number}"));
+        skopeo::copy(&stage, &format!("docker://{reference}"), &target).await
+    };
+    check_met(&stage, copy).await;
+}
+
+/// An image that a guard meets, or lets pass.
+struct Met {
+    repository: &'static str,
+    /// Without its prefix.
+    annotation: &'static str,
+    hours_ago: u64,
+    /// The last segment of the name that it was signed under.
+    signed_as: &'static str,
+    /// What a client is told that does not get it.
+    denied: Option<&'static str>,
+    /// What an operator sees who looks at the answer.
+    warned: Option<&'static str>,
+}
+
+const MET: [Met; 8] = [
+    Met::new("frozen", "max-age: 30d", 60 * 24).denied("more than 30d ago (pratique.dev/max-age)"),
+    Met::new("moving", "max-age: 30d", 5 * 24),
+    Met::new("fresh", "min-age: 24h", 1).denied("less than 1d ago (pratique.dev/min-age)"),
+    Met::new("settled", "min-age: 24h", 25),
+    Met::new("renamed-denied", "bind-name: deny", 1).signed_as("redis").denied("org/redis\" (pratique.dev/bind-name)"),
+    Met::new("renamed-warned", "bind-name: warn", 1).signed_as("redis").warned("org/redis"),
+    Met::new("renamed-allowed", "bind-name: 'off'", 1).signed_as("redis"),
+    Met::new("named", "bind-name: deny", 1),
+];
+
+impl Met {
+    const fn new(repository: &'static str, annotation: &'static str, hours_ago: u64) -> Self {
+        Self { repository, annotation, hours_ago, signed_as: repository, denied: None, warned: None }
+    }
+
+    const fn signed_as(self, name: &'static str) -> Self {
+        Self { signed_as: name, ..self }
+    }
+
+    const fn denied(self, why: &'static str) -> Self {
+        Self { denied: Some(why), ..self }
+    }
+
+    const fn warned(self, why: &'static str) -> Self {
+        Self { warned: Some(why), ..self }
+    }
+}
+
+/// `pull` is given a reference, and a number of its own.
+async fn check_met(stage: &Stage, pull: impl AsyncFn(String, usize) -> Said) {
+    for (number, met) in MET.iter().enumerate() {
+        let repository = format!("org/{}", met.repository);
+        let image = built(&repository, "met");
+        lead_as(stage, &repository, &image, met.hours_ago * HOUR, &format!("org/{}", met.signed_as));
+        let said = pull(stage.reference(&repository), number).await;
+        match met.denied {
+            Some(why) => said.refused_with(why),
+            None => drop(said.well()),
+        }
+        let warning = warning(stage, &repository).await;
+        assert_eq!(warning.is_empty(), met.warned.is_none(), "{repository}: {warning}");
+        assert!(warning.contains(met.warned.unwrap_or_default()), "{repository}: {warning}");
+    }
+    let (newer, older) = (built(DENIED, "newer"), built(DENIED, "older"));
+    for turn in 0..3 {
+        lead(stage, DENIED, &newer, 10);
+        pull(stage.reference(DENIED), MET.len() + 2 * turn).await.well();
+        lead(stage, DENIED, &older, 20);
+        pull(stage.reference(DENIED), MET.len() + 2 * turn + 1).await.refused_with("leads back to");
+    }
+}
+
 /// What a tag leads to, and what an upstream that replays answers under it then.
 struct Replayed {
     new: Image,
@@ -94,31 +185,45 @@ async fn guarded() -> Stage {
     let policy = |name: &str, glob: &str, annotations: &[&str]| {
         policies::annotated(&policies::keyless(name, glob, &signer.issuer, &signer.subject), annotations)
     };
+    let met = |met: &Met| {
+        let glob = format!("cgr.dev/org/{}@*", met.repository);
+        policy(met.repository, &glob, &[&format!("pratique.dev/{}", met.annotation)])
+    };
     let all = [
         policy("chainguard-public", "cgr.dev/chainguard/**", &["pratique.dev/rollback: allow"]),
         policy("denies", "cgr.dev/org/denied@*", &["pratique.dev/rollback: deny"]),
         policy("warns", "cgr.dev/org/warned@*", &["pratique.dev/rollback: warn"]),
         policy("keeps", "cgr.dev/org/kept@*", &["pratique.dev/rollback: deny", "pratique.dev/on-refusal: last-good"]),
     ];
+    let all = all.into_iter().chain(MET.iter().map(met)).collect::<Vec<_>>();
     let setup = Setup::with_policy(&all.join("---\n")).sections("[tags]\nttl = \"1ms\"\n");
     Stage::http_with(&setup).await
 }
 
 fn replay(stage: &Stage, repository: &str) -> Replayed {
-    let build = |text: &str| {
-        let layer = image::tar(&[Entry::file("note", format!("{repository}, {text}").as_bytes())]);
-        image::single(hello::platform(), [layer])
-    };
-    let replayed = Replayed { new: build("new"), old: build("old") };
+    let replayed = Replayed { new: built(repository, "new"), old: built(repository, "old") };
     replayed.old.push(&stage.world.registry, repository, None);
     replayed
 }
 
+fn built(repository: &str, text: &str) -> Image {
+    let layer = image::tar(&[Entry::file("note", format!("{repository}, {text}").as_bytes())]);
+    image::single(hello::platform(), [layer])
+}
+
 /// The tag leads to an image that was signed so many days ago.
 fn lead(stage: &Stage, repository: &str, image: &Image, days_ago: u64) {
+    lead_as(stage, repository, image, days_ago * DAY, repository);
+}
+
+/// The same, in seconds, and signed as an image of that repository.
+fn lead_as(stage: &Stage, repository: &str, image: &Image, seconds_ago: u64, name: &str) {
     let world = &stage.world;
-    let options = Options::at(Clock::system().now().as_secs() - days_ago * DAY);
-    world.sign(repository, image, &Signer::chainguard(), &options);
+    let options = Options::at(Clock::system().now().as_secs() - seconds_ago);
+    let signer = Signer::chainguard();
+    let signature = world.sigstore.sign_legacy(&signer, &format!("cgr.dev/{name}"), &image.digest, &options);
+    let tag = image::cosign_tag(&image.digest, "sig");
+    image::signature_manifest(&[signature]).push(&world.registry, repository, Some(&tag));
     image.push(&world.registry, repository, Some("latest"));
 }
 
@@ -135,15 +240,19 @@ fn check_denied(repository: &str, said: &Said, replayed: &Replayed) {
     said.refused_with(&format!("; it has led to {}, signed ", replayed.new.digest));
 }
 
-/// Clients do not print warnings: an operator who looks sees them.
 async fn check_warning(stage: &Stage, repository: &str) {
-    let url = format!("http://{}/v2/{repository}/manifests/latest", stage.host);
-    let answer = Client::plain().get(&url, &[]).await.unwrap();
-    let warning = answer.header("warning").unwrap_or_default();
+    let warning = warning(stage, repository).await;
     let wanted = match repository {
         WARNED => "leads back to",
         KEPT => "tag kept at",
         _ => "",
     };
     assert!(warning.contains(wanted) && warning.is_empty() == wanted.is_empty(), "{repository}: {warning}");
+}
+
+/// Clients do not print warnings: an operator who looks sees them.
+async fn warning(stage: &Stage, repository: &str) -> String {
+    let url = format!("http://{}/v2/{repository}/manifests/latest", stage.host);
+    let answer = Client::plain().get(&url, &[]).await.unwrap();
+    answer.header("warning").unwrap_or_default().to_owned()
 }
