@@ -197,8 +197,8 @@ async fn large_junk_does_not_push_out_a_larger_good_attestation() {
         junk.push(&world.registry, REPOSITORY, None);
     }
     let demand = Demand { attestations: &[predicate::PROVENANCE], ..Demand::default() };
-    // Room for any of them, and not for all.
-    let limits = "[limits]\nattestation_bytes_max = \"24MiB\"\nevidence_bytes_max = \"24MiB\"\nevidence_memory_bytes_max = \"64MiB\"\n";
+    // Room for any of them, and not for all; and time for a busy machine, without optimisation.
+    let limits = "[limits]\ndecision_timeout = \"60s\"\nattestation_bytes_max = \"24MiB\"\nevidence_bytes_max = \"24MiB\"\nevidence_memory_bytes_max = \"64MiB\"\n";
     let pratique = world.pratique(&Setup::with_policy(&demanding(&signer, &demand)).sections(limits)).await;
     let answer = get(&url(&pratique, &image)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
