@@ -22,6 +22,7 @@ mod tagged;
 mod told;
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -147,7 +148,7 @@ impl Admission {
 
     /// The patience of who asks for nobody in particular.
     fn patience(&self) -> Patience {
-        self.in_force.with(|now| Patience::from_now(&now.settings.limits))
+        self.in_force.with(|now| now.patience())
     }
 
     /// Runs `look` within the time budget, again where a reload came between.
@@ -409,8 +410,8 @@ impl Effort {
     }
 
     /// Whether a verdict suffices. A refusal does.
-    fn takes_verdict(self, verdict: &Result<Admitted<Manifest>, ApiError>) -> bool {
-        verdict.as_ref().map_or(true, |admitted| self.takes(admitted))
+    fn takes_verdict(self, verdict: &Result<impl Borrow<Admitted<Manifest>>, ApiError>) -> bool {
+        verdict.as_ref().map_or(true, |admitted| self.takes(admitted.borrow()))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
     fill::Fills,
     keeping,
     meters::Meters,
+    patience::Patience,
     refresh::InUse,
     resolve::Resolver,
     route::Routes,
@@ -52,6 +53,12 @@ impl InForce {
             .get(name)
             .cloned()
             .ok_or_else(|| ApiError::Unknown { code: "NAME_UNKNOWN", what: format!("upstream {name}") })
+    }
+
+    /// How long one who begins to wait for a decision now waits for it.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        Patience::from_now(&self.settings.limits)
     }
 }
 

@@ -39,7 +39,7 @@ pub async fn serve<B>(app: Arc<App>, request: Request<B>) -> Answer {
     let (parts, _) = request.into_parts();
     let call = Call::parse(&parts.method, &parts.uri, &in_force.routes);
     let label = call.as_ref().map_or("none", Call::label);
-    let patience = Patience::from_now(&in_force.settings.limits);
+    let patience = in_force.patience();
     let asked = Asked { app: &app, in_force: &in_force, head, headers: &parts.headers, patience };
     // What is in memory is answered at once: no span is made for it, for nothing is told of it.
     let answer = match call.as_ref().ok().and_then(|call| recalled(&asked, call)) {

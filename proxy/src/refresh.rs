@@ -152,7 +152,7 @@ fn is_due(app: &App, repository: &Repository, tag: &Tag, tags: &Tags) -> bool {
 async fn refresh(app: Arc<App>, (repository, tag): (Repository, Tag), uses: Arc<Uses>) {
     uses.tried.store(app.clock.now().as_millis(), Ordering::Relaxed);
     // Nobody waits for it, and what it has begun goes on.
-    let patience = Patience::from_now(&app.in_force().settings.limits);
+    let patience = app.in_force().patience();
     let outcome = match patience.wait(refreshed(&app, &repository, &tag, patience)).await {
         Some(Ok(outcome)) => outcome,
         Some(Err(error)) => {

@@ -22,7 +22,7 @@ use metrics::counter;
 use storage::{Keeper, Usage};
 use tokio::{
     sync::{mpsc, watch},
-    time::{Interval, MissedTickBehavior, interval, sleep, timeout},
+    time::{Interval, MissedTickBehavior, interval, sleep},
 };
 
 use crate::{
@@ -151,9 +151,7 @@ impl Round<'_> {
             if self.is_over() {
                 return false;
             }
-            let judged = timeout(self.in_force.settings.limits.decision_timeout, self.judge(&usage, Effort::Upstream));
-            let outcome =
-                judged.await.unwrap_or_else(|_| Err(ApiError::undecided("cannot decide in time; still looking")));
+            let outcome = in_time(self.in_force, self.judge(&usage, Effort::Upstream)).await;
             tally.add("reload", &outcome);
             if let Err(ApiError::RateLimited { retry_after, .. }) = outcome {
                 sleep(retry_after.min(REST_MAX)).await;
@@ -220,12 +218,17 @@ async fn by_upstream(app: &Arc<App>, mut asked: mpsc::Receiver<Ending>) {
     }
 }
 
+/// What comes of a judgement within the time that a client would wait for it. What was begun goes on.
+async fn in_time(in_force: &InForce, judged: impl Future<Output = Result<(), ApiError>>) -> Result<(), ApiError> {
+    let outcome = in_force.patience().wait(judged).await;
+    outcome.unwrap_or_else(|| Err(ApiError::undecided("cannot decide in time; still looking")))
+}
+
 /// Waits no longer than a client would: what was begun goes on, and others' verdicts end meanwhile.
 async fn renew(app: &Arc<App>, in_force: &Arc<InForce>, ending: Ending) {
     let Ending { repository, digest, ends, .. } = &ending;
     let judged = app.admission.judge_again(in_force, repository, digest, Effort::Beyond(*ends));
-    let judged = timeout(in_force.settings.limits.decision_timeout, judged).await;
-    let outcome = judged.unwrap_or_else(|_| Err(ApiError::undecided("cannot decide in time; still looking")));
+    let outcome = in_time(in_force, judged).await;
     Tally::default().add("ending", &outcome);
     ended(app, ending, outcome);
 }

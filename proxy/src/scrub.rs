@@ -51,12 +51,11 @@ async fn aside(app: &Arc<App>, digest: &Digest) {
     app.admission.forget(digest);
     told(digest);
     // A slow upstream does not keep the scrub from the rest of the store.
-    let patience = app.in_force().settings.limits.decision_timeout;
-    match tokio::time::timeout(patience, heal(app, digest)).await {
-        Ok(Ok(Healed::Again)) => tracing::info!(%digest, "fetched again"),
-        Ok(Ok(Healed::NotNeeded)) => tracing::info!(%digest, "no admitted image needs it"),
-        Ok(Err(error)) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
-        Err(_) => tracing::info!(%digest, "is on its way again"),
+    match app.in_force().patience().wait(heal(app, digest)).await {
+        Some(Ok(Healed::Again)) => tracing::info!(%digest, "fetched again"),
+        Some(Ok(Healed::NotNeeded)) => tracing::info!(%digest, "no admitted image needs it"),
+        Some(Err(error)) => tracing::warn!(%digest, "cannot be fetched again now, the next pull will: {error}"),
+        None => tracing::info!(%digest, "is on its way again"),
     }
 }
 

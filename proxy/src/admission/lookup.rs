@@ -56,11 +56,9 @@ impl Admission {
             // 2.
             if let Some(through) =
                 self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?
+                && effort.takes_verdict(&through)
             {
-                let is_enough = through.as_ref().map_or(true, |admitted| effort.takes(admitted));
-                if is_enough {
-                    return through.inspect(|admitted| self.keep(in_force, admitted, since, effort));
-                }
+                return through.inspect(|admitted| self.keep(in_force, admitted, since, effort));
             }
             // 3.
             if let Some(Err(refused)) = verdict {

@@ -181,7 +181,8 @@ impl Passing {
             };
             self.stream = None;
             let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
-            if !self.course.goes_on_after(&error) && is_slow {
+            let goes_on = self.course.goes_on_after(&error);
+            if is_slow && !goes_on {
                 return Err(self.lacking(&error));
             }
             let there = There { bytes: self.received, taken_up: 0 };

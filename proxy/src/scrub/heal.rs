@@ -10,7 +10,6 @@ use crate::{
     app::App,
     error::ApiError,
     fill::{Content, FillKey},
-    patience::Patience,
 };
 
 /// Repositories and manifests around one blob that are tried.
@@ -62,17 +61,13 @@ pub(crate) async fn heal(app: &Arc<App>, digest: &Digest) -> Result<Healed, ApiE
     failure.map_or(Ok(Healed::NotNeeded), Err)
 }
 
-fn patience(app: &App) -> Patience {
-    Patience::from_now(&app.in_force().settings.limits)
-}
-
 async fn manifest(app: &Arc<App>, repository: &Repository, digest: &Digest) -> Result<(), ApiError> {
     app.admission.forget(digest);
-    app.admission.manifest(repository, digest, patience(app)).await.map(drop)
+    app.admission.manifest(repository, digest, app.in_force().patience()).await.map(drop)
 }
 
 async fn blob(app: &Arc<App>, repository: &Repository, digest: &Digest) -> Result<(), ApiError> {
-    let patience = patience(app);
+    let patience = app.in_force().patience();
     let (guard, size) = app.admission.permit(repository, digest, patience).await?;
     let key = FillKey { upstream: repository.upstream().clone(), digest: digest.clone(), size, class: guard.class() };
     let upstream = app.in_force().upstream(&key.upstream)?;

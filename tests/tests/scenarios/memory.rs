@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering;
 
 use http::Method;
 use oci::Digest;
-use proxy::patience::Patience;
 use support::{
     client::Client,
     sigstore::{Options, Signer},
@@ -191,7 +190,7 @@ async fn a_permit_by_memory_ends_with_what_it_rests_on() {
     warm(&pratique, "latest").await;
     let (blob, bytes) = &image.blobs[0];
     let repository = REPOSITORY.parse().unwrap();
-    let patience = || Patience::from_now(&pratique.server.app.in_force().settings.limits);
+    let patience = || pratique.server.app.in_force().patience();
     for _ in 0..3 {
         let answer = get(&format!("{}/v2/chainguard/nginx/blobs/{blob}", pratique.url())).await;
         assert_eq!((answer.status.as_u16(), answer.received()), (200, bytes));
