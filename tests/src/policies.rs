@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::sigstore::Signer;
+
 /// A policy whose one authority, `release`, accepts one identity for `glob`.
 ///
 /// The identity's subject is the last line, line 13: what else the authority, and then the spec, are to say may follow.
@@ -28,6 +30,12 @@ pub fn decided(name: &str, glob: &str, action: &str) -> String {
       action: {action}
 "
     )
+}
+
+/// `policy`, of [`keyless`], with one more identity that may have signed.
+#[must_use]
+pub fn or_by(policy: &str, signer: &Signer) -> String {
+    format!("{policy}      - issuer: {}\n        subject: {}\n", signer.issuer, signer.subject)
 }
 
 /// All that is before the authorities.

@@ -212,6 +212,14 @@ mod tests {
         UpstreamError::RateLimited { what: WHAT, retry_after: seconds.map(Duration::from_secs) }
     }
 
+    /// After a pause that a limit asked for.
+    async fn over() -> Backoff {
+        let backoff = backoff();
+        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        backoff
+    }
+
     async fn held(backoff: &Backoff) -> Option<(u64, bool)> {
         match backoff.turn(WHAT).await {
             Err(UpstreamError::HeldBack { retry_after, is_limit, .. }) => Some((retry_after.as_secs(), is_limit)),
@@ -266,9 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_pause_one_tries_and_the_others_wait_for_what_comes_of_it() {
-        let backoff = backoff();
-        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        let backoff = over().await;
         let trial = backoff.turn(WHAT).await.unwrap();
         let others = futures_util::future::join_all((0..50).map(|_| held(&backoff)));
         let ended = async {
@@ -287,9 +293,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_that_is_sent_on_has_ended_the_pause_whatever_the_other_host_does() {
-        let backoff = backoff();
-        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        let backoff = over().await;
         let mut trial = backoff.turn(WHAT).await.unwrap();
         trial.passed();
         assert_eq!(held(&backoff).await, None, "while the trial waits for storage");
@@ -299,9 +303,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_that_does_not_end_keeps_the_others_for_so_long_only() {
-        let backoff = backoff();
-        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        let backoff = over().await;
         let endless = backoff.turn(WHAT).await.unwrap();
         tokio::time::advance(Limits::default().upstream_response_timeout).await;
         backoff.turn(WHAT).await.unwrap().answered(None);
@@ -311,9 +313,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_error_that_asks_for_no_pause_ends_that_of_a_limit() {
-        let backoff = backoff();
-        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        let backoff = over().await;
         let failing = UpstreamError::Unavailable { what: WHAT, why: Outage::Status(500) };
         backoff.turn(WHAT).await.unwrap().answered(Some(&failing));
         assert_eq!(held(&backoff).await, None);
@@ -322,9 +322,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_that_took_too_long_does_not_end_what_a_later_one_was_told() {
-        let backoff = backoff();
-        backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(3))));
-        tokio::time::advance(Duration::from_secs(3)).await;
+        let backoff = over().await;
         let late = backoff.turn(WHAT).await.unwrap();
         tokio::time::advance(Limits::default().upstream_response_timeout).await;
         backoff.turn(WHAT).await.unwrap().answered(Some(&limited(Some(60))));

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     client::Client,
     image::{self, Image, bundle_referrer},
+    policies,
     process::Process,
     sigstore::{Options, Signer},
     upstream::{Fault, noise},
@@ -264,21 +265,12 @@ impl Campaign {
 }
 
 fn setup(regime: Regime) -> Setup {
-    let identity =
-        |signer: &Signer| format!("      - issuer: {}\n        subject: {}\n", signer.issuer, signer.subject);
-    let signers = match regime {
-        Regime::Narrow => vec![Signer::chainguard()],
-        Regime::Wide => vec![Signer::chainguard(), Signer::fork()],
+    let signer = Signer::chainguard();
+    let by = |name: &str| policies::keyless(name, "cgr.dev/chainguard/**", &signer.issuer, &signer.subject);
+    let policy = match regime {
+        Regime::Narrow => by("narrow"),
+        Regime::Wide => policies::or_by(&by("wide"), &Signer::fork()),
     };
-    let identities: String = signers.iter().map(identity).collect();
-    let policy = format!(
-        "apiVersion: policy.sigstore.dev/v1beta1\nkind: ClusterImagePolicy\nmetadata:\n  name: {}\nspec:\n  images:\n  - glob: \
-         cgr.dev/chainguard/**\n  authorities:\n  - name: release\n    keyless:\n      identities:\n{identities}",
-        match regime {
-            Regime::Narrow => "narrow",
-            Regime::Wide => "wide",
-        }
-    );
     // A stall is noticed before the round's patience ends. What upstream denied or made up for once, a signature or where a tag
     // points, is asked for again.
     Setup::with_policy(&policy).sections(

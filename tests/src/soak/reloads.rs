@@ -428,9 +428,8 @@ async fn is_whole(mut body: Open) -> bool {
 
 fn setup(regime: Regime, tags_ttl: &str) -> Setup {
     let (ours, fork) = (Signer::chainguard(), Signer::fork());
-    let another = format!("      - issuer: {}\n        subject: {}\n", fork.issuer, fork.subject);
-    let policy = policies::keyless("release", "cgr.dev/chainguard/**", &ours.issuer, &ours.subject)
-        + if regime.wide { &another } else { "" };
+    let narrow = policies::keyless("release", "cgr.dev/chainguard/**", &ours.issuer, &ours.subject);
+    let policy = if regime.wide { policies::or_by(&narrow, &fork) } else { narrow };
     let kept = if regime.last_good { "last-good" } else { "deny" };
     Setup::with_policy(&policies::annotated(&policy, [format!("pratique.dev/on-refusal: {kept}")]))
         .sections(&format!("[tags]\nttl = \"{tags_ttl}\"\n[verdicts]\nabsent_ttl = \"1h\"\nrefused_ttl = \"1h\"\n"))
