@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt::{self, Write as _},
 };
 
 use oci::{Addressed, Digest, Repository};
@@ -81,6 +81,24 @@ pub enum Form {
     },
     /// A Sigstore bundle.
     Bundle,
+}
+
+impl Form {
+    /// Names one piece of evidence: signatures over one image may have the same bytes, and differ in their annotations only.
+    #[must_use]
+    pub fn piece(&self, bytes: &Digest) -> Digest {
+        let (kind, annotations) = match self {
+            Self::CosignSignature { annotations } => ("signature", Some(annotations)),
+            Self::CosignAttestation { annotations } => ("attestation", Some(annotations)),
+            Self::Bundle => ("bundle", None),
+        };
+        let mut named = format!("{kind} {bytes}");
+        // Each with its length: none can be taken for the end of another.
+        for (key, value) in annotations.into_iter().flatten() {
+            let _ = write!(named, "\n{} {key} {} {value}", key.len(), value.len());
+        }
+        Digest::sha256(named.as_bytes())
+    }
 }
 
 /// Where evidence lies: what kind of place, and where that is.

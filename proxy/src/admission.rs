@@ -23,7 +23,7 @@ mod told;
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -307,6 +307,13 @@ impl Admission {
     }
 
     async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
+        for record in record.iter().chain(&in_memory) {
+            let pieces = record.findings().iter().flat_map(policy::PolicyFinding::pieces);
+            let pieces: HashSet<_> = pieces.filter_map(|piece| piece.piece.clone()).collect();
+            if !pieces.is_empty() {
+                self.evidence.prove((record.repository(), record.digest()), &pieces).await?;
+            }
+        }
         if let Some(record) = in_memory {
             self.forget(record.digest());
             let mut kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{Addressed, Digest, Repository, Tag, UnixTime, UntrustedManifest, UpstreamName};
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, Wanted};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store, StoreError};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
 
 use crate::{
     collect::{Collected, Collector, Memory, Room, Sieve, Work},
@@ -98,7 +101,8 @@ impl EvidenceStore {
     }
 
     /// Asks upstream for what is wanted about `subject` and keeps what came. Of places that are not wanted, what `before` has goes
-    /// into the same judgement; of those that do not answer, what is stored.
+    /// into the same judgement; of those that do not answer, what is stored; of all of them what has satisfied a policy before: it stays,
+    /// whatever upstream shows now.
     ///
     /// # Errors
     /// When the store fails; what upstream did not answer is in the evidence as unasked.
@@ -112,6 +116,7 @@ impl EvidenceStore {
         now: UnixTime,
     ) -> Result<Gathered, ApiError> {
         let Subject { repository, manifest } = subject;
+        let known = self.note(repository, manifest.digest())?.unwrap_or_default();
         let (mut before, room) = match before {
             Some(Gathered { evidence, room, .. }) => (evidence, room),
             None => (UntrustedEvidence::default(), self.room(sieve.work())),
@@ -120,7 +125,7 @@ impl EvidenceStore {
         if wanted.configs {
             collected.configs = collector.configs(repository, manifest, &room).await;
         }
-        self.keep(collector, (repository, manifest.digest()), &collected, now).await?;
+        self.keep(collector, (subject, &known), &collected, now).await?;
         before.pieces.retain(|piece| !wanted.origins.contains(&piece.origin));
         before.asked.retain(|origin| !wanted.origins.contains(origin));
         before.unasked.retain(|unasked| !wanted.origins.contains(&unasked.origin));
@@ -132,45 +137,99 @@ impl EvidenceStore {
         if !wanted.configs {
             evidence.configs = before.configs;
         }
-        let recall = self.recall((repository, manifest.digest()), &mut evidence, wanted, &room);
-        // Who waits for room holds up all who ask about this image, and upstream may be back by then.
-        tokio::time::timeout(RECALL_TIMEOUT, recall).await.unwrap_or(Ok(()))?;
+        self.recall(subject, &mut evidence, wanted, &room).await?;
         Ok(Gathered { evidence, patience: collector.patience(), room })
     }
 
-    /// Adds what is stored of places that do not answer now: they stay unasked, and what they gave before counts as it did. Where there is
-    /// no room for it, it is left out.
+    /// Adds what is stored and was not collected now: of places that do not answer all that they gave before, while they stay unasked; of
+    /// those that do what is proven. Where that is not there any more, or has no room, its place counts as not asked: it could say yes.
     async fn recall(
         &self,
-        (repository, subject): (&Repository, &Digest),
+        Subject { repository, manifest }: Subject<'_>,
         evidence: &mut UntrustedEvidence,
         wanted: &Wanted,
         room: &Room,
     ) -> Result<(), ApiError> {
-        let Some(note) = self.note(repository, subject)? else { return Ok(()) };
-        let silent: BTreeSet<_> = evidence.unasked.iter().map(|unasked| unasked.origin.clone()).collect();
-        for place in note.places.iter().filter(|place| silent.contains(&place.origin)) {
+        let Some(note) = self.note(repository, manifest.digest())? else { return Ok(()) };
+        // Who waits for room holds up all who ask about this image, and upstream may be back by then.
+        let deadline = Instant::now() + RECALL_TIMEOUT;
+        for place in note.places.iter().filter(|place| wanted.origins.contains(&place.origin)) {
             let here = evidence.pieces.iter().filter(|piece| piece.origin == place.origin).map(PieceNote::of);
             let here: Vec<_> = here.collect();
-            let known: Vec<_> = place.pieces.iter().filter(|piece| !here.contains(piece)).collect();
-            if let Ok(read) = self.read(known.iter().map(|piece| &piece.blob).collect(), room).await {
-                let read = known.iter().zip(read).filter_map(|(piece, bytes)| Some(piece.piece(bytes?, &place.origin)));
-                evidence.pieces.extend(read);
+            let known = place.pieces.iter().filter(|piece| !here.iter().any(|it| it.is(piece)));
+            let known: Vec<_> = known.collect();
+            let read = self.read(known.iter().map(|piece| &piece.blob).collect(), room);
+            let missing = match timeout_at(deadline, read).await {
+                Ok(Ok(read)) => {
+                    let is_missing = read.iter().any(Option::is_none);
+                    let read = known.iter().zip(read);
+                    evidence.pieces.extend(read.filter_map(|(piece, bytes)| Some(piece.piece(bytes?, &place.origin))));
+                    is_missing.then_some("what it gave before is not there any more")
+                }
+                Ok(Err(ApiError::Undecided { .. })) | Err(_) => Some("no room in memory for what it gave before"),
+                Ok(Err(error)) => return Err(error),
+            };
+            let asked = evidence.asked.iter().position(|origin| *origin == place.origin);
+            if let (Some(why), Some(asked)) = (missing, asked) {
+                let origin = evidence.asked.swap_remove(asked);
+                evidence.unasked.push(Unasked { origin, why: why.to_owned() });
             }
         }
-        if let (true, UntrustedConfigs::Unasked, Some(configs)) = (wanted.configs, &evidence.configs, &note.configs) {
-            evidence.configs = self.read_configs(configs, room).await.unwrap_or_default();
+        if let (true, UntrustedConfigs::Unasked, Some(configs)) = (wanted.configs, &evidence.configs, &note.configs)
+            && let Ok(configs) = timeout_at(deadline, self.read_configs(configs, room)).await
+        {
+            evidence.configs = configs.unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// These pieces of evidence about `subject` ([`policy::Form::piece`]) have satisfied a policy: they stay as long as the image does.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn prove(
+        &self,
+        (repository, subject): (&Repository, &Digest),
+        pieces: &HashSet<Digest>,
+    ) -> Result<(), ApiError> {
+        let _writing = self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await;
+        let Some(mut note) = self.note(repository, subject)? else { return Ok(()) };
+        if note.prove(pieces) {
+            self.write(repository, subject, &note, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether all is still there that has satisfied a policy about `subject` since that time.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn is_whole_since(&self, repository: &Repository, subject: &Digest, time: UnixTime) -> Result<bool, ApiError> {
+        let since = self.note(repository, subject)?.and_then(|note| note.since);
+        Ok(since.is_some_and(|since| since <= time))
+    }
+
+    async fn write(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        note: &Note,
+        mut changes: Vec<Change>,
+    ) -> Result<(), ApiError> {
+        let bytes = note.to_bytes().map_err(|error| ApiError::Fault { message: error.to_string() })?;
+        let (repository, digest, names) = (repository.clone(), subject.clone(), note.names());
+        changes.push(Change::Evidence { repository, digest, bytes, names });
+        Ok(self.store.facts().apply(changes).await?)
     }
 
     async fn keep(
         &self,
         collector: &Collector,
-        (repository, subject): (&Repository, &Digest),
+        (Subject { repository, manifest }, before): (Subject<'_>, &Note),
         collected: &Collected,
         now: UnixTime,
     ) -> Result<(), ApiError> {
+        let subject = manifest.digest();
         let configs: &[Addressed] = match &collected.configs {
             UntrustedConfigs::Asked(configs) => configs,
             UntrustedConfigs::Unasked | UntrustedConfigs::Flawed(_) => &[],
@@ -188,12 +247,9 @@ impl EvidenceStore {
             changes.extend(found(repository, subject, manifest, tag.as_ref(), now));
         }
         let _writing = self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await;
-        let mut note = self.note(repository, subject)?.unwrap_or_default();
-        note.add(collected, now);
-        let bytes = note.to_bytes().map_err(|error| ApiError::Fault { message: error.to_string() })?;
-        let (repository, digest, names) = (repository.clone(), subject.clone(), note.names());
-        changes.push(Change::Evidence { repository, digest, bytes, names });
-        Ok(self.store.facts().apply(changes).await?)
+        let mut note = self.note(repository, subject)?.unwrap_or_else(|| Note::begun(now));
+        note.add(collected, before, now);
+        self.write(repository, subject, &note, changes).await
     }
 
     /// What is kept about `subject` of what is wanted. A place of which not every byte is there any more is one that was not asked.

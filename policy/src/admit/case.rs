@@ -482,7 +482,8 @@ fn verified(good: &Good<'_>) -> VerifiedPiece {
     });
     let (evidence, origin) = (good.piece.digest().clone(), good.piece.origin.clone());
     let names = good.names.iter().map(str::to_owned).collect();
-    VerifiedPiece { attestation, signer, workflow, signed_at: at, names, evidence, origin }
+    let piece = Some(good.piece.form.piece(&evidence));
+    VerifiedPiece { attestation, signer, workflow, signed_at: at, names, evidence, piece, origin }
 }
 
 fn finding(authority: &Authority, satisfied: bool, mut pieces: Vec<PieceFinding>) -> AuthorityFinding {

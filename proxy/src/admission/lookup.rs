@@ -183,23 +183,24 @@ impl Admission {
             ByStore::Open { wanted, stored } => (wanted, stored),
         };
         let sieve = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone()));
-        let gathered =
-            self.collect(in_force, Subject { repository, manifest: &manifest }, &wanted, stored, &sieve).await?;
+        let gathered = self.collect(in_force, (repository, &manifest), &wanted, stored, &sieve).await?;
         let judged = self.judge(in_force, repository, &manifest, &gathered.evidence).await;
         judged.map(Arc::new).map_err(|error| error.limited(gathered.patience))
     }
 
-    /// Collects what is wanted and keeps it; what is stored of other places goes into the same judgement.
+    /// Collects what is wanted and keeps it; what is stored of other places goes into the same judgement, and what satisfied a policy before.
     async fn collect(
         &self,
         in_force: &InForce,
-        subject: Subject<'_>,
+        (repository, manifest): (&Repository, &UntrustedManifest),
         wanted: &Wanted,
         stored: Option<Gathered>,
         sieve: &Sieve,
     ) -> Result<Gathered, ApiError> {
         let collector = self.evidence.collector(&in_force.upstreams);
-        self.evidence.collect(&collector, subject, wanted, stored, sieve, self.clock.now()).await
+        self.evidence
+            .collect(&collector, Subject { repository, manifest }, wanted, stored, sieve, self.clock.now())
+            .await
     }
 
     /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
@@ -317,10 +318,7 @@ impl Admission {
         let collect = || {
             let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
             let (repository, child) = (repository.clone(), child.clone());
-            async move {
-                let subject = Subject { repository: &repository, manifest: &child };
-                this.collect(&in_force, subject, &missing, stored, &sieve).await.map(Arc::new)
-            }
+            async move { this.collect(&in_force, (&repository, &child), &missing, stored, &sieve).await.map(Arc::new) }
         };
         self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await.map(Some)
     }

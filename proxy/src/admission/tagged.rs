@@ -15,8 +15,8 @@ use std::{
 
 use metrics::{counter, histogram};
 use oci::{Digest, Repository, Tag, UnixTime};
-use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest, Reason};
-use storage::{Change, Snapshot, StoreError, TagEvent, TagLook, TagServed};
+use policy::{Admitted, Dated, EvidenceLink, Guard, Guarded, Led, Level, Manifest};
+use storage::{Change, Snapshot, StoreError, TagEvent, TagLook, TagServed, TagTarget};
 use tokio::{
     sync::{Mutex, MutexGuard},
     time::sleep,
@@ -317,7 +317,7 @@ impl Admission {
 
     /// The last good image in place of one that is refused, where every policy that governs the refused one says so: of those that were
     /// served before, the last that is admitted now and passes every guard but the one against older ones; that one too, where one before
-    /// it was passed over for want of what upstream may withhold. What cannot be decided is not passed over: not knowing is not no.
+    /// it was passed over for what upstream may bring about. What cannot be decided is not passed over: not knowing is not no.
     async fn in_place_of(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -334,8 +334,8 @@ impl Admission {
         for target in targets.iter().filter(|target| target.digest != *refused) {
             let admitted = match self.admitted(in_force, repository, &target.digest, 0, Effort::Upstream).await {
                 Ok(admitted) => admitted,
-                Err(ApiError::Refused(refusal)) => {
-                    if may_be_withheld(refusal.reason) {
+                Err(ApiError::Refused(_)) => {
+                    if !self.is_refused_for_good(repository, target)? {
                         exempt = None;
                     }
                     continue;
@@ -362,6 +362,13 @@ impl Admission {
         }
         counter!("pratique_tag_last_good_total", "outcome" => "none").increment(1);
         Err(why)
+    }
+
+    /// Whether an image that was served under a tag is refused although all evidence is looked at by which it was let in. Any other refusal
+    /// an upstream can bring about, that hides evidence or shows other in its place: who makes an older image the last good one by that
+    /// would replay it.
+    pub(crate) fn is_refused_for_good(&self, repository: &Repository, target: &TagTarget) -> Result<bool, ApiError> {
+        self.evidence.is_whole_since(repository, &target.digest, target.served_at)
     }
 
     /// The image that was served last in place of one that could not be decided, and was never served: as where upstream does not say what
@@ -398,12 +405,6 @@ impl Admission {
         let warnings = std::iter::once(warning).chain(guarded.warnings).collect();
         Ok(Some(Tagged { entry: Entry::Image(admitted), warnings }))
     }
-}
-
-/// Whether an image may be refused for nothing but that upstream does not show what it has. Who makes an older one the last good by
-/// that would replay it.
-fn may_be_withheld(reason: Reason) -> bool {
-    matches!(reason, Reason::SignatureMissing | Reason::AttestationMissing)
 }
 
 /// When a tag that means something else now was first seen not to mean this any more; none where its history, the newest first, does not

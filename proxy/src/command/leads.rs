@@ -40,17 +40,19 @@ impl Leads<'_> {
         };
         if self.judge.tag_guards(self.repository, digest, &[]).keep_last_good() {
             let mut exempt = Some(Guard::Rollback);
-            for target in self.served.targets.iter().map(|target| &target.digest).filter(|target| *target != digest) {
-                let (judged, admitted) = self.said(target).await?;
+            for target in self.served.targets.iter().filter(|target| target.digest != *digest) {
+                let (judged, admitted) = self.said(&target.digest).await?;
                 match judged.verdict {
                     Verdict::Served | Verdict::Warned => {
-                        if self.guarded(target, (&judged, admitted.as_deref()), exempt).refusal.is_none() {
-                            return Ok((TagAnswer::LastGood { digest: target.clone() }, why));
+                        if self.guarded(&target.digest, (&judged, admitted.as_deref()), exempt).refusal.is_none() {
+                            return Ok((TagAnswer::LastGood { digest: target.digest.clone() }, why));
                         }
                     }
-                    Verdict::Refused => {}
-                    // Upstream may withhold it.
-                    Verdict::Absent => exempt = None,
+                    Verdict::Refused | Verdict::Absent => {
+                        if !self.app.admission.is_refused_for_good(self.repository, target)? {
+                            exempt = None;
+                        }
+                    }
                     Verdict::Undecided => return Ok((TagAnswer::Undecided, judged.message)),
                 }
             }

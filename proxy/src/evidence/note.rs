@@ -1,6 +1,9 @@
 //! What is written down about collected evidence: bytes lie in the blob store, the rest here.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem,
+};
 
 use oci::{Addressed, Digest, UnixTime};
 use policy::{Form, Origin, UntrustedConfigs, UntrustedPiece};
@@ -10,14 +13,17 @@ use crate::collect::{Collected, Place};
 
 /// The form of notes. One of another form is not read.
 const FORMAT: u32 = 2;
-/// A place that breaks off each time it is asked adds no pieces beyond so many.
-const PIECES_JOINED_MAX: usize = 256;
+/// Of what a place does not show any more, or breaks off after, so many pieces stay, those that have satisfied a policy first.
+const PIECES_KEPT_MAX: usize = 256;
 
 /// What was collected about a digest, place by place, each as it was asked last.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Note {
     format: u32,
+    /// Since when what has satisfied a policy is kept in it; none in notes of older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) since: Option<UnixTime>,
     pub(super) places: Vec<PlaceNote>,
     /// None where they were never collected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,21 +44,24 @@ pub(super) struct PlaceNote {
     pub(super) flawed: Vec<String>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PieceNote {
     pub(super) blob: BlobNote,
     form: FormNote,
+    /// It has satisfied a policy. Nobody takes back what he signed by not showing it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    proven: bool,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BlobNote {
     pub(super) digest: Digest,
     pub(super) size: u64,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum FormNote {
     CosignSignature { annotations: BTreeMap<String, String> },
@@ -69,11 +78,16 @@ pub(super) enum ConfigsNote {
 
 impl Default for Note {
     fn default() -> Self {
-        Self { format: FORMAT, places: Vec::new(), configs: None }
+        Self { format: FORMAT, since: None, places: Vec::new(), configs: None }
     }
 }
 
 impl Note {
+    /// That begins now.
+    pub(super) fn begun(now: UnixTime) -> Self {
+        Self { since: Some(now), ..Self::default() }
+    }
+
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         serde_json::from_slice::<Self>(bytes).ok().filter(|note| note.format == FORMAT)
     }
@@ -93,15 +107,16 @@ impl Note {
         named.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 
-    /// Takes over what was collected. What is known of places that were not asked, or could not be, stays.
-    pub(super) fn add(&mut self, collected: &Collected, now: UnixTime) {
+    /// Takes over what was collected. What is known of places that were not asked, or could not be, stays; so do pieces that are proven, and
+    /// what somebody else has collected since the note was `before`.
+    pub(super) fn add(&mut self, collected: &Collected, before: &Self, now: UnixTime) {
         for place in &collected.places {
             let pieces = collected.pieces.iter().filter(|piece| piece.origin == place.origin);
             let new = PlaceNote::new(place, pieces, now);
             match self.places.iter_mut().find(|known| known.origin == place.origin) {
                 None => self.places.push(new),
                 Some(known) if place.unasked.is_some() => known.join(new),
-                Some(known) => *known = new,
+                Some(known) => known.follow(new, before.pieces_of(&place.origin)),
             }
         }
         match &collected.configs {
@@ -111,6 +126,20 @@ impl Note {
             }
             UntrustedConfigs::Flawed(why) => self.configs = Some(ConfigsNote::Flawed(why.clone())),
         }
+    }
+}
+
+impl Note {
+    fn pieces_of(&self, origin: &Origin) -> &[PieceNote] {
+        let place = self.places.iter().find(|place| place.origin == *origin);
+        place.map_or(&[], |place| place.pieces.as_slice())
+    }
+
+    /// These pieces have satisfied a policy. Says whether that is news.
+    pub(super) fn prove(&mut self, pieces: &HashSet<Digest>) -> bool {
+        let all = self.places.iter_mut().flat_map(|place| &mut place.pieces);
+        let news = all.filter(|it| !it.proven && pieces.contains(&it.form().piece(&it.blob.digest)));
+        news.map(|it| it.proven = true).count() > 0
     }
 }
 
@@ -125,12 +154,30 @@ impl PlaceNote {
         }
     }
 
-    /// Adds what a place gave before it stopped to answer.
+    /// Goes over to what a place gives now, but for what is proven, and for what nobody had seen `before`.
+    fn follow(&mut self, new: Self, before: &[PieceNote]) {
+        let known = mem::replace(self, new).pieces;
+        let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
+        let since = others.into_iter().filter(|piece| !before.iter().any(|it| it.is(piece)));
+        self.keep(proven.into_iter().chain(since));
+    }
+
+    /// Adds what a place gave before it stopped to answer. Who breaks off again and again does not push out what is proven.
     fn join(&mut self, new: Self) {
-        let room = PIECES_JOINED_MAX.saturating_sub(self.pieces.len());
-        let pieces = new.pieces.into_iter().filter(|piece| !self.pieces.contains(piece));
-        let pieces: Vec<_> = pieces.take(room).collect();
-        self.pieces.extend(pieces);
+        let known = mem::replace(&mut self.pieces, new.pieces);
+        let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
+        self.keep(proven.into_iter().chain(others));
+    }
+
+    /// Keeps the first so many of these before what there is.
+    fn keep(&mut self, known: impl Iterator<Item = PieceNote>) {
+        let new = mem::take(&mut self.pieces);
+        self.pieces = known.take(PIECES_KEPT_MAX).collect();
+        for piece in new {
+            if !self.pieces.iter().any(|it| it.is(&piece)) {
+                self.pieces.push(piece);
+            }
+        }
     }
 }
 
@@ -141,22 +188,97 @@ impl PieceNote {
             Form::CosignAttestation { annotations } => FormNote::CosignAttestation { annotations: annotations.clone() },
             Form::Bundle => FormNote::Bundle,
         };
-        Self { blob: BlobNote::of(&piece.bytes), form }
+        Self { blob: BlobNote::of(&piece.bytes), form, proven: false }
+    }
+
+    /// Whether it is the same piece.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.blob == other.blob && self.form == other.form
     }
 
     /// The piece again, as found at `origin`.
     pub(super) fn piece(&self, bytes: Addressed, origin: &Origin) -> UntrustedPiece {
-        let form = match &self.form {
+        UntrustedPiece { bytes, form: self.form(), origin: origin.clone() }
+    }
+
+    fn form(&self) -> Form {
+        match &self.form {
             FormNote::CosignSignature { annotations } => Form::CosignSignature { annotations: annotations.clone() },
             FormNote::CosignAttestation { annotations } => Form::CosignAttestation { annotations: annotations.clone() },
             FormNote::Bundle => Form::Bundle,
-        };
-        UntrustedPiece { bytes, form, origin: origin.clone() }
+        }
     }
 }
 
 impl BlobNote {
     fn of(blob: &Addressed) -> Self {
         Self { digest: blob.digest().clone(), size: blob.bytes().len() as u64 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use policy::Source;
+
+    use super::*;
+
+    fn origin() -> Origin {
+        Origin::beside(Source::CosignTag)
+    }
+
+    fn piece(bytes: &str, annotation: usize) -> PieceNote {
+        let annotations = BTreeMap::from([("n".to_owned(), annotation.to_string())]);
+        let blob = BlobNote { digest: Digest::sha256(bytes.as_bytes()), size: bytes.len() as u64 };
+        PieceNote { blob, form: FormNote::CosignSignature { annotations }, proven: false }
+    }
+
+    fn place(pieces: Vec<PieceNote>) -> PlaceNote {
+        PlaceNote { origin: origin(), asked_at: UnixTime::from_millis(0), partly: None, pieces, flawed: Vec::new() }
+    }
+
+    fn id(piece: &PieceNote) -> HashSet<Digest> {
+        HashSet::from([piece.form().piece(&piece.blob.digest)])
+    }
+
+    fn proven(pieces: Vec<PieceNote>) -> Note {
+        let ids = id(&pieces[0]);
+        let mut note = Note { places: vec![place(pieces)], ..Note::default() };
+        assert!(note.prove(&ids) && !note.prove(&ids));
+        note
+    }
+
+    /// Signatures over one image may have the same payload: annotations are what upstream writes.
+    #[test]
+    fn others_with_the_bytes_of_a_proven_piece_are_not_proven_do_not_pile_up_and_do_not_push_it_out() {
+        let mut note = proven(vec![piece("good", 0), piece("good", 1)]);
+        for round in 1..100 {
+            let before = Note { places: vec![place(note.places[0].pieces.clone())], ..Note::default() };
+            let new = place((0..64).map(|n| piece("good", round * 64 + n)).collect());
+            note.places[0].follow(new, before.pieces_of(&origin()));
+            let pieces = &note.places[0].pieces;
+            assert_eq!((pieces.len(), pieces.iter().filter(|it| it.proven).count()), (65, 1));
+            assert!(pieces[0].is(&piece("good", 0)) && pieces[0].proven);
+        }
+    }
+
+    #[test]
+    fn who_breaks_off_again_and_again_pushes_out_nothing_that_is_proven_and_new_pieces_come_in() {
+        let mut note = proven(vec![piece("good", 0)]);
+        for round in 0..100 {
+            let new = piece(&format!("junk {round}"), 0);
+            note.places[0]
+                .join(place((0..10).map(|n| piece(&format!("junk {round} {n}"), 0)).chain([new.clone()]).collect()));
+            assert!(note.places[0].pieces[0].proven);
+            assert!(note.places[0].pieces.iter().any(|it| it.is(&new)), "it may be the one that counts");
+            assert!(note.places[0].pieces.len() <= PIECES_KEPT_MAX + 11);
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_collected_meanwhile_stays() {
+        let mut this = place(vec![piece("known", 0), piece("came meanwhile", 0)]);
+        this.follow(place(vec![piece("new", 0)]), &[piece("known", 0)]);
+        let left: Vec<_> = this.pieces.iter().map(|it| it.blob.digest.clone()).collect();
+        assert_eq!(left, [Digest::sha256(b"came meanwhile"), Digest::sha256(b"new")]);
     }
 }

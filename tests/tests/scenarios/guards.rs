@@ -384,6 +384,57 @@ async fn an_upstream_that_withholds_the_newest_image_gets_no_older_one_served_in
     }
 }
 
+/// It need not say that there is nothing: evidence that is no good is refused too.
+#[tokio::test]
+async fn an_upstream_that_shows_other_evidence_of_the_newest_image_gets_no_older_one_served_in_its_place() {
+    let junk = |stage: &Stage, image: &Image, how: &str| {
+        let options = Options::at(NOW - 5 * DAY);
+        let signer = if how == "another identity" { Signer::fork() } else { Signer::chainguard() };
+        let about = if how == "another image" { Digest::sha256(b"another") } else { image.digest.clone() };
+        let name = format!("cgr.dev/{REPOSITORY}");
+        let signature = stage.world.sigstore.sign_legacy(&signer, &name, &about, &options);
+        let manifest = image::signature_manifest(&[signature]);
+        manifest.push(&stage.world.registry, REPOSITORY, Some(&image::cosign_tag(&image.digest, "sig")));
+        if how == "gone" {
+            for (digest, _) in &manifest.blobs {
+                stage.world.registry.delete_blob(REPOSITORY, digest);
+            }
+        }
+    };
+    for how in ["another identity", "another image", "gone"] {
+        let stage = Stage::new(&policy("own", "enforce", &["on-refusal: last-good", "rollback: deny"])).await;
+        let (first, second, unsigned) = (sized(10, 1), sized(10, 2), sized(10, 3));
+        // The bytes of one whose evidence is gone upstream are in the store.
+        for (image, days_ago) in [(&first, 20), (&second, 10)] {
+            stage.lead(image, days_ago);
+            assert_eq!(stage.ask().await.status, 200);
+        }
+        unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+        evicted(&stage, &second.digest).await;
+        junk(&stage, &second, how);
+        let answer = stage.ask().await;
+        assert_ne!(led_to(&answer), first.digest.to_string(), "{how}");
+    }
+}
+
+/// Whose identity is let in no more is refused for good, whatever is newer: the last good one may be older.
+#[tokio::test]
+async fn an_image_that_is_refused_by_its_own_evidence_makes_way_for_an_older_one() {
+    let keeps = ["on-refusal: last-good", "rollback: deny"];
+    let fork = Signer::fork();
+    let narrow = policy("own", "enforce", &keeps);
+    let stage = Stage::new(&policies::or_by(&narrow, &fork)).await;
+    let (first, second, unsigned) = (sized(10, 1), sized(10, 2), sized(10, 3));
+    stage.lead(&first, 20);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.lead_as(&second, 10, REPOSITORY, &fork);
+    assert_eq!(stage.ask().await.status, 200);
+    stage.pratique.reload(&stage.world, &Setup::with_policy(&narrow)).await.unwrap();
+    assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
+    unsigned.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    assert_eq!(led_to(&stage.ask().await), first.digest.to_string());
+}
+
 #[tokio::test]
 async fn what_is_served_in_place_is_admitted_by_what_is_in_force() {
     let both = |accepted: &[Signer], annotations: &[&str]| {

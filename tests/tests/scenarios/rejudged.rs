@@ -197,6 +197,61 @@ async fn a_renewal_that_upstream_had_to_be_spared_is_made_later() {
     until("a renewed verdict", is_renewed).await;
 }
 
+/// What was signed stays signed: an upstream that hides a signature takes no image away from those who have it.
+#[tokio::test]
+async fn evidence_that_satisfied_a_policy_is_not_forgotten_when_upstream_shows_it_no_more() {
+    let world = World::new().await;
+    let fork = Signer::fork();
+    let signed = chainguard_policy("signed", "cgr.dev/**");
+    let warning =
+        keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject).replace("spec:\n", "spec:\n  mode: warn\n");
+    let policies = vec![("signed.yaml".to_owned(), signed), ("fork.yaml".to_owned(), warning)];
+    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    let images = pushed(&world, 2);
+    let address = |image: &Image| format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+    assert_eq!(get(&address(&images[0])).await.status, 200);
+    for image in &images {
+        world.registry.delete_tag(REPOSITORY, &image::cosign_tag(&image.digest, "sig"));
+    }
+    // verdicts.refused_ttl is five minutes: each time what the second policy misses is asked for anew, and nothing is found.
+    for _ in 0..3 {
+        let asked = world.registry.calls().len();
+        let before = stored(&pratique, &images[0].digest).unwrap();
+        time.fetch_add(400_000, Ordering::SeqCst);
+        let answer = get(&address(&images[0])).await;
+        assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.received()));
+        assert!(answer.header("warning").is_some_and(|warning| warning.contains("fork")), "the second one still warns");
+        assert!(world.registry.calls().len() > asked, "upstream was asked for what is missing");
+        let after = stored(&pratique, &images[0].digest).unwrap();
+        assert!(after.ends_at() > before.ends_at() && after.refusal().is_none());
+    }
+    // What never satisfied anybody is not made up.
+    assert_eq!(get(&address(&images[1])).await.status, 403);
+}
+
+/// Between two times of yes a rule said no, and was asked for anew then.
+#[tokio::test]
+async fn evidence_outlives_a_no_that_was_made_for_another_reason() {
+    const SECONDS: u64 = 1_790_000_000;
+    let world = World::new().await;
+    let condition = format!(
+        "time.now_ns() < {}000000000 }} isCompliant {{ time.now_ns() > {}000000000",
+        SECONDS + 200,
+        SECONDS + 2000
+    );
+    let (time, pratique) = by_hand(&world, &clocked(&condition)).await;
+    let image = pushed(&world, 1).remove(0);
+    let address = format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+    assert_eq!(get(&address).await.status, 200);
+    world.registry.delete_tag(REPOSITORY, &image::cosign_tag(&image.digest, "sig"));
+    for _ in 0..3 {
+        time.fetch_add(500_000, Ordering::SeqCst);
+        assert_eq!(get(&address).await.status, 403, "{} s", time.load(Ordering::SeqCst) / 1000 - SECONDS);
+    }
+    time.fetch_add(1_000_000, Ordering::SeqCst);
+    assert_eq!(get(&address).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_reload_while_the_background_rests_after_a_panic_is_judged_when_it_begins_anew() {
     let world = World::new().await;
