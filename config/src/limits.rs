@@ -183,6 +183,10 @@ pub struct Limits {
     /// Tags in use that are refreshed in the background. Default 1000.
     #[serde(deserialize_with = "units::count")]
     pub tags_refreshed_max: usize,
+    /// Tags remembered, those that say what they speak about with them. What is known of them goes on; further ones are resolved each time
+    /// they are asked for. Default 1000000.
+    #[serde(deserialize_with = "units::count")]
+    pub tags_max: usize,
     /// Former digests remembered of one tag. Default 50.
     #[serde(deserialize_with = "units::count")]
     pub tag_history_max: usize,
@@ -257,6 +261,7 @@ impl Default for Limits {
             policy_file_bytes_max: MIB,
             policy_files_max: 256,
             tags_refreshed_max: 1000,
+            tags_max: 1_000_000,
             tag_history_max: 50,
             tag_targets_max: 8,
             verdict_cache_entries_max: 10_000,

@@ -203,6 +203,18 @@ impl TagGuards {
         self.last_good
     }
 
+    /// What is to be done with an image under a tag that cannot be remembered: an older one could come after it, and nobody would know; or
+    /// nothing could stand in for it.
+    #[must_use]
+    pub fn unremembered(&self) -> Level {
+        let level = |guarding: &Guarding| match guarding.mode {
+            Mode::Warn => guarding.rollback.min(Level::Warn),
+            Mode::Enforce => guarding.rollback,
+        };
+        let least = if self.last_good { Level::Warn } else { Level::Pass };
+        self.guarding.iter().map(level).max().map_or(least, |level| level.max(least))
+    }
+
     /// About how many bytes of memory they hold.
     pub(crate) fn held_bytes(&self) -> usize {
         self.guarding.len() * 512

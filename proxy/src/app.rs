@@ -351,6 +351,7 @@ fn lost(facts: &FactsState) -> Option<String> {
 
 fn store_options(settings: &Settings) -> storage::Options {
     storage::Options {
+        tags_max: settings.limits.tags_max,
         tag_history_max: settings.limits.tag_history_max,
         tag_targets_max: settings.limits.tag_targets_max,
         fsync: match settings.storage.fsync {

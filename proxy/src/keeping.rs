@@ -29,6 +29,10 @@ pub const LOST_KEPT: Duration = Duration::from_secs(14 * 86_400);
 const PULL_MAX: Duration = Duration::from_secs(15 * 60);
 /// A verdict under a policy that is not in force any more is kept so long: for the operator who takes the change back.
 const FORMER_KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// Between two looks whether there is room for tags.
+const THIN_OUT_EVERY: Duration = Duration::from_secs(60);
+/// A tag that never served anything is kept so long after it was asked for.
+const TAG_KEPT: Duration = Duration::from_secs(3600);
 /// Blobs that are looked at once more right before they are removed.
 const REMOVED_AT_A_TIME: usize = 64;
 /// Manifests looked at in one page, and verdicts on one manifest.
@@ -59,6 +63,7 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
         () = keeper.run(|| sweep(&app, false), |left| forget(&app, &left), swept) => {}
         () = settle(&keeper) => {}
         () = compare(&app, &keeper) => {}
+        () = thin_out(&app) => {}
         _ = draining.wait_for(|draining| *draining) => {}
     }
     complain("writing down what was used", keeper.settle().await);
@@ -76,6 +81,47 @@ async fn compare(app: &Arc<App>, keeper: &Keeper) {
         complain("comparing facts and directory", put_in_order(app, keeper, ARRIVAL_MAX).await);
         complain("looking for former verdicts", drop_former(app).await);
         sleep(COMPARE_EVERY).await;
+    }
+}
+
+async fn thin_out(app: &Arc<App>) {
+    loop {
+        sleep(THIN_OUT_EVERY).await;
+        complain("looking for tags that served nothing", drop_idle_tags(app).await);
+    }
+}
+
+/// Where there is not much room for tags any more: lets go of those that never served anything, as they lead to what is refused, or speak
+/// about an image, and that nobody has asked for lately. The others hold how new they ever were.
+///
+/// # Errors
+/// When the store fails.
+pub async fn drop_idle_tags(app: &App) -> Result<(), StoreError> {
+    let limit = app.in_force().settings.limits.tags_max;
+    if app.store.facts().read()?.tags_count()? < limit - limit / 4 {
+        return Ok(());
+    }
+    let since = before(app.clock.now(), TAG_KEPT);
+    let mut after = None;
+    loop {
+        let snapshot = app.store.facts().read()?;
+        let page = snapshot.tag_facts(after.as_ref(), PAGE)?;
+        let mut gone = Vec::new();
+        for (repository, tag, fact) in &page {
+            if fact.checked_at < since && snapshot.tag_served(repository, tag)?.is_none() {
+                gone.push(Change::TagForgotten { repository: repository.clone(), tag: tag.clone(), since });
+            }
+        }
+        drop(snapshot);
+        if !gone.is_empty() {
+            app.store.facts().apply(gone).await?;
+        }
+        let is_last = page.len() < PAGE;
+        after = page.into_iter().next_back().map(|(repository, tag, _)| (repository, tag));
+        if is_last {
+            return Ok(());
+        }
+        sleep(REST).await;
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     flight::Flight,
     limits::manifest_limits,
     memory::{Memory, Moment},
+    seldom::Seldom,
     upstream::{Upstream, UpstreamError},
 };
 
@@ -40,6 +41,8 @@ pub struct Resolver {
     /// Where tags pointed when they were read, none of them gone.
     known: Memory<Tag, TagFact>,
     tags: Flight<(Repository, Tag), Digest>,
+    /// Tags beyond those that may be known.
+    unremembered: Seldom,
     manifests: Flight<(Repository, Digest), Arc<UntrustedManifest>>,
 }
 
@@ -48,7 +51,15 @@ impl Resolver {
     #[must_use]
     pub fn new(store: Store, clock: Clock, limits: Arc<Limits>) -> Self {
         let known = Memory::new(limits.manifest_cache_bytes_max / TAGS_SHARE);
-        Self { store, clock, limits, known, tags: Flight::default(), manifests: Flight::default() }
+        Self {
+            store,
+            clock,
+            limits,
+            known,
+            tags: Flight::default(),
+            unremembered: Seldom::new(),
+            manifests: Flight::default(),
+        }
     }
 
     /// The digest of a tag that is in memory, and was looked at within `ttl`. `None` says nothing: [`Resolver::tag`] does.
@@ -197,11 +208,20 @@ impl Resolver {
         Ok(manifest.digest().clone())
     }
 
-    /// Records where `tag` points now.
+    /// Records where `tag` points now, unless as many tags are known as may be (`limits.tags_max`), and this is not one of them.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn remember(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> Result<(), ApiError> {
+        let facts = self.store.facts().read()?;
+        if facts.tag(repository, tag)?.is_none() && facts.tags_count()? >= self.limits.tags_max {
+            counter!("pratique_tags_unremembered_total").increment(1);
+            if let Some(times) = self.unremembered.times() {
+                tracing::warn!(%repository, %tag, times, "tags are not written down any more: limits.tags_max are known");
+            }
+            return Ok(());
+        }
+        drop(facts);
         let change = Change::Tag {
             repository: repository.clone(),
             tag: tag.clone(),

@@ -119,6 +119,10 @@ impl Snapshot {
         self.noticed(self.view.scan(table, range, order, limit))
     }
 
+    fn count(&self, table: Table) -> Result<usize, StoreError> {
+        self.view.count(table)
+    }
+
     /// Damage is an error for the reader, and a reason to look at the whole file at the next start.
     fn noticed<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
         read.inspect_err(|error| self.writer.notice(error))

@@ -141,6 +141,8 @@ impl Store {
 /// What can be chosen of a store in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
+    /// How many tags are kept.
+    pub tags_max: usize,
     /// How many events a tag's history keeps.
     pub tag_history_max: usize,
     /// How many images are kept of those that a tag was answered with, the last ones.
@@ -153,6 +155,8 @@ pub struct Options {
     pub min_free_bytes: u64,
 }
 
+/// Tags kept, where nobody says otherwise.
+const TAGS: usize = 1_000_000;
 /// Images kept of those that a tag was answered with, where nobody says otherwise.
 const TAG_TARGETS: usize = 8;
 
@@ -161,6 +165,7 @@ impl Options {
     #[must_use]
     pub fn new(tag_history_max: usize) -> Self {
         Self {
+            tags_max: TAGS,
             tag_history_max,
             tag_targets_max: TAG_TARGETS,
             fsync: Fsync::Always,

@@ -238,7 +238,7 @@ impl Admission {
         let digest = admitted.digest();
         let turn = self.tags.turn(&place).await;
         let newest = self.served(place)?.newest;
-        let guarded = self.guarded(place, admitted, newest.as_ref(), None);
+        let mut guarded = self.guarded(place, admitted, newest.as_ref(), None);
         let told = match &guarded.refusal {
             Some(refusal) => refusal.message.clone(),
             None => guarded.warnings.join("; "),
@@ -253,9 +253,14 @@ impl Admission {
         let is_news = self.note(in_force, place, digest, look).await?;
         let since = self.tags.known.moment();
         if guarded.refusal.is_none() {
-            let known = Known { digest: digest.clone(), newest: self.served(place)?.newest };
-            let rests_on = std::iter::once((repository, tag));
-            self.tags.known.keep((repository, tag), known, (since, rests_on), KNOWN_BYTES);
+            let TagServed { newest, targets } = self.served(place)?;
+            if targets.first().is_some_and(|target| target.digest == *digest) {
+                let known = Known { digest: digest.clone(), newest };
+                let rests_on = std::iter::once((repository, tag));
+                self.tags.known.keep((repository, tag), known, (since, rests_on), KNOWN_BYTES);
+            } else {
+                guarded.warnings.extend(unremembered(place, admitted)?);
+            }
         }
         drop(turn);
         count(&guarded);
@@ -299,9 +304,13 @@ impl Admission {
         look: TagLook,
     ) -> Result<bool, ApiError> {
         let (Place { repository, tag }, look) = (place, look.bounded());
-        if !is_news(&self.store.facts().read()?, place, digest, &look)? {
+        let facts = self.store.facts().read()?;
+        // Of a tag beyond limits.tags_max nothing is known, and nothing is written down.
+        let is_beyond = facts.tag(repository, tag)?.is_none() && facts.tag_served(repository, tag)?.is_none();
+        if is_beyond || !is_news(&facts, place, digest, &look)? {
             return Ok(false);
         }
+        drop(facts);
         let change =
             Change::TagLooked { repository: repository.clone(), tag: tag.clone(), digest: digest.clone(), look };
         // Before, too: who asked may leave while it is written.
@@ -412,6 +421,20 @@ impl Admission {
 fn left_at(history: &[TagEvent], digest: &Digest) -> Option<UnixTime> {
     let last = history.iter().position(|event| event.digest == *digest)?;
     history.get(last.checked_sub(1)?).map(|event| event.at)
+}
+
+/// What is told with an image under a tag that was not written down, as too many are known.
+fn unremembered(
+    Place { repository, tag }: Place<'_>,
+    admitted: &Admitted<Manifest>,
+) -> Result<Option<String>, ApiError> {
+    let line = || format!("tag {repository}:{tag} is not remembered: as many are known as may be (limits.tags_max)");
+    match admitted.guards().unremembered() {
+        Level::Pass => Ok(None),
+        Level::Warn => Ok(Some(line())),
+        // Where it has led before is what its guard looks at.
+        Level::Deny => Err(ApiError::undecided(format!("cannot decide: {}; pull by digest", line()))),
+    }
 }
 
 /// Whether a look says what the last one with that meaning did not: another outcome, or other evidence; or another image was served since.

@@ -12,7 +12,8 @@ use crate::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Upstream said that a tag means this digest. A new meaning, or the return of a tag that was gone, enters its history.
+    /// Upstream said that a tag means this digest. A new meaning, or the return of a tag that was gone, enters its history. Without effect
+    /// on a tag that is not known, where as many are known as may be.
     Tag {
         /// The tag's repository.
         repository: Repository,
@@ -42,7 +43,8 @@ pub enum Change {
         at: UnixTime,
     },
     /// A tag was looked at with this meaning, and served or not. It is noted with the newest event of that meaning in its history; what is
-    /// served enters, besides, what was ever served under the tag.
+    /// served enters, besides, what was ever served under the tag. Without effect on a tag that is not known, where as many are known as
+    /// may be.
     TagLooked {
         /// The tag's repository.
         repository: Repository,
@@ -52,6 +54,15 @@ pub enum Change {
         digest: Digest,
         /// How it was answered.
         look: TagLook,
+    },
+    /// A tag is forgotten, and its history. Without effect on one that ever served anything, or that upstream said something about since.
+    TagForgotten {
+        /// The tag's repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// Since when.
+        since: UnixTime,
     },
     /// How new the images were that a tag was answered with does not count any more. Its targets and its history stay.
     TagNewestGone {
@@ -164,14 +175,13 @@ pub enum Change {
 
 pub(super) fn make(batch: &Batch, change: &Change, bounds: TagBounds) -> Result<(), StoreError> {
     match change {
-        Change::Tag { repository, tag, digest, at } => {
-            tags::set(batch, repository, tag, digest, *at, bounds.history_max)
-        }
+        Change::Tag { repository, tag, digest, at } => tags::set(batch, repository, tag, digest, *at, bounds),
         Change::TagChecked { repository, tag, at } => tags::checked(batch, repository, tag, *at),
         Change::TagGone { repository, tag, at } => tags::gone(batch, repository, tag, *at),
         Change::TagLooked { repository, tag, digest, look } => {
             tags::looked(batch, (repository, tag), digest, look, bounds)
         }
+        Change::TagForgotten { repository, tag, since } => tags::forget(batch, repository, tag, *since),
         Change::TagNewestGone { repository, tag } => served::forget_newest(batch, repository, tag),
         Change::Manifest { repository, digest, fact } => verdicts::set_manifest(batch, repository, digest, fact),
         Change::Edge { repository, edge } => {

@@ -42,6 +42,8 @@ pub(crate) trait Reads: Send + Sync {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
     /// The first `limit` entries of `range`, in `order`. An empty range has none.
     fn scan(&self, table: Table, range: &KeyRange, order: Order, limit: usize) -> Result<Vec<Entry>, StoreError>;
+    /// How many entries a table has.
+    fn count(&self, table: Table) -> Result<usize, StoreError>;
 }
 
 /// A key of a table.
@@ -216,6 +218,10 @@ pub(crate) struct View(Box<dyn Reads>);
 impl View {
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.0.get(table, key)?.map(|sealed| table::unseal(table, key, sealed)).transpose()
+    }
+
+    pub(crate) fn count(&self, table: Table) -> Result<usize, StoreError> {
+        self.0.count(table)
     }
 
     pub(crate) fn scan(

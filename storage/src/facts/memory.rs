@@ -58,4 +58,8 @@ impl Reads for Arc<Entries> {
             Order::Descending => found.rev().skip_while(|((of, _), _)| *of != table).take(limit).map(entry).collect(),
         })
     }
+
+    fn count(&self, table: Table) -> Result<usize, StoreError> {
+        Ok(self.range((table, Vec::new())..).take_while(|((of, _), _)| *of == table).count())
+    }
 }

@@ -3,7 +3,8 @@
 use std::{fs::File, io, path::Path, sync::Arc};
 
 use redb::{
-    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, TableDefinition, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase as _, ReadableTableMetadata as _,
+    TableDefinition, WriteTransaction,
 };
 
 use super::{
@@ -122,6 +123,11 @@ impl Reads for ReadTransaction {
             entries.push((key.value().to_vec(), value.value().to_vec()));
         }
         Ok(entries)
+    }
+
+    fn count(&self, table: Table) -> Result<usize, StoreError> {
+        let open = self.open_table(definition(table)).map_err(facts("read"))?;
+        Ok(usize::try_from(open.len().map_err(facts("read"))?).unwrap_or(usize::MAX))
     }
 }
 

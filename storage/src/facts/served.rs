@@ -130,6 +130,15 @@ pub(super) fn forget_newest(batch: &Batch, repository: &Repository, tag: &Tag) -
     Ok(())
 }
 
+/// Whether anything is written down of what was served under a tag, readable or not.
+pub(super) fn is_known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<bool, StoreError> {
+    match known(batch, repository, tag) {
+        Ok(served) => Ok(served.is_some()),
+        Err(StoreError::FactUnreadable { .. }) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagServed>, StoreError> {
     let found = batch.get(Table::TagServed, &key(repository, tag).finish())?;
     found.map(|bytes| decode(&bytes)).transpose()

@@ -39,10 +39,12 @@ pub struct TagEvent {
 /// How much is kept of each tag.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TagBounds {
+    /// Tags in all. What is known of them goes on; one that is not is not written down.
+    pub tags: usize,
     /// Events of its history.
-    pub history_max: usize,
+    pub history: usize,
     /// Images that it was answered with.
-    pub targets_max: usize,
+    pub targets: usize,
 }
 
 impl Snapshot {
@@ -50,6 +52,11 @@ impl Snapshot {
     pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {
         let found = self.get(Table::Tags, &key(repository, tag).finish())?;
         found.map(|bytes| self.noticed(decode_fact(&bytes))).transpose()
+    }
+
+    /// How many tags are known, in all repositories. sled has to walk through them.
+    pub fn tags_count(&self) -> Result<usize, StoreError> {
+        self.count(Table::Tags)
     }
 
     /// The tags that are known in a repository, at most `limit`.
@@ -79,12 +86,16 @@ pub(super) fn set(
     tag: &Tag,
     digest: &Digest,
     at: UnixTime,
-    history_max: usize,
+    bounds: TagBounds,
 ) -> Result<(), StoreError> {
-    let known = verdicts::unless_damaged(repository, known(batch, repository, tag))?
-        .filter(|fact| fact.digest == *digest && fact.gone_at.is_none());
+    let known = known(batch, repository, tag);
+    if matches!(known, Ok(None)) && is_full(batch, bounds)? {
+        return Ok(());
+    }
+    let known =
+        verdicts::unless_damaged(repository, known)?.filter(|fact| fact.digest == *digest && fact.gone_at.is_none());
     if known.is_none() {
-        remember(batch, repository, tag, digest, at, history_max)?;
+        remember(batch, repository, tag, digest, at, bounds.history)?;
     }
     let fact = TagFact {
         digest: digest.clone(),
@@ -128,8 +139,12 @@ pub(super) fn looked(
     bounds: TagBounds,
 ) -> Result<(), StoreError> {
     let look = look.clone().bounded();
+    let is_new = matches!(known(batch, repository, tag), Ok(None)) && !served::is_known(batch, repository, tag)?;
+    if is_new && is_full(batch, bounds)? {
+        return Ok(());
+    }
     if look.served {
-        served::serve(batch, (repository, tag), digest, &look, bounds.targets_max)?;
+        served::serve(batch, (repository, tag), digest, &look, bounds.targets)?;
     }
     let entries = batch.keys(Table::TagHistory, &key(repository, tag).prefix(), usize::MAX)?;
     for entry in entries.iter().rev() {
@@ -145,6 +160,24 @@ pub(super) fn looked(
         }
     }
     Ok(())
+}
+
+/// A tag that never served anything, and of which nobody has asked since, is forgotten with its history.
+pub(super) fn forget(batch: &Batch, repository: &Repository, tag: &Tag, since: UnixTime) -> Result<(), StoreError> {
+    let fact = known(batch, repository, tag);
+    let is_old = verdicts::unless_damaged(repository, fact)?.is_none_or(|fact| fact.checked_at < since);
+    if is_old && !served::is_known(batch, repository, tag)? {
+        for entry in batch.keys(Table::TagHistory, &key(repository, tag).prefix(), usize::MAX)? {
+            batch.remove(Table::TagHistory, &entry);
+        }
+        batch.remove(Table::Tags, &key(repository, tag).finish());
+    }
+    Ok(())
+}
+
+/// Whether no tag can be written down that is not known.
+fn is_full(batch: &Batch, bounds: TagBounds) -> Result<bool, StoreError> {
+    Ok(batch.count(Table::Tags)? >= bounds.tags)
 }
 
 fn known(batch: &Batch, repository: &Repository, tag: &Tag) -> Result<Option<TagFact>, StoreError> {

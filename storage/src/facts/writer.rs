@@ -58,7 +58,8 @@ impl Writer {
     ) -> Result<Self, StoreError> {
         let engine = Arc::new(engine);
         let durability = if options.fsync == Fsync::Always { Durability::Now } else { Durability::Later };
-        let tags = TagBounds { history_max: options.tag_history_max, targets_max: options.tag_targets_max };
+        let tags =
+            TagBounds { tags: options.tags_max, history: options.tag_history_max, targets: options.tag_targets_max };
         let group = Group { engine: Arc::clone(&engine), tags, durability };
         let hand = if work::is_in_place() { Hand::Asker(group) } else { Hand::start(group)? };
         let syncing = match durability {

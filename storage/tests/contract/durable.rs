@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci::{Addressed, Algorithm, Digest};
-use storage::{Change, Fsync, Options, Scrub, Step, Store, StoreError};
+use storage::{Change, Fsync, Options, Scrub, Step, Store, StoreError, TagLook};
 
 use crate::{addressed, at, noise, repository, tag, whole};
 
@@ -38,6 +38,35 @@ async fn a_lower_limit_of_tag_history_holds_from_the_next_event_on() {
     store.facts().apply(vec![latest(6)]).await.unwrap();
     let history = store.facts().read().unwrap().tag_history(&repository("cgr.dev/a"), &tag("latest")).unwrap();
     assert_eq!(history.into_iter().map(|event| event.at.as_millis()).collect::<Vec<_>>(), [6, 5]);
+}
+
+#[tokio::test]
+async fn beyond_so_many_tags_those_that_are_known_go_on_and_others_are_not_written_down() {
+    let place = super::place();
+    let store = Store::open_with(&place.path(), &Options { tags_max: 3, ..place.options() }).unwrap();
+    let means = |label: &str, number: u64| Change::Tag {
+        repository: repository("cgr.dev/a"),
+        tag: tag(label),
+        digest: digest(number),
+        at: at(number),
+    };
+    let looked = |label: &str, number: u64| Change::TagLooked {
+        repository: repository("cgr.dev/a"),
+        tag: tag(label),
+        digest: digest(number),
+        look: TagLook { at: at(number), served: true, signed_at: None, evidence: Vec::new(), told: String::new() },
+    };
+    // The third takes the last place in the middle of a commit.
+    store.facts().apply(vec![means("a", 1)]).await.unwrap();
+    store.facts().apply(vec![means("b", 2), means("b", 3), means("c", 4), means("d", 5)]).await.unwrap();
+    store.facts().apply(vec![means("e", 6), looked("e", 6), means("a", 7), looked("a", 7)]).await.unwrap();
+    let facts = store.facts().read().unwrap();
+    let known = facts.tags(&repository("cgr.dev/a"), 10).unwrap();
+    let known: Vec<_> = known.into_iter().map(|(tag, fact)| (tag.to_string(), fact.digest)).collect();
+    assert_eq!(known, [("a".to_owned(), digest(7)), ("b".to_owned(), digest(3)), ("c".to_owned(), digest(4))]);
+    let served = |label: &str| facts.tag_served(&repository("cgr.dev/a"), &tag(label)).unwrap();
+    assert_eq!((served("e"), facts.tag_history(&repository("cgr.dev/a"), &tag("e")).unwrap()), (None, Vec::new()));
+    assert_eq!(served("a").map(|served| served.targets.len()), Some(1));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use oci::{Digest, UnixTime};
 use proxy::{
     clock::Clock,
     command::{self, Reporter, Request, TagAnswer},
+    keeping,
 };
 use serde_json::{Value, json};
 use storage::{Change, TagServed};
@@ -620,4 +621,62 @@ async fn where_upstream_sends_us_for_evidence_is_for_the_log() {
     assert_eq!(answer.status, 503, "{}", answer.text());
     let said = answer.text();
     assert!(said.contains("leads to a host which is") && !said.contains("smuggled"), "{said}");
+}
+
+#[tokio::test]
+async fn beyond_limits_tags_max_a_tag_is_served_with_a_warning_or_not_as_its_guards_need_memory() {
+    let setup = |name: &str, annotations: &[&str], bounds: &str| {
+        Setup::with_policy(&policy(name, "enforce", annotations)).sections(bounds)
+    };
+    let bounds = "[limits]\ntags_max = 1\n";
+    let denying = setup("denying", &["rollback: deny"], bounds);
+    let stage = Stage::with(&denying).await;
+    let (known, beyond) = (sized(10, 1), sized(10, 2));
+    stage.lead(&known, 3);
+    assert_eq!(stage.ask().await.status, 200, "the one that may be known");
+    stage.lead(&beyond, 2);
+    beyond.push(&stage.world.registry, REPOSITORY, Some("beyond"));
+    // That one goes on, guarded.
+    assert_eq!(led_to(&stage.ask().await), beyond.digest.to_string());
+    known.push(&stage.world.registry, REPOSITORY, Some("latest"));
+    assert_eq!(stage.ask().await.status, 403, "rolled back");
+    for _ in 0..2 {
+        let answer = get(&stage.url("beyond")).await;
+        let text = String::from_utf8_lossy(answer.received()).into_owned();
+        assert_eq!(answer.status, 503, "{text}");
+        assert!(text.contains("limits.tags_max") && text.contains("pull by digest"), "{text}");
+        assert_eq!(get(&stage.url(&beyond.digest.to_string())).await.status, 200);
+    }
+    for (annotations, warns) in
+        [(["rollback: warn"], true), (["on-refusal: last-good"], true), (["rollback: allow"], false)]
+    {
+        stage.pratique.reload(&stage.world, &setup("other", &annotations, bounds)).await.unwrap();
+        for _ in 0..2 {
+            let answer = get(&stage.url("beyond")).await;
+            assert_eq!((answer.status.as_u16(), led_to(&answer)), (200, beyond.digest.to_string().as_str()));
+            assert_eq!(warnings(&answer).contains("limits.tags_max"), warns, "{annotations:?}: {}", warnings(&answer));
+        }
+    }
+    // What never served anything makes way, an hour after it was asked for.
+    let few = "[limits]\ntags_max = 2\n";
+    let stage = stage.restarted(&setup("denying", &["rollback: deny"], few)).await;
+    let unsigned = sized(10, 3);
+    unsigned.push(&stage.world.registry, REPOSITORY, Some("unsigned"));
+    let thinned = async |stage: &Stage| keeping::drop_idle_tags(&stage.pratique.server.app).await.unwrap();
+    assert_eq!(get(&stage.url("unsigned")).await.status, 403);
+    thinned(&stage).await;
+    assert_eq!(get(&stage.url("beyond")).await.status, 503);
+    stage.time.fetch_add(3_700_000, Ordering::SeqCst);
+    thinned(&stage).await;
+    assert_eq!(get(&stage.url("beyond")).await.status, 200);
+    assert_eq!(get(&stage.url("unsigned")).await.status, 403, "it is still asked for");
+    assert_eq!(stage.ask().await.status, 403, "how new latest was is not forgotten");
+    // With more room it is known from then on.
+    let stage = stage.restarted(&setup("denying", &["rollback: deny"], "[limits]\ntags_max = 10\n")).await;
+    assert_eq!(get(&stage.url("beyond")).await.status, 200);
+    known.push(&stage.world.registry, REPOSITORY, Some("beyond"));
+    stage.time.fetch_add(61_000, Ordering::SeqCst);
+    let answer = get(&stage.url("beyond")).await;
+    assert_eq!(answer.status, 403);
+    assert_eq!(document(&answer)["errors"][0]["detail"]["reason"], "rolled-back");
 }

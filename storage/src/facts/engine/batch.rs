@@ -47,6 +47,20 @@ impl Batch {
         self.end_key(table, &range, Order::Descending)
     }
 
+    /// How many entries a table will have.
+    pub(crate) fn count(&self, table: Table) -> Result<usize, StoreError> {
+        let mut count = self.before.count(table)?;
+        let writes = self.writes.borrow();
+        for ((_, key), value) in writes.range((table, Vec::new())..).take_while(|((of, _), _)| *of == table) {
+            match (self.before.get(table, key)?, value) {
+                (None, Some(_)) => count += 1,
+                (Some(_), None) => count = count.saturating_sub(1),
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+        }
+        Ok(count)
+    }
+
     pub(crate) fn put(&self, table: Table, key: &[u8], value: &[u8]) {
         let sealed = table::seal(table, key, value);
         self.writes.borrow_mut().insert((table, key.to_vec()), Some(sealed));
