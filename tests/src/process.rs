@@ -117,6 +117,14 @@ impl Process {
         Ok(Self { child, config: config.to_owned(), address })
     }
 
+    /// Where its admin listener is, with its scheme; it is told before it says that it serves. `None` where it has none.
+    #[must_use]
+    pub fn admin_url(&self) -> Option<String> {
+        let log = self.log();
+        let line = log.iter().find(|entry| entry["message"] == "admin listener")?;
+        Some(format!("http://{}", line["address"].as_str()?))
+    }
+
     /// `127.0.0.1:<port>`, as it stands in an image reference.
     #[must_use]
     pub fn host_port(&self) -> String {

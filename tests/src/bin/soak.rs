@@ -49,6 +49,9 @@ enum Campaign {
         /// How many images of each kind in a round: signed well, signed by a fork, not signed.
         #[arg(long, default_value_t = load::Size::USUAL.images)]
         images: usize,
+        /// One round of so many is one in which upstream is well; 0: none is.
+        #[arg(long, default_value_t = load::Size::USUAL.well_every)]
+        well_every: u64,
     },
     /// Many clients that pull while policy and trust root change under them: nothing fails that the new policy lets in, nothing begins that it
     /// does not, bodies break within a second, upstream is not asked.
@@ -206,9 +209,9 @@ async fn run(campaign: Campaign) -> Tally {
         Campaign::Kills { limits, server: true, .. } => Box::pin(struck::run(limits.or(Bounds::rounds(20)), say)).await,
         Campaign::Kills { limits, .. } => kills::run(limits.or(Bounds::rounds(20)), say).await,
         Campaign::Power(limits) => durability::losses(limits.or(Bounds::rounds(20)), say).await,
-        Campaign::Load { limits, clients, images } => {
+        Campaign::Load { limits, clients, images, well_every } => {
             let bounds = limits.or(Bounds::time(Duration::from_secs(30)));
-            Box::pin(load::run(bounds, load::Size { clients, images }, say)).await
+            Box::pin(load::run(bounds, load::Size { clients, images, well_every }, say)).await
         }
         Campaign::Reloads { clients, images, seed } => {
             Box::pin(reloads::run(reloads::Size { clients, images }, seed, say)).await

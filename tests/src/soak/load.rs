@@ -1,20 +1,22 @@
-//! Many clients, many images, policies that come and go, an upstream that fails now and then.
+//! Many clients, many images, policies that come and go, an upstream of whose answers some are flawed; one process all the time.
 //!
 //! ```text
-//!  round:  push fresh images ─ clients pull them, all at once ─ prune
-//!              signed by Chainguard    passes under both policies
-//!              signed by a fork        passes under the wide policy only
+//!  round:  push fresh images ─ clients pull them, all at once ─ prune ─ look at the process
+//!              signed by Chainguard    passes under both policies          memory does not grow
+//!              signed by a fork        passes under the wide policy only   no connection is left
 //!              not signed              never passes
-//!          beside them, SIGHUP goes back and forth between the policies, and in every other round upstream misbehaves
+//!          beside them, SIGHUP goes back and forth between the policies
 //! ```
 //!
 //! Whatever happens, no wrong byte completes and nothing unsigned is served. In rounds without faults, what passes is served at the
-//! first try; where no reload came between, the answer is the one that the policy in force gives.
+//! first try; where no reload came between, the answer is the one that the policy in force gives. After the others it is served at last.
+
+mod course;
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +26,8 @@ use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
+
+use course::Course;
 
 use super::{
     Bounds, Got, Page, Random, Say, Stage, Tally, Truth, ask,
@@ -42,23 +46,37 @@ use crate::{
 };
 
 const RELOADS: usize = 3;
-/// Then a fresh process on an empty store: nothing is evicted yet, and a campaign of hours must not fill the disk.
-const ROUNDS_OF_ONE_STORE: u64 = 100;
+/// Of a hundred answers of upstream in a round in which it misbehaves, so many are flawed.
+const FLAWED_PERCENT: u64 = 10;
+const STORE: &str = "load";
 /// A round takes seconds; one that takes this long hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How much is asked for at one time.
+/// How much is asked for at one time, and of what upstream.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     /// Each pulls every image of a round.
     pub clients: usize,
     /// Of each of three kinds, in each round.
     pub images: usize,
+    /// One round of so many is one in which upstream is well; none where it is 0.
+    pub well_every: u64,
 }
 
 impl Size {
-    /// 16 clients, 12 images.
-    pub const USUAL: Self = Self { clients: 16, images: 4 };
+    /// 16 clients, 12 images, upstream well in every other round.
+    pub const USUAL: Self = Self { clients: 16, images: 4, well_every: 2 };
+
+    fn is_faulty(self, round: u64) -> bool {
+        round.checked_rem(self.well_every) != Some(0)
+    }
+}
+
+/// What upstream has answered in rounds in which it misbehaves, and how much of it was flawed.
+#[derive(Debug, Default)]
+struct Answers {
+    all: AtomicU64,
+    flawed: AtomicU64,
 }
 
 /// Who signed an image.
@@ -108,9 +126,10 @@ pub async fn run(bounds: Bounds, size: Size, say: Say) -> Tally {
         let found = found.unwrap_or_else(|_| Err("the round did not end".to_owned()));
         match found {
             Ok(found) => {
-                let shape = if is_faulty(round) { "upstream misbehaves" } else { "upstream is well" };
+                let shape = if size.is_faulty(round) { "upstream misbehaves" } else { "upstream is well" };
                 say(&format!("{round:>5}  {shape}: {found}"));
                 tally.add(found);
+                tally.count(campaign.looked(say).await);
             }
             Err(why) => {
                 // Without a process or a store there is nothing to go on with.
@@ -119,12 +138,13 @@ pub async fn run(bounds: Bounds, size: Size, say: Say) -> Tally {
             }
         }
     }
+    let Answers { all, flawed } = campaign.answers.as_ref();
+    let (all, flawed) = (all.load(Ordering::Relaxed), flawed.load(Ordering::Relaxed));
+    say(&format!("of {all} answers of an upstream that misbehaves {flawed} were flawed"));
+    say(&campaign.course.to_string());
+    tally.count(campaign.course.judge());
     tally.count(campaign.end().await);
     tally
-}
-
-fn is_faulty(round: u64) -> bool {
-    round % 2 == 1
 }
 
 struct Campaign {
@@ -133,14 +153,15 @@ struct Campaign {
     regime: Regime,
     random: Random,
     size: Size,
-    generation: u64,
+    answers: Arc<Answers>,
+    course: Course,
     in_force: watch::Sender<InForce>,
 }
 
 impl Campaign {
     async fn start(seed: u64, size: Size) -> Result<Self, String> {
         let stage = Stage::new(&setup(Regime::Narrow)).await;
-        let process = stage.serve(&stage.store("load-0")).await?;
+        let process = stage.serve(&stage.store(STORE)).await?;
         let now = InForce { changes: 0, regime: Some(Regime::Narrow) };
         Ok(Self {
             stage,
@@ -148,15 +169,14 @@ impl Campaign {
             regime: Regime::Narrow,
             random: Random::new(seed),
             size,
-            generation: 0,
+            answers: Arc::default(),
+            course: Course::default(),
             in_force: watch::Sender::new(now),
         })
     }
 
     async fn round(&mut self, round: u64) -> Result<Tally, String> {
-        if round > 0 && round.is_multiple_of(ROUNDS_OF_ONE_STORE) {
-            self.renew().await?;
-        }
+        let is_faulty = self.size.is_faulty(round);
         let parts = self.push(round);
         let process = self.process.as_ref().ok_or("no process")?;
         let base = format!("http://{}", process.address);
@@ -164,7 +184,7 @@ impl Campaign {
         let seeds: Vec<_> = (0..self.size.clients).map(|_| self.random.any()).collect();
         let pulls = seeds.into_iter().map(|seed| {
             let (base, parts, seen) = (base.clone(), parts.clone(), self.in_force.subscribe());
-            tokio::spawn(pull_all(base, parts, seen, Random::new(seed), is_faulty(round)))
+            tokio::spawn(pull_all(base, parts, seen, Random::new(seed), is_faulty))
         });
         let pulls: Vec<_> = pulls.collect();
         let clients = async {
@@ -174,14 +194,16 @@ impl Campaign {
             outcomes
         };
         let reloads = reload_back_and_forth(&self.stage, process, &self.in_force, self.regime);
-        mishaps(&self.stage, is_faulty(round), Random::new(round));
+        if is_faulty {
+            mishaps(&self.stage, &self.answers, Random::new(round));
+        }
         let (outcomes, reloaded) = tokio::join!(clients, reloads);
         self.regime = reloaded?;
         let mut tally = Tally::default();
         for outcome in outcomes {
             tally.add(outcome.map_err(|error| failed("a client", error))?);
         }
-        if is_faulty(round) {
+        if is_faulty {
             recovered(&base, &parts, &mut tally).await;
         }
         self.prune(&parts);
@@ -246,19 +268,17 @@ impl Campaign {
         registry.clear_calls();
     }
 
-    /// Stops in order, looks through the store, and goes on with an empty one.
-    async fn renew(&mut self) -> Result<(), String> {
-        self.end().await?;
-        self.generation += 1;
-        let store = self.stage.store(&format!("load-{}", self.generation));
-        self.process = Some(self.stage.serve(&store).await?);
-        Ok(())
+    /// When all clients of a round are gone.
+    async fn looked(&mut self, say: Say) -> Result<(), String> {
+        let process = self.process.as_ref().ok_or("no process")?;
+        self.course.look(process, say).await
     }
 
+    /// Stops in order, and looks through the store.
     async fn end(&mut self) -> Result<(), String> {
         let Some(process) = self.process.take() else { return Ok(()) };
         ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
-        let store = self.stage.store(&format!("load-{}", self.generation));
+        let store = self.stage.store(STORE);
         audit(&store, Leftovers::Interrupted)?;
         self.stage.discard(&store)
     }
@@ -273,10 +293,16 @@ fn setup(regime: Regime) -> Setup {
     };
     // A stall is noticed before the round's patience ends. What upstream denied or made up for once, a signature or where a tag
     // points, is asked for again.
-    Setup::with_policy(&policy).sections(
+    // The budgets are those of some hundred rounds: an hour must not fill the disk.
+    let setup = Setup::with_policy(&policy).sections(
         "[limits]\nupstream_stall_timeout = \"2s\"\nupstream_response_timeout = \"2s\"\n\
          [verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
-    )
+    );
+    Setup {
+        top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", setup.top),
+        storage: "max_bytes = \"512MiB\"\nmetadata_max_bytes = \"64MiB\"".to_owned(),
+        ..setup
+    }
 }
 
 /// SIGHUP, and SIGHUP again, while the clients pull. Returns what is in force in the end.
@@ -301,12 +327,27 @@ async fn reload_back_and_forth(
     Ok(regime)
 }
 
-/// What goes wrong upstream in a round, now and then.
-fn mishaps(stage: &Stage, faulty: bool, mut random: Random) {
+/// What goes wrong upstream in a round, call by call.
+fn mishaps(stage: &Stage, answers: &Arc<Answers>, mut random: Random) {
     let registry = &stage.world.registry;
-    if !faulty {
-        return;
+    if random.once_in(2) {
+        registry.drop_connections();
     }
+    let (answers, elsewhere) = (Arc::clone(answers), registry.url());
+    registry.misbehave(move |call| {
+        if call.path.ends_with("/v2/") {
+            return Vec::new();
+        }
+        answers.all.fetch_add(1, Ordering::Relaxed);
+        if random.below(100) >= FLAWED_PERCENT {
+            return Vec::new();
+        }
+        answers.flawed.fetch_add(1, Ordering::Relaxed);
+        vec![flaw(&mut random, &elsewhere)]
+    });
+}
+
+fn flaw(random: &mut Random, elsewhere: &str) -> Fault {
     let possible = [
         Fault::status(503),
         Fault::status(500),
@@ -317,23 +358,18 @@ fn mishaps(stage: &Stage, faulty: bool, mut random: Random) {
         Fault::Corrupt(random.below(200_000)),
         Fault::Truncate(random.below(200_000)),
         Fault::Stall(random.below(200_000)),
+        Fault::Trickle { bytes: 1 + random.below(50_000), pause: Duration::from_millis(20) },
         Fault::Hang,
+        Fault::Endless,
         Fault::IgnoreRange,
         Fault::Length(random.below(1000)),
         Fault::digest_header("sha256:0000000000000000000000000000000000000000000000000000000000000000"),
         Fault::content_type("text/plain"),
         Fault::without_header("content-length"),
         Fault::Gzip,
-        Fault::Redirect(registry.url()),
+        Fault::Redirect(elsewhere.to_owned()),
     ];
-    for _ in 0..6 {
-        let Some(fault) = random.pick(&possible) else { return };
-        let spared = random.index(20);
-        registry.fault(|call| !call.path.ends_with("/v2/"), fault.clone()).after(spared).times(1 + random.index(10));
-    }
-    if random.once_in(2) {
-        registry.drop_connections();
-    }
+    random.pick(&possible).cloned().unwrap_or(Fault::Disconnect)
 }
 
 /// One client: every image of the round, in an order of its own.

@@ -93,7 +93,5 @@ fn administered() -> Setup {
 
 /// Where the admin listener is; it is told before pratique says that it serves.
 fn admin_url(process: &process::Process) -> String {
-    let log = process.log();
-    let line = log.iter().find(|entry| entry["message"] == "admin listener").expect("a line about the admin listener");
-    format!("http://{}", line["address"].as_str().expect("its address"))
+    process.admin_url().expect("a line about the admin listener")
 }
