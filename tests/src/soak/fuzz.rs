@@ -1,8 +1,8 @@
 //! Parsers and judges over bytes that nobody would write.
 //!
 //! A target is a plain `fn(&[u8])`: it reads its input as something that comes from outside and panics where what must hold does not.
-//! Those of `oci` and `policy` are theirs (`fuzz/targets.rs` in either crate), where cargo-fuzz runs them too, and so are the readers of
-//! what upstreams say (`proxy/src/upstream/fuzz.rs`); the targets that need a server are here.
+//! Those of `oci` and `policy` are theirs (`fuzz/targets.rs` in either crate), and so are the readers of what upstreams say
+//! (`proxy/src/upstream/fuzz.rs`); the targets that need a server are here. cargo-fuzz runs all of them too, from `fuzz/` of the four crates.
 //! It starts from seeds that are right, and sees them bent by `mutate`: as bytes, as lines, as JSON, and within the base64 of JSON.
 
 mod answers;
@@ -39,13 +39,13 @@ pub const TARGETS: [Target; 16] = [
     Target { name: "manifest", run: oci_targets::manifest, seeds: || of_oci("manifest") },
     Target { name: "json", run: oci_targets::json, seeds: || of_oci("manifest") },
     Target { name: "names", run: oci_targets::names, seeds: || of_oci("names") },
-    Target { name: "route", run: requests::route, seeds: requests::request_lines },
-    Target { name: "request", run: requests::request, seeds: requests::ranges },
+    Target { name: "route", run: requests::route, seeds: || of_tests("route") },
+    Target { name: "request", run: requests::request, seeds: || of_tests("request") },
     Target { name: "challenge", run: proxy::upstream::fuzz::challenge, seeds: || of_proxy("challenge") },
     Target { name: "link", run: proxy::upstream::fuzz::link, seeds: || of_proxy("link") },
     Target { name: "token", run: proxy::upstream::fuzz::token, seeds: || of_proxy("token") },
-    Target { name: "content_range", run: answers::content_range, seeds: || of_proxy("content_range") },
-    Target { name: "answer", run: answers::answer, seeds: || of_proxy("answer") },
+    Target { name: "content_range", run: answers::content_range, seeds: || of_tests("content_range") },
+    Target { name: "answer", run: answers::answer, seeds: || of_tests("answer") },
     Target { name: "policy", run: policy_targets::policy, seeds: || of_policy("policy") },
     Target { name: "signature", run: policy_targets::signature, seeds: || of_policy("signature") },
     Target { name: "attestation", run: policy_targets::attestation, seeds: || of_policy("attestation") },
@@ -55,18 +55,33 @@ pub const TARGETS: [Target; 16] = [
 ];
 
 fn of_oci(target: &str) -> Vec<Vec<u8>> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../storage/oci/fuzz/seeds");
-    seeds::committed(&beside.join(target))
-}
-
-fn of_proxy(target: &str) -> Vec<Vec<u8>> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../proxy/fuzz/seeds");
-    seeds::committed(&beside.join(target))
+    committed("../storage/oci", target)
 }
 
 fn of_policy(target: &str) -> Vec<Vec<u8>> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/fuzz/seeds");
+    committed("../policy", target)
+}
+
+fn of_proxy(target: &str) -> Vec<Vec<u8>> {
+    committed("../proxy", target)
+}
+
+fn of_tests(target: &str) -> Vec<Vec<u8>> {
+    committed(".", target)
+}
+
+fn committed(package: &str, target: &str) -> Vec<Vec<u8>> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join(package).join("fuzz/seeds");
     seeds::committed(&beside.join(target))
+}
+
+/// One input for one target, as libFuzzer brings them (`tests/fuzz`).
+///
+/// # Panics
+/// Where there is no such target, and as the target does.
+pub fn feed(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name).expect("a target of that name");
+    (target.run)(input);
 }
 
 /// No input is worth more than this: what takes longer keeps a whole request waiting.
