@@ -2,22 +2,29 @@
 
 use std::{
     collections::BTreeMap,
-    io::{Read as _, Write as _},
+    io::{self, Read as _, Write as _},
+    os::unix::process::CommandExt as _,
     path::Path,
-    process::{Command, Stdio},
-    sync::mpsc,
+    process::{Child, ChildStdout, Command, Stdio},
+    thread::sleep,
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::Secret;
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process_group},
+};
 use serde::Deserialize;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
+const ANSWER_BYTES_MAX: usize = 64 << 10;
 const JSON_DEPTH_MAX: usize = 16;
 /// A helper may have to unlock something, but nobody is there to be asked for a password.
 const HELPER_MAX: Duration = Duration::from_secs(10);
+/// Between two looks whether it has said more, or has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// A user and a password.
 pub(super) struct Login {
@@ -125,25 +132,22 @@ fn run(program: &str, server: &str, within: Duration) -> Result<Login, String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        // With all that it starts, so that all of that can be ended.
+        .process_group(0)
         .spawn()
         .map_err(|error| format!("{program} cannot be started: {}", error.kind()))?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    let (sender, answered) = mpsc::channel();
-    let question = server.to_owned();
-    std::thread::spawn(move || {
-        let mut answer = Vec::new();
-        // A helper that does not want the question may answer all the same.
-        let _ = input.map(|mut input| input.write_all(question.as_bytes()));
-        let read = output.map(|output| output.take(ANSWER_BYTES_MAX).read_to_end(&mut answer));
-        // Who asked may have given up.
-        let _ = sender.send(read.filter(Result::is_ok).map(|_| answer));
-    });
-    let answer = answered.recv_timeout(within);
+    // A helper that does not want the question may answer all the same. A pipe takes more than any name at once, and nobody need read it.
+    let _ = child.stdin.take().map(|mut input| input.write_all(server.as_bytes()));
+    let answer = hear(&mut child, within);
+    // Its number is nobody else's for as long as its end has not been taken note of.
+    if answer.is_err() && matches!(child.try_wait(), Ok(None)) {
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    }
     // It has said what it has to say, or has had its time.
     let _ = child.kill();
     let _ = child.wait();
-    let answer = answer.map_err(|_| format!("{program} did not answer within {} s", within.as_secs_f32()))?;
-    let helped: Option<Helped> = answer.and_then(|answer| oci::json::parse(&answer, JSON_DEPTH_MAX).ok());
+    let answer = answer.map_err(|why| format!("{program} {why}"))?;
+    let helped: Option<Helped> = oci::json::parse(&answer, JSON_DEPTH_MAX).ok();
     match helped {
         Some(Helped { username, .. }) if username == "<token>" => {
             Err(format!("{program} has an identity token for {server}, which is not supported: use a pull token"))
@@ -152,6 +156,41 @@ fn run(program: &str, server: &str, within: Duration) -> Result<Login, String> {
             Ok(Login { username, password: Secret::new(secret) })
         }
         Some(_) | None => Err(format!("{program} has nothing for {server}")),
+    }
+}
+
+/// What a helper says until it says no more or has ended: what it leaves behind may keep its output open for as long as it likes.
+fn hear(child: &mut Child, within: Duration) -> Result<Vec<u8>, String> {
+    let lost = |error: &io::Error| format!("cannot be listened to: {}", error.kind());
+    let mut output = child.stdout.take().ok_or("has no output")?;
+    // No read waits: whether a look is worth while is for the helper's end to say, and for the time.
+    fcntl_setfl(&output, OFlags::NONBLOCK).map_err(|error| lost(&error.into()))?;
+    let (mut answer, mut left) = (Vec::new(), within);
+    loop {
+        // Before the pipe is looked at: all that it said itself is in there by then.
+        let has_ended = child.try_wait().map_err(|error| lost(&error))?.is_some();
+        let is_whole = take(&mut output, &mut answer).map_err(|error| lost(&error))?;
+        if answer.len() > ANSWER_BYTES_MAX {
+            return Err(format!("answers with more than {ANSWER_BYTES_MAX} bytes"));
+        }
+        if is_whole || has_ended {
+            return Ok(answer);
+        }
+        if left.is_zero() {
+            return Err(format!("did not answer within {} s", within.as_secs_f32()));
+        }
+        sleep(LOOK_EVERY.min(left));
+        left = left.saturating_sub(LOOK_EVERY);
+    }
+}
+
+/// Adds what there is, up to a byte too much. Whether there will be no more.
+fn take(output: &mut ChildStdout, answer: &mut Vec<u8>) -> io::Result<bool> {
+    let room = (ANSWER_BYTES_MAX + 1).saturating_sub(answer.len());
+    match output.take(room as u64).read_to_end(answer) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -271,7 +310,7 @@ mod tests {
         for (script, says) in [
             ("echo 'credentials not found in native keychain'; exit 1", "has nothing for cgr.dev"),
             ("exec sleep 1000", "did not answer within 0.5 s"),
-            ("exec cat /dev/zero", "has nothing for cgr.dev"),
+            ("exec cat /dev/zero", "answers with more than 65536 bytes"),
             (r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#, "use a pull token"),
             (r#"echo '{"Username":"","Secret":"hunter2"}'"#, "has nothing for cgr.dev"),
         ] {
@@ -279,5 +318,50 @@ mod tests {
             assert!(error.contains(says), "{script}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
+    }
+
+    /// Keeps the helper's output open for as long as its file is there.
+    const LEFT_BEHIND: &str = r#"(while [ -e "$0" ]; do sleep 0.05; done) &"#;
+
+    #[test]
+    fn a_helper_is_listened_to_until_its_end_and_what_it_leaves_behind_is_not() {
+        let soon = Duration::from_secs(2);
+        let answer = r#"echo '{"Username":"me","Secret":"hunter2"}'"#;
+        for script in [format!("{LEFT_BEHIND} {answer}"), format!("{answer}; {LEFT_BEHIND}")] {
+            assert_eq!(asked(&script, soon), Ok(("me".to_owned(), "hunter2".to_owned())), "{script}");
+        }
+        for (script, says) in [
+            (LEFT_BEHIND.to_owned(), "has nothing for cgr.dev"),
+            // Whether it answers later is nothing to us: a helper that sent its work away has ended without an answer.
+            (format!("(sleep 0.5; {answer}) &"), "has nothing for cgr.dev"),
+            ("cat /dev/zero & sleep 0.2".to_owned(), "docker-credential-test answers with more than 65536 bytes"),
+            (format!("{LEFT_BEHIND} echo hunter2; exit 1"), "has nothing for cgr.dev"),
+        ] {
+            let error = asked(&script, soon).unwrap_err();
+            assert!(error.contains(says) && !error.contains("did not answer"), "{script}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_helper_that_takes_too_long_is_ended_with_all_that_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let noted = directory.path().join("started");
+        let script = format!("sleep 1000 & echo $! > '{}'; wait", noted.display());
+        let error = asked(&script, Duration::from_secs(1)).unwrap_err();
+        assert!(error.contains("docker-credential-test did not answer within 1 s"), "{error}");
+        let started = std::fs::read_to_string(&noted).unwrap();
+        // Until somebody takes note of its end it is a zombie.
+        let is_there = || {
+            let state = std::fs::read_to_string(format!("/proc/{}/stat", started.trim()));
+            state.is_ok_and(|state| !state.contains(") Z "))
+        };
+        for _ in 0..100 {
+            if !is_there() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("process {started} goes on");
     }
 }
