@@ -96,7 +96,7 @@ pub struct Limits {
     /// rest asked for anew. Default 1 KiB.
     #[serde(deserialize_with = "units::bytes")]
     pub upstream_bytes_per_second_min: u64,
-    /// Longest pause in which an upstream that limits our rate, or says when to come again, is not asked. Default 15m.
+    /// Longest pause in which an upstream that limits our rate, or that is out for something until it says, is not asked. Default 15m.
     #[serde(deserialize_with = "units::positive_duration")]
     pub upstream_backoff_max: Duration,
     /// One fill of one blob, resumptions included. Default 6h.

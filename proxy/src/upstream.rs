@@ -8,7 +8,7 @@
 //!                          │  │  │      one request, one answer, timeouts, one retry
 //!                          │  │  └ redirect   which targets, and never with Authorization to another origin
 //!                          │  ├ auth ─▶ token  one fetch per scope, only from an allowed realm
-//!                          │  └ backoff        nobody asks before the time that upstream named to anybody
+//!                          │  └ backoff        nobody asks before the time that upstream named to anybody: for anything, or (outages) for this
 //!                          └ challenge         what a 401 may ask for
 //! ```
 
@@ -33,6 +33,7 @@ mod meter;
 mod mirror;
 mod network;
 mod origin;
+mod outages;
 mod rate;
 mod redirect;
 mod request;

@@ -129,7 +129,9 @@ impl Course {
                 }
                 Ok(Duration::ZERO)
             }
-            UpstreamError::RateLimited { .. } | UpstreamError::Unavailable { .. } => {
+            UpstreamError::RateLimited { .. }
+            | UpstreamError::Unavailable { .. }
+            | UpstreamError::HeldBack { is_limit: false, .. } => {
                 self.asked = self.asked.max(error.retry_after());
                 (self.turn, self.failed) = (self.turn + 1, self.failed + 1);
                 if self.failed < self.left(known).count() {
@@ -141,8 +143,8 @@ impl Course {
                     |error: &UpstreamError| matches!(error, UpstreamError::Unavailable { why: Outage::Status(_), .. });
                 paused.or_else(|error| if fails(&error) { self.begin_again(error, there) } else { Err(error) })
             }
-            // Nobody was asked: whose turn it was has it still when the pause is over.
-            UpstreamError::HeldBack { retry_after, .. } => {
+            // Nobody is asked, whatever the repository: whose turn it was has it still when the pause is over.
+            UpstreamError::HeldBack { is_limit: true, retry_after, .. } => {
                 self.rounds += 1;
                 let is_told = there.bytes == there.taken_up || retry_after > self.pause_max;
                 if is_told || self.rounds >= self.tries_max { Err(error) } else { Ok(retry_after) }
@@ -313,6 +315,20 @@ mod tests {
             assert!(Course::new(&limits).failed(&known[0], &known, held(1), there).is_err(), "who has nothing is told");
         }
         assert!(pauses(&held(1), SOME, &known, &limits).len() < 8);
+    }
+
+    #[test]
+    fn where_a_repository_is_out_the_next_one_is_asked() {
+        let (known, limits) = (paths(&["a", "b"]), Limits::default());
+        let out = || UpstreamError::HeldBack { what: WHAT, retry_after: Duration::from_secs(5), is_limit: false };
+        let mut course = Course::new(&limits);
+        assert_eq!(course.failed(&known[0], &known, out(), SOME), Ok(Duration::ZERO));
+        assert_eq!(course.next(&known), Some(&known[1]));
+        assert_eq!(course.failed(&known[1], &known, out(), SOME), Ok(Duration::from_secs(5)), "all of them");
+        for there in [NOTHING, KEPT] {
+            let known = paths(&["a"]);
+            assert!(Course::new(&limits).failed(&known[0], &known, out(), there).is_err(), "who has nothing is told");
+        }
     }
 
     #[test]

@@ -180,7 +180,7 @@ impl Auth {
         let started = Instant::now();
         let slow = UpstreamError::Unavailable { what: Kind::Token, why: Outage::AnswerTimedOut(self.timeout) };
         let in_turn = async {
-            let turn = self.backoff.turn(Kind::Token).await?;
+            let turn = self.backoff.turn(repository, Kind::Token).await?;
             let answer = self.ask(source, repository).await;
             turn.answered(answer.as_ref().err());
             answer

@@ -82,7 +82,8 @@ pub enum UpstreamError {
         /// When to come again, where upstream said so; a day at most.
         retry_after: Option<Duration>,
     },
-    /// Upstream said a moment ago, whatever it was asked for, when it wants to be asked again: until then it is not.
+    /// Upstream said a moment ago when it wants to be asked again: until then it is not. By a 429 that holds for whatever it was to be
+    /// asked for, by a 5xx for this of this repository.
     #[error("{what}: upstream {}, and is not asked for another {}", if *.is_limit { "limits our rate" } else { "is out" }, Seconds(*.retry_after))]
     HeldBack {
         /// What was to be asked.

@@ -59,7 +59,7 @@ impl Exchange {
     }
 
     async fn in_turn(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
-        let mut turn = self.backoff.turn(question.what).await?;
+        let mut turn = self.backoff.turn(question.repository, question.what).await?;
         let Followed { answer, is_own } = self.authenticated(question, &mut turn).await?;
         if is_own {
             self.meter.rate(answer.headers());

@@ -111,6 +111,44 @@ async fn a_limited_rate_met_on_evidence_is_429_with_upstreams_patience() {
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (429, Some("7")), "{}", answer.text());
 }
 
+/// Out for ten minutes, as it says.
+fn out() -> Fault {
+    Fault::Status { code: 503, headers: vec![("retry-after".to_owned(), "600".to_owned())] }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_out_for_one_repository_stops_no_pull_of_another() {
+    let (world, _) = signed().await;
+    let image = sized(1000, 2);
+    world.push_signed("chainguard/other", "latest", &image);
+    let broken = world.registry.fault(|call| call.path.contains("/chainguard/nginx/"), out());
+    let pratique = world.pratique(&Setup::default()).await;
+    let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+    for _ in 0..10 {
+        let answer = get(&url).await;
+        let patience: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert_eq!((answer.status.as_u16(), patience > 500), (503, true), "{}", answer.text());
+    }
+    assert_eq!(broken.hits(), 1, "it has said when to ask for that again");
+    let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/other", "latest").await.unwrap();
+    assert_eq!(pulled.manifests[0].0, image.digest);
+}
+
+#[tokio::test]
+async fn referrers_that_upstream_is_out_for_stop_no_pull_of_what_is_signed_otherwise() {
+    let (world, _) = signed().await;
+    let images: Vec<_> = (2..4).map(|seed| sized(1000, seed)).collect();
+    for (n, image) in images.iter().enumerate() {
+        world.push_signed(REPOSITORY, &format!("v{n}"), image);
+    }
+    world.registry.fault(Call::is_referrers, out());
+    let pratique = world.pratique(&Setup::default()).await;
+    // What the second and the third pull ask for is asked for after the answer to the first.
+    for tag in ["latest", "v0", "v1"] {
+        pull(&Client::plain(), &pratique.url(), REPOSITORY, tag).await.unwrap_or_else(|error| panic!("{tag}: {error}"));
+    }
+}
+
 #[tokio::test]
 async fn a_malformed_digest_header_of_a_tag_is_ignored() {
     for bad in ["md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:12", "latest", ""] {

@@ -18,7 +18,7 @@ use super::{
         Upstream,
         error::{Flaw, Kind, Outage, TlsFault, UpstreamError, UpstreamSetupError},
     },
-    SOON, Setup, blob, digest, manifest, repository,
+    SOON, Setup, blob, digest, latest, manifest, repository,
     server::{Certificate, GOOD, Reply, Server, Step, read_head, write},
 };
 
@@ -255,4 +255,85 @@ async fn what_cannot_be_set_up_is_told_before_anything_is_sent() {
     let mut missing = at(Scheme::Https, "registry.example");
     missing.upstream.ca_file = Some(missing.files.path().join("absent"));
     assert!(matches!(build(&missing), UpstreamSetupError::File { key: "ca_file", .. }));
+}
+
+/// Asks for a manifest of another repository than the one that all else is about.
+async fn other(upstream: &Upstream) -> Result<(), UpstreamError> {
+    upstream.manifest(&"chainguard/other".parse().unwrap(), &latest()).await.map(drop)
+}
+
+#[tokio::test]
+async fn who_is_out_for_one_thing_in_one_repository_is_left_alone_about_that_and_asked_for_all_else() {
+    let server = Server::start(|seen| {
+        let is_out = seen.path.starts_with("/v2/chainguard/nginx/") && !seen.path.ends_with("/tags/list");
+        if is_out { Reply::status(503).header("retry-after", "600") } else { Reply::ok(r#"{"tags":[]}"#) }
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    let out = |what| {
+        let why = Outage::ComeAgain(503, Duration::from_secs(600));
+        UpstreamError::Unavailable { what, why }
+    };
+    assert_eq!(manifest(&upstream).await.unwrap_err(), out(Kind::Manifest));
+    assert!(!upstream.is_to_be_spared(), "it limits no rate");
+    // Another reload, another hundred clients: it has said when to ask for that again.
+    let upstream = Setup::of(&server).build().going_on_from(&upstream);
+    for _ in 0..100 {
+        let error = manifest(&upstream).await.unwrap_err();
+        assert!(matches!(error, UpstreamError::HeldBack { what: Kind::Manifest, is_limit: false, .. }), "{error}");
+        assert!(error.retry_after().is_some_and(|left| left > Duration::from_secs(500)), "{error}");
+    }
+    assert_eq!(server.seen().len(), 1);
+    // Whether it is out for all else it has not said.
+    other(&upstream).await.unwrap();
+    upstream.tags(&repository(), None, None).await.unwrap();
+    assert_eq!(blob(&upstream, 0).await.unwrap_err(), out(Kind::Blob));
+    assert!(matches!(blob(&upstream, 0).await.unwrap_err(), UpstreamError::HeldBack { what: Kind::Blob, .. }));
+    other(&upstream).await.unwrap();
+    assert_eq!(server.seen().len(), 5);
+}
+
+#[tokio::test]
+async fn what_fails_in_one_repository_without_naming_a_time_keeps_nobody_waiting() {
+    let server = Server::start_async(|seen| {
+        Box::pin(async move {
+            match seen.path.as_str() {
+                path if path.starts_with("/v2/chainguard/other/") => Reply::ok("{}"),
+                path if path.ends_with("/tags/list") => Reply::status(500),
+                _ => pending().await,
+            }
+        })
+    })
+    .await;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = SOON).build();
+    for _ in 0..3 {
+        let failing = UpstreamError::Unavailable { what: Kind::Tags, why: Outage::Status(500) };
+        assert_eq!(upstream.tags(&repository(), None, None).await.unwrap_err(), failing);
+        assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::AnswerTimedOut(SOON)));
+        other(&upstream).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_is_out_for_one_repository_hands_out_tokens_for_others() {
+    let realm = Server::start(|seen| {
+        let is_out = seen.query().iter().any(|(_, value)| value.contains("chainguard/nginx"));
+        if is_out { Reply::status(503).header("retry-after", "600") } else { Reply::token("t") }
+    })
+    .await;
+    let address = realm.url("/token");
+    let server =
+        Server::start(
+            move |seen| {
+                if seen.header("authorization").is_some() { Reply::ok("{}") } else { Reply::bearer(&address) }
+            },
+        )
+        .await;
+    let upstream = Setup::of(&server).realm(&realm).build();
+    let why = Outage::ComeAgain(503, Duration::from_secs(600));
+    assert_eq!(manifest(&upstream).await.unwrap_err(), UpstreamError::Unavailable { what: Kind::Token, why });
+    let held = manifest(&upstream).await.unwrap_err();
+    assert!(matches!(held, UpstreamError::HeldBack { what: Kind::Token, is_limit: false, .. }), "{held}");
+    other(&upstream).await.unwrap();
+    assert_eq!(realm.seen().len(), 2);
 }
