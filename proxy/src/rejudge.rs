@@ -7,6 +7,8 @@
 //!
 //! What cannot be made anew is due again when three quarters of what is left then are over.
 //!
+//! The two go on beside each other, and an image of which the judgement panics costs neither the others.
+//!
 //! One image at a time, at a bounded rate, ten times slower where upstream is asked, through the same flights as requests: nobody judges
 //! twice, and no request waits for more than one judgement of these.
 
@@ -19,6 +21,7 @@ use std::{
 };
 
 use metrics::counter;
+use oci::{Digest, Repository};
 use storage::{Keeper, Usage};
 use tokio::{
     sync::{mpsc, watch},
@@ -29,6 +32,7 @@ use crate::{
     admission::{Effort, Ending},
     app::{App, InForce},
     error::{ApiError, chain},
+    supervise::part,
 };
 
 /// Images that were used longer ago are judged when they are asked for.
@@ -42,20 +46,34 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Longest rest that an upstream gets which asks for one.
 const REST_MAX: Duration = Duration::from_secs(60);
 
-/// Judges until told to drain. `judged` is the last generation whose round has ended: a run that panicked leaves the others to the next.
-pub(crate) async fn run(app: Arc<App>, judged: Arc<AtomicU64>, mut draining: watch::Receiver<bool>) {
+/// The task of the rounds after reloads, as supervised and counted.
+pub(crate) const ROUNDS: &str = "rejudge";
+/// The task of the renewals.
+pub(crate) const RENEWALS: &str = "renew";
+
+/// Judges after reloads until told to drain. `judged` is the last generation whose round has ended: a run that panicked leaves the others to
+/// the next.
+pub(crate) async fn after_reloads(app: Arc<App>, judged: Arc<AtomicU64>, mut draining: watch::Receiver<bool>) {
+    let rounds = async {
+        loop {
+            let in_force = app.in_force_after(judged.load(Ordering::Relaxed)).await;
+            Round { app: &app, in_force: &in_force }.run().await;
+            judged.store(in_force.generation, Ordering::Relaxed);
+        }
+    };
     tokio::select! {
-        () = after_reloads(&app, &judged) => {}
-        () = before_they_end(&app) => {}
+        () = rounds => {}
         _ = draining.wait_for(|draining| *draining) => {}
     }
 }
 
-async fn after_reloads(app: &Arc<App>, judged: &AtomicU64) {
-    loop {
-        let in_force = app.in_force_after(judged.load(Ordering::Relaxed)).await;
-        Round { app, in_force: &in_force }.run().await;
-        judged.store(in_force.generation, Ordering::Relaxed);
+/// Renews verdicts until told to drain. What the store can renew does not wait for what upstream is asked about.
+pub(crate) async fn before_they_end(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let (asking, asked) = mpsc::channel(PAGE);
+    let renewals = async { tokio::join!(by_store(&app, asking), by_upstream(&app, asked)) };
+    tokio::select! {
+        ((), ()) = renewals => {}
+        _ = draining.wait_for(|draining| *draining) => {}
     }
 }
 
@@ -115,26 +133,23 @@ impl Round<'_> {
     /// What was used last is judged first. What the store alone cannot say is left to `open`.
     async fn by_store(&self, tally: &mut Tally, open: &mut Vec<Usage>) -> Result<(), ApiError> {
         Keeper::new(self.app.store.clone()).settle().await?;
-        let mut left = self.in_force.settings.limits.verdict_cache_entries_max;
+        let (now, mut left) = (self.app.clock.now(), self.in_force.settings.limits.verdict_cache_entries_max);
         let (mut before, mut rate) = (None, pace(self.in_force, 1));
         loop {
             let page = self.app.store.facts().read()?.most_recently_used(before.as_ref(), PAGE)?;
             let is_last = page.len() < PAGE;
             before = page.last().cloned();
             for usage in page {
-                let is_old = self.app.clock.now().since(usage.used_at).is_some_and(|age| age > IN_USE);
+                let is_old = now.since(usage.used_at).is_some_and(|age| age > IN_USE);
                 if left == 0 || is_old || self.is_over() {
                     return Ok(());
                 }
-                if !self.app.admission.is_judged(&usage.repository, &usage.digest)? {
-                    continue;
-                }
-                left -= 1;
-                rate.tick().await;
-                let outcome = self.judge(&usage, Effort::Settled).await;
+                let outcome = self.judge_judged(&usage, &mut rate).await;
+                left -= usize::from(!matches!(outcome, Ok(None)));
                 match outcome {
+                    Ok(None) => {}
                     Err(ApiError::Undecided { .. }) => open.push(usage),
-                    outcome => tally.add("reload", &outcome),
+                    outcome => tally.add("reload", &outcome.map(drop)),
                 }
             }
             if is_last {
@@ -160,9 +175,37 @@ impl Round<'_> {
         !self.is_over()
     }
 
-    async fn judge(&self, Usage { repository, digest, .. }: &Usage, effort: Effort) -> Result<(), ApiError> {
-        self.app.admission.judge_again(self.in_force, repository, digest, effort).await
+    /// By the store, when it is its turn. None where nobody has judged it.
+    async fn judge_judged(&self, usage: &Usage, rate: &mut Interval) -> Result<Option<()>, ApiError> {
+        let Usage { repository, digest, .. } = usage;
+        let judged = async {
+            if !self.app.admission.is_judged(repository, digest)? {
+                return Ok(None);
+            }
+            rate.tick().await;
+            let judged = self.app.admission.judge_again(self.in_force, repository, digest, Effort::Settled);
+            judged.await.map(Some)
+        };
+        alone(ROUNDS, repository, digest, judged).await
     }
+
+    async fn judge(&self, Usage { repository, digest, .. }: &Usage, effort: Effort) -> Result<(), ApiError> {
+        let judged = self.app.admission.judge_again(self.in_force, repository, digest, effort);
+        alone(ROUNDS, repository, digest, judged).await
+    }
+}
+
+/// What comes of work about one image, whatever that meets: the others are not to wait until the task has had its rest, to meet it again.
+async fn alone<T>(
+    task: &'static str,
+    repository: &Repository,
+    digest: &Digest,
+    work: impl Future<Output = Result<T, ApiError>>,
+) -> Result<T, ApiError> {
+    part(task, work).await.unwrap_or_else(|| {
+        tracing::error!(task, %repository, %digest, "judging an image in the background panicked: the others are gone on with");
+        Err(ApiError::Fault { message: "a judgement in the background panicked".to_owned() })
+    })
 }
 
 /// So many judgements a second as the operator allows, or so many times fewer. What was missed is not made up for.
@@ -178,12 +221,6 @@ fn between(per_second: u32, slower: u32) -> Duration {
     (Duration::from_secs(1) / per_second.max(1) * slower).max(Duration::from_micros(1))
 }
 
-/// What the store can renew does not wait for what upstream is asked about.
-async fn before_they_end(app: &Arc<App>) {
-    let (asking, asked) = mpsc::channel(PAGE);
-    tokio::join!(by_store(app, asking), by_upstream(app, asked));
-}
-
 async fn by_store(app: &Arc<App>, asking: mpsc::Sender<Ending>) {
     loop {
         sleep(LOOK_EVERY).await;
@@ -191,7 +228,8 @@ async fn by_store(app: &Arc<App>, asking: mpsc::Sender<Ending>) {
         while let Some(ending) = app.admission.about_to_end() {
             pace.tick().await;
             let in_force = app.in_force();
-            match app.admission.renewal_asks_upstream(&in_force, &ending) {
+            let asks_upstream = async { app.admission.renewal_asks_upstream(&in_force, &ending) };
+            match alone(RENEWALS, &ending.repository, &ending.digest, asks_upstream).await {
                 Ok(false) => renew(app, &in_force, ending).await,
                 Ok(true) => {
                     // Where too many wait it waits for its next turn.
@@ -228,7 +266,7 @@ async fn in_time(in_force: &InForce, judged: impl Future<Output = Result<(), Api
 async fn renew(app: &Arc<App>, in_force: &Arc<InForce>, ending: Ending) {
     let Ending { repository, digest, ends, .. } = &ending;
     let judged = app.admission.judge_again(in_force, repository, digest, Effort::Beyond(*ends));
-    let outcome = in_time(in_force, judged).await;
+    let outcome = in_time(in_force, alone(RENEWALS, repository, digest, judged)).await;
     Tally::default().add("ending", &outcome);
     ended(app, ending, outcome);
 }
@@ -265,5 +303,14 @@ mod tests {
         for per_second in [1_000_000_001, u32::MAX] {
             assert_eq!(between(per_second, 1), Duration::from_micros(1));
         }
+    }
+
+    #[tokio::test]
+    async fn a_judgement_that_panics_is_a_fault_of_that_image() {
+        let (repository, digest) = ("cgr.dev/chainguard/nginx".parse().unwrap(), Digest::sha256(b"image"));
+        let outcome = alone(ROUNDS, &repository, &digest, async { panic!("this image") }).await;
+        let _: &Result<(), _> = &outcome;
+        assert!(matches!(outcome, Err(ApiError::Fault { .. })), "{outcome:?}");
+        assert!(alone(RENEWALS, &repository, &digest, async { Ok(()) }).await.is_ok());
     }
 }

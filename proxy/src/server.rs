@@ -139,12 +139,15 @@ impl Server {
 
 /// What goes on beside requests. All of it is waited for at the end: all of it holds the store.
 fn background(app: &Arc<App>, metrics: PrometheusHandle, draining: &watch::Receiver<bool>) -> Vec<JoinHandle<()>> {
-    let [scrubbed, judging, kept, trusting, looked_up, ending] = std::array::from_fn(|_| Arc::clone(app));
+    let [scrubbed, judging, renewing, kept, trusting, looked_up, ending] = std::array::from_fn(|_| Arc::clone(app));
     let judged = Arc::new(AtomicU64::new(app.in_force().generation));
     vec![
         supervised("scrub", draining, move |draining| scrub::run(Arc::clone(&scrubbed), draining)),
-        supervised("rejudge", draining, move |draining| {
-            rejudge::run(Arc::clone(&judging), Arc::clone(&judged), draining)
+        supervised(rejudge::ROUNDS, draining, move |draining| {
+            rejudge::after_reloads(Arc::clone(&judging), Arc::clone(&judged), draining)
+        }),
+        supervised(rejudge::RENEWALS, draining, move |draining| {
+            rejudge::before_they_end(Arc::clone(&renewing), draining)
         }),
         supervised("upkeep", draining, move |draining| telemetry::upkeep(metrics.clone(), draining)),
         supervised("tags", draining, move |draining| refresh::run(Arc::clone(&looked_up), draining)),

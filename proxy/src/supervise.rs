@@ -1,4 +1,5 @@
-//! Tasks of the background live as long as the server: one that panics is told, counted, and begins anew.
+//! Tasks of the background live as long as the server: one that panics is told, counted, and begins anew. Where its work has parts, one
+//! that panics costs that part only.
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
@@ -22,7 +23,7 @@ where
     tokio::spawn(async move {
         // Nothing of a run that panicked is used by the next one but what locks and channels keep whole.
         while AssertUnwindSafe(begin(draining.clone())).catch_unwind().await.is_err() {
-            counter!("pratique_background_panics_total", "task" => task).increment(1);
+            count(task);
             tracing::error!(task, "a task of the background panicked: it begins anew in {} s", REST.as_secs());
             tokio::select! {
                 () = tokio::time::sleep(REST) => {}
@@ -30,6 +31,20 @@ where
             }
         }
     })
+}
+
+/// What comes of a part of a task's work. None where it panics, which is counted; to tell of which part that was is left to the caller.
+pub(crate) async fn part<T>(task: &'static str, work: impl Future<Output = T>) -> Option<T> {
+    // As above: nothing of it is used again but what locks and channels keep whole.
+    let done = AssertUnwindSafe(work).catch_unwind().await.ok();
+    if done.is_none() {
+        count(task);
+    }
+    done
+}
+
+fn count(task: &'static str) {
+    counter!("pratique_background_panics_total", "task" => task).increment(1);
 }
 
 #[cfg(test)]
@@ -69,5 +84,17 @@ mod tests {
         drain.send_replace(true);
         task.await.unwrap();
         assert_eq!(began.elapsed(), Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_panics_is_none_and_the_others_are_not() {
+        let part = |number: u32| {
+            part("test", async move {
+                tokio::task::yield_now().await;
+                assert_ne!(number, 2, "this one");
+                number
+            })
+        };
+        assert_eq!((part(1).await, part(2).await, part(3).await), (Some(1), None, Some(3)));
     }
 }

@@ -1,10 +1,12 @@
 //! Judged again before anybody asks: after a reload, and before verdicts end.
 
 use std::{
+    collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -18,6 +20,7 @@ use support::{
     upstream::Fault,
     world::{Pratique, Setup, World, moved_by_hand},
 };
+use tokio::task;
 
 use crate::{chainguard_policy, get, keyless_policy, sized};
 
@@ -252,30 +255,147 @@ async fn evidence_outlives_a_no_that_was_made_for_another_reason() {
     assert_eq!(get(&address).await.status, 200);
 }
 
+/// A clock that stands until it is moved, and panics once where it is told to.
+#[derive(Clone, Default)]
+struct Brittle {
+    /// In milliseconds since it began.
+    moved: Arc<AtomicU64>,
+    reading: Arc<Mutex<Reading>>,
+}
+
+#[derive(Default)]
+struct Reading {
+    /// How often each task has read it.
+    by_task: HashMap<task::Id, u32>,
+    breaks: Option<Break>,
+}
+
+/// Which reading panics: of a task that has not read it before, so many of its own on. Who else reads it, and when, is nothing to that.
+struct Break {
+    known: HashSet<task::Id>,
+    reading: u32,
+    /// Of the runtime: what blocks has threads of its own.
+    thread: ThreadId,
+}
+
+impl Brittle {
+    fn clock(&self) -> Clock {
+        let this = self.clone();
+        Clock::reading(move || {
+            assert!(!this.breaks_now(), "a clock that cannot be read");
+            UnixTime::from_millis(1_790_000_000_000 + this.moved.load(Ordering::SeqCst))
+        })
+    }
+
+    fn breaks_now(&self) -> bool {
+        let Some(id) = task::try_id() else { return false };
+        let mut reading = self.reading.lock().unwrap();
+        let count = reading.by_task.entry(id).or_default();
+        *count += 1;
+        let count = *count;
+        let is_it =
+            |at: &mut Break| !at.known.contains(&id) && count == at.reading && thread::current().id() == at.thread;
+        reading.breaks.take_if(is_it).is_some()
+    }
+
+    /// At the next reading of any task.
+    fn break_next(&self) {
+        let mut reading = self.reading.lock().unwrap();
+        reading.by_task.clear();
+        reading.breaks = Some(Break { known: HashSet::new(), reading: 1, thread: thread::current().id() });
+    }
+
+    /// At that reading of a task that has not read it yet.
+    fn break_at(&self, of_its_own: u32) {
+        let mut reading = self.reading.lock().unwrap();
+        let known = reading.by_task.keys().copied().collect();
+        reading.breaks = Some(Break { known, reading: of_its_own, thread: thread::current().id() });
+    }
+
+    fn is_broken(&self) -> bool {
+        self.reading.lock().unwrap().breaks.is_some()
+    }
+
+    /// Waits until who looks what is about to end, once a second, has read it.
+    async fn read(&self) {
+        let read = || self.reading.lock().unwrap().by_task.values().sum::<u32>();
+        let before = read();
+        until("a look", || read() > before).await;
+    }
+}
+
 #[tokio::test]
-async fn a_reload_while_the_background_rests_after_a_panic_is_judged_when_it_begins_anew() {
-    let world = World::new().await;
-    let broken = Arc::new(AtomicBool::new(false));
-    let is_broken = Arc::clone(&broken);
-    let clock = Clock::reading(move || {
-        assert!(!is_broken.load(Ordering::SeqCst), "a clock that cannot be read");
-        UnixTime::from_millis(1_790_000_000_000)
-    });
+async fn a_reload_while_renewals_rest_after_a_panic_is_judged_at_once() {
+    let (world, brittle) = (World::new().await, Brittle::default());
     let setup = |name: &str| Setup::with_policy(&chainguard_policy(name, "cgr.dev/**"));
-    let pratique = world.try_pratique(&setup("one"), clock).await.unwrap();
+    let pratique = world.try_pratique(&setup("one"), brittle.clock()).await.unwrap();
     let image = pushed(&world, 1).remove(0);
     assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)).await.status, 200);
     // Once a second it is looked what is about to end.
-    broken.store(true, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    broken.store(false, Ordering::SeqCst);
+    brittle.break_next();
+    until("a panic", || !brittle.is_broken()).await;
     pratique.reload(&world, &setup("two")).await.unwrap();
+    let judged = until("a verdict under the new policy", || stored(&pratique, &image.digest).is_some());
+    tokio::time::timeout(Duration::from_secs(20), judged).await.expect("no minute of rest");
+}
+
+/// Under another policy by the same rules, of which the round that it calls for has panicked.
+async fn after_a_round_that_panicked(brittle: &Brittle) -> (World, Pratique, Image) {
+    let world = World::new().await;
+    let setup = |name: &str| {
+        Setup::with_policy(&looking_at_the_time(&chainguard_policy(name, "cgr.dev/**"), "time.now_ns() > 0"))
+    };
+    let pratique = world.try_pratique(&setup("one"), brittle.clock()).await.unwrap();
+    let image = pushed(&world, 1).remove(0);
+    assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)).await.status, 200);
+    brittle.read().await;
+    // The round reads it when it begins.
+    brittle.break_at(1);
+    pratique.reload(&world, &setup("two")).await.unwrap();
+    until("a panic", || !brittle.is_broken()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(stored(&pratique, &image.digest).is_none(), "it rests");
+    (world, pratique, image)
+}
+
+#[tokio::test]
+async fn a_round_that_panicked_is_begun_anew() {
+    let brittle = Brittle::default();
+    let (_world, pratique, image) = after_a_round_that_panicked(&brittle).await;
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(61)).await;
     tokio::time::resume();
     until("a verdict under the new policy", || stored(&pratique, &image.digest).is_some()).await;
+}
+
+#[tokio::test]
+async fn an_image_whose_judgement_panics_costs_the_others_nothing() {
+    let (world, brittle) = (World::new().await, Brittle::default());
+    let setup = |name: &str| Setup::with_policy(&chainguard_policy(name, "cgr.dev/**"));
+    let pratique = world.try_pratique(&setup("one"), brittle.clock()).await.unwrap();
+    let images = pushed(&world, 3);
+    for Image { digest, .. } in &images {
+        assert_eq!(get(&format!("{}/v2/{REPOSITORY}/manifests/{digest}", pratique.url())).await.status, 200);
+    }
+    brittle.read().await;
+    // The round reads it when it begins, for the age of the images, and while it judges the first of them.
+    brittle.break_at(3);
+    pratique.reload(&world, &setup("two")).await.unwrap();
+    let judged = || images.iter().filter(|image| stored(&pratique, &image.digest).is_some()).count();
+    let others = until("verdicts under the new policy", || judged() == 2);
+    tokio::time::timeout(Duration::from_secs(25), others).await.expect("no minute of rest");
+    assert!(!brittle.is_broken());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(judged(), 2, "the other one is judged when it is asked for");
+}
+
+#[tokio::test]
+async fn verdicts_are_renewed_while_rounds_rest_after_a_panic() {
+    let brittle = Brittle::default();
+    let (_world, pratique, image) = after_a_round_that_panicked(&brittle).await;
+    // verdicts.clock_ttl is five minutes.
+    brittle.moved.store(230_000, Ordering::SeqCst);
+    until("a renewed verdict", || stored(&pratique, &image.digest).is_some()).await;
 }
 
 /// Clients that pull without pause while policies change: nothing fails that the new policy lets in, and from the end of the reload on
