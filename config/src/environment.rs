@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use crate::ConfigError;
+use crate::{ConfigError, proxies};
 
 const PREFIX: &str = "PRATIQUE_";
 
@@ -15,6 +15,8 @@ pub(crate) struct Environment {
     pub(crate) state_directory: Option<PathBuf>,
     /// `$XDG_DATA_HOME`.
     pub(crate) data_home: Option<PathBuf>,
+    /// `$HTTPS_PROXY` and its like, those that are set to something.
+    pub(crate) proxies: Vec<(String, String)>,
     /// `$HOME`.
     pub(crate) home: Option<PathBuf>,
     /// Whether the process runs as root.
@@ -42,8 +44,12 @@ impl Environment {
                 "XDG_DATA_HOME" => environment.data_home = path(),
                 "HOME" => environment.home = path(),
                 _ => {
+                    let text = || value.to_str().ok_or_else(|| ConfigError::NotUnicode { name: name.into() });
+                    if proxies::VARIABLES.contains(&name) && !value.is_empty() {
+                        environment.proxies.push((name.into(), text()?.into()));
+                    }
                     if let Some(key) = name.strip_prefix(PREFIX) {
-                        let text = value.to_str().ok_or_else(|| ConfigError::NotUnicode { name: name.into() })?;
+                        let text = text()?;
                         environment.settings.push((key.to_ascii_lowercase().replace("__", "."), text.into()));
                     }
                 }
@@ -91,7 +97,7 @@ mod tests {
             ("PRATIQUE_LISTEN", "[::1]:1"),
             ("SSL_CERT_FILE", "/evil.pem"),
             ("RUST_LOG", "trace"),
-            ("HTTPS_PROXY", "http://evil"),
+            ("HTTPS_PROXY", "http://proxy.example"),
             ("XPRATIQUE_LISTEN", "no"),
         ]);
         let settings = [("listen", "[::1]:1"), ("storage.path", "/x")].map(|(key, text)| (key.into(), text.into()));
@@ -110,6 +116,7 @@ mod tests {
     fn a_setting_that_is_not_unicode_is_an_error_and_a_foreign_one_is_not() {
         let bytes = || OsString::from_vec(vec![0xff]);
         assert!(Environment::of([("FOREIGN".into(), bytes())], false).is_ok());
+        assert!(Environment::of([("HTTPS_PROXY".into(), bytes())], false).is_err());
         let error = Environment::of([("PRATIQUE_LISTEN".into(), bytes())], false).unwrap_err();
         assert_eq!(error.to_string(), "PRATIQUE_LISTEN: want UTF-8 text, got other bytes");
     }

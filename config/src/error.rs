@@ -54,7 +54,7 @@ pub enum ConfigError {
         /// The variable.
         name: String,
     },
-    /// A variable of another program's that a command honours says something it cannot mean.
+    /// A variable that is not ours alone, such as `HTTPS_PROXY` or one of cosign's, says something it cannot mean.
     #[error("{name}: want {expected}, got {written}")]
     Variable {
         /// The variable.

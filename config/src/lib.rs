@@ -4,7 +4,7 @@
 //! weaken what pratique promises. It refuses to know what policies say, and what any setting is used for.
 //!
 //! ```text
-//! defaults < configuration file < PRATIQUE_* environment < flags      (sources)
+//! defaults < configuration file < PRATIQUE_* environment < flags      (sources); HTTPS_PROXY and its like (proxies)
 //!        │ merged key by key, lists replaced whole
 //!        ▼
 //! sections as written  ── check ──▶  Settings + notes for the start-up log
@@ -30,6 +30,7 @@ mod listen;
 mod log;
 mod notes;
 mod policy;
+mod proxies;
 mod refresh;
 mod secret;
 mod sources;
@@ -51,6 +52,7 @@ pub use limits::Limits;
 pub use listen::Tls;
 pub use log::{Log, LogFormat};
 pub use policy::{NoMatch, Policy, PolicyFiles, TrustRootSource};
+pub use proxies::{ForwardProxy, Proxies};
 pub use refresh::{MirrorUrl, TrustRootRefresh};
 pub use secret::Secret;
 pub use store::{FactsIn, Fsync, Storage, VerifyReads};
@@ -89,6 +91,8 @@ pub struct Settings {
     pub log: Log,
     /// What may be served as evidence.
     pub evidence: Evidence,
+    /// Through whom upstreams are asked: `HTTPS_PROXY` and its like. Default: nobody.
+    pub proxies: Proxies,
 }
 
 /// The flags of `pratique serve`. Each replaces its key.
@@ -124,7 +128,7 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     load_from(overrides, &Environment::of_process()?)
 }
 
-/// [`load`] by a program that has an environment of its own: what `PRATIQUE_*` says there is not looked at.
+/// [`load`] by a program that has an environment of its own: what `PRATIQUE_*` and `HTTPS_PROXY` say there is not looked at.
 ///
 /// # Errors
 ///
@@ -186,6 +190,7 @@ impl Written {
         let listen = self.listen.0;
         let admin_listen = self.admin_listen.map(|address| address.0);
         let upstreams = upstream::check(self.upstreams, sources, notes)?;
+        let proxies = proxies::check(environment, notes)?;
         let policy = self.policy.check(self.limits.policy_files_max, sources, notes)?;
         let storage = self.storage.check(sources, environment, notes)?;
         let tls = self.tls.map(|tls| tls.check(sources, notes)).transpose()?;
@@ -212,6 +217,7 @@ impl Written {
             limits: self.limits,
             log: self.log,
             evidence,
+            proxies,
         })
     }
 }

@@ -50,6 +50,7 @@ impl Case {
         let variable = (name.into(), text.into());
         let read = Environment::of([variable], false).unwrap();
         self.environment.settings.extend(read.settings);
+        self.environment.proxies.extend(read.proxies);
         self
     }
 

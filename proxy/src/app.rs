@@ -276,7 +276,7 @@ fn load(
     let judge = judge(settings, policies, &trust)?;
     let mut upstreams = BTreeMap::new();
     for upstream in &settings.upstreams {
-        let client = Upstream::within(upstream, &settings.limits, network)
+        let client = Upstream::within(upstream, &settings.limits, &settings.proxies, network)
             .map_err(|error| StartError::Upstream { name: upstream.name.clone(), why: chain(&error) })?;
         let client = match former.and_then(|former| former.upstreams.get(&upstream.name)) {
             Some(former) => client.going_on_from(former),

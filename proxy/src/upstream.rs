@@ -5,6 +5,7 @@
 //!
 //! ```text
 //! manifest, blob, lists ─▶ exchange ─▶ client ─▶ dial        name, address rule, TCP, TLS
+//!                          │  │  │      │         └ tunnel   the same past a forward proxy
 //!                          │  │  │      one request, one answer, timeouts, one retry
 //!                          │  │  └ redirect   which targets, and never with Authorization to another origin
 //!                          │  ├ auth ─▶ token  one fetch per scope, only from an allowed realm
@@ -41,11 +42,12 @@ mod request;
 mod tests;
 mod tls;
 mod token;
+mod tunnel;
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use config::{HostPort, Limits};
+use config::{HostPort, Limits, Proxies};
 use http::HeaderValue;
 use oci::{RepositoryPath, UnixTime};
 use url::Url;
@@ -56,7 +58,7 @@ use self::{
 };
 pub use self::{
     blob::BlobStream,
-    error::{Flaw, Forbidden, Kind, Outage, Pointer, TlsFault, UpstreamError, UpstreamSetupError},
+    error::{Flaw, Forbidden, Kind, Outage, Pointer, ProxyFault, TlsFault, UpstreamError, UpstreamSetupError},
     lists::{Referrers, TagsPage},
     manifest::{Fetched, Head},
     mirror::Mirror,
@@ -72,15 +74,17 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing.
+    /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing, and
+    /// later through no proxy.
     pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
-        Self::within(upstream, limits, &(Arc::new(System) as Arc<dyn Network>))
+        Self::within(upstream, limits, &Proxies::default(), &(Arc::new(System) as Arc<dyn Network>))
     }
 
-    /// The same with connections from `network`.
+    /// The same through `proxies`, with connections from `network`.
     pub fn within(
         upstream: &config::Upstream,
         limits: &Limits,
+        proxies: &Proxies,
         network: &Arc<dyn Network>,
     ) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&upstream.url);
@@ -88,7 +92,8 @@ impl Upstream {
         let (basic, credentials_end) = credentials.map_or((None, None), |(basic, ends)| (Some(basic), ends));
         let tls = tls::client_config(upstream.name.as_str(), upstream.ca_file.as_deref())?;
         let dialer = |listed: &[HostPort]| {
-            Dialer::new(Arc::clone(network), tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout)
+            let (network, proxies) = (Arc::clone(network), proxies.clone());
+            Dialer::new(network, proxies, tls.clone(), own.clone(), listed.to_vec(), limits.connect_timeout)
         };
         // Two clients, so that a host listed for tokens is not reachable by redirect, nor the other way round.
         let token_client = Client::new(dialer(&upstream.realms), Pointer::Realm, limits);

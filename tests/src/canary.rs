@@ -8,6 +8,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 pub const USER: &str = "robot";
 /// Its password.
 pub const PASSWORD: &str = "canary-password-7c41";
+/// Of the account at the forward proxy, which has the same name.
+pub const PROXY_PASSWORD: &str = "canary-proxy-password-5f18";
 /// Another one, which upstream does not take.
 pub const WRONG_PASSWORD: &str = "canary-wrong-password-93d0";
 /// What a client sends in headers of its own.
@@ -20,9 +22,10 @@ pub const SIGNED: &str = "canary-signed-b8d2";
 /// Each of them as it is and as it travels, and what else a test has found out to be secret.
 #[must_use]
 pub fn spellings(others: impl IntoIterator<Item = String>) -> BTreeSet<String> {
-    let plain = [PASSWORD, WRONG_PASSWORD, CLIENT, QUERY, SIGNED].map(str::to_owned);
-    let pairs = [PASSWORD, WRONG_PASSWORD, CLIENT].map(|secret| STANDARD.encode(format!("{USER}:{secret}")));
-    let alone = [PASSWORD, WRONG_PASSWORD, CLIENT].map(|secret| STANDARD.encode(secret));
+    let plain = [PASSWORD, PROXY_PASSWORD, WRONG_PASSWORD, CLIENT, QUERY, SIGNED].map(str::to_owned);
+    let pairs =
+        [PASSWORD, PROXY_PASSWORD, WRONG_PASSWORD, CLIENT].map(|secret| STANDARD.encode(format!("{USER}:{secret}")));
+    let alone = [PASSWORD, PROXY_PASSWORD, WRONG_PASSWORD, CLIENT].map(|secret| STANDARD.encode(secret));
     plain.into_iter().chain(pairs).chain(alone).chain(others).collect()
 }
 

@@ -14,6 +14,7 @@
 pub mod bare;
 pub mod canary;
 pub mod client;
+pub mod forward;
 pub mod frames;
 pub mod image;
 pub mod judging;

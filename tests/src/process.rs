@@ -79,13 +79,21 @@ impl Process {
         Self::serve_under(&[], config, flags).await
     }
 
+    /// The same with these variables, such as `HTTPS_PROXY`, in its environment.
+    ///
+    /// # Errors
+    /// When the binary cannot be built, or ends instead of serving.
+    pub async fn serve_among(variables: &[(&str, &str)], config: &Path) -> Result<Self, NotServing> {
+        Self::start(Command::new(binary().await.map_err(NotServing::Binary)?), variables, config, &[]).await
+    }
+
     /// The same, started by another program, which takes the command line as its last arguments and whose process becomes pratique's.
     ///
     /// # Errors
     /// When the binary cannot be built, or ends instead of serving.
     pub async fn serve_under(starter: &[&str], config: &Path, flags: &[&str]) -> Result<Self, NotServing> {
         let binary = binary().await.map_err(NotServing::Binary)?;
-        let mut command = match starter.split_first() {
+        let command = match starter.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(binary);
@@ -93,9 +101,18 @@ impl Process {
             }
             None => Command::new(binary),
         };
+        Self::start(command, &[], config, flags).await
+    }
+
+    async fn start(
+        mut command: Command,
+        variables: &[(&str, &str)],
+        config: &Path,
+        flags: &[&str],
+    ) -> Result<Self, NotServing> {
         command.arg("serve").arg("--config").arg(config).args(flags);
         alone(&mut command);
-        command.env("PRATIQUE_LOG__FORMAT", "json");
+        command.env("PRATIQUE_LOG__FORMAT", "json").envs(variables.iter().copied());
         let _stays_in_place = IN_PLACE.read().await;
         Self::spawn(command, config).await
     }
@@ -267,10 +284,12 @@ async fn build(command: &str, arguments: &[&str]) -> io::Result<PathBuf> {
 }
 
 /// Takes every variable that would configure pratique out of the command's environment: a test says all there is to say, and an
-/// unknown `PRATIQUE_*` name is an error.
+/// unknown `PRATIQUE_*` name is an error. The forward proxy of whoever runs it is none of its concern either.
 pub(crate) fn alone(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PRATIQUE_") {
+        let capitals = name.to_string_lossy().to_ascii_uppercase();
+        let is_proxy = matches!(capitals.as_str(), "HTTPS_PROXY" | "HTTP_PROXY" | "NO_PROXY");
+        if name.to_string_lossy().starts_with("PRATIQUE_") || is_proxy {
             command.env_remove(name);
         }
     }

@@ -58,7 +58,7 @@ pub async fn update(settings: &Arc<Settings>, clock: &Clock) -> Result<Outcome, 
 
 async fn from_mirror(settings: &Arc<Settings>, clock: &Clock) -> Result<Outcome, TrustError> {
     let refresh = settings.policy.trust_root_refresh.as_ref().ok_or_else(|| not_refreshed(settings))?;
-    let mirror = Mirror::new(refresh, &settings.limits).map_err(Box::new)?;
+    let mirror = Mirror::new(refresh, &settings.limits, &settings.proxies).map_err(Box::new)?;
     let from = refresh.mirror.to_string();
     let provenance = Provenance::Refreshed(from.clone());
     from_tuf(settings, clock, Source::Mirror(Box::new(mirror)), from, provenance).await

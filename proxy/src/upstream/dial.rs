@@ -1,37 +1,41 @@
-//! From a URL to a connection: name, address rule, TCP, TLS, all within one timeout.
+//! From a URL to a connection: forward proxy or name and address rule, TCP, TLS, all within one timeout.
 
 use std::{
     error::Error,
-    future::Future,
+    future::{Future, ready},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use config::{ForwardProxy, Proxies, Scheme};
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use rustls::ClientConfig;
-use tower::{Service, ServiceExt as _};
+use tokio::time::{Instant, timeout_at};
+use tower::{Service, ServiceExt as _, service_fn};
 
 use super::{
     address,
-    error::{Outage, TlsFault},
+    error::{Outage, ProxyFault, TlsFault},
     network::{Line, Network, NoLine},
     origin::{Origin, without_brackets},
+    tunnel,
 };
 
 /// Opens connections for one upstream.
 ///
-/// The addresses that are looked at are the ones connected to, so a name cannot point elsewhere in between.
+/// The addresses that are looked at are the ones connected to, so a name cannot point elsewhere in between. Where a forward proxy
+/// connects, it is the one that looks names up: then only an address that is written as one is looked at.
 #[derive(Clone)]
 pub(super) struct Dialer(Arc<Rules>);
 
 struct Rules {
     network: Arc<dyn Network>,
+    proxies: Proxies,
     tls: Arc<ClientConfig>,
     /// The upstream's own host: the operator named it, wherever it is.
     own: Origin,
@@ -52,39 +56,76 @@ pub(super) enum DialError {
 impl Dialer {
     pub(super) fn new(
         network: Arc<dyn Network>,
+        proxies: Proxies,
         tls: Arc<ClientConfig>,
         own: Origin,
         listed: Vec<config::HostPort>,
         timeout: Duration,
     ) -> Self {
-        Self(Arc::new(Rules { network, tls, own, listed, timeout }))
+        Self(Arc::new(Rules { network, proxies, tls, own, listed, timeout }))
     }
 }
 
 impl Rules {
     async fn dial(&self, uri: Uri) -> Result<MaybeHttpsStream<Line>, DialError> {
+        let deadline = Instant::now() + self.timeout;
         let host = uri.host().unwrap_or_default().to_ascii_lowercase();
         let is_https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
-        let addresses = self.addresses(Origin { is_https, host, port }).await?;
+        let scheme = if is_https { Scheme::Https } else { Scheme::Http };
+        let target = Origin { is_https, host, port };
 
-        let resolved = Resolved { network: Arc::clone(&self.network), addresses, within: self.timeout };
-        HttpsConnector::from((resolved, Arc::clone(&self.tls)))
+        let late = Outage::ConnectTimedOut(self.timeout);
+        let line = match self.proxies.proxy_for(scheme, &target.host, port) {
+            None => by(deadline, late, self.line_to(&target)).await?,
+            Some(proxy) => {
+                let late = Outage::Proxy(ProxyFault::TimedOut(self.timeout));
+                by(deadline, late, self.line_through(proxy, &target)).await?
+            }
+        };
+        by(deadline, late, self.secured(uri, line)).await
+    }
+
+    async fn line_to(&self, target: &Origin) -> Result<Line, DialError> {
+        let found = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port).await;
+        let addresses: Vec<SocketAddr> = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?;
+        // One special address among public ones is reason enough: whoever publishes it wants it tried.
+        if !self.is_exempt(target) && !addresses.iter().all(|address| address::is_public(address.ip())) {
+            return Err(DialError::NotPublic);
+        }
+        let line = Arc::clone(&self.network).connect(addresses, self.timeout).await;
+        line.map_err(|error| DialError::Outage(self.outage(&error)))
+    }
+
+    /// The operator named the proxy, wherever it is.
+    async fn line_through(&self, proxy: &ForwardProxy, target: &Origin) -> Result<Line, DialError> {
+        let address = without_brackets(&target.host).parse::<IpAddr>();
+        if !self.is_exempt(target) && address.is_ok_and(|address| !address::is_public(address)) {
+            return Err(DialError::NotPublic);
+        }
+        let outage = |why| DialError::Outage(Outage::Proxy(why));
+        let found = Arc::clone(&self.network).lookup(without_brackets(&proxy.host).to_owned(), proxy.port).await;
+        let addresses = found.map_err(|_| outage(ProxyFault::NameUnknown))?;
+        let line = Arc::clone(&self.network).connect(addresses, self.timeout).await;
+        let line = line.map_err(|error| outage(self.proxy_fault(&error)))?;
+        tunnel::open(line, proxy, target).await.map_err(outage)
+    }
+
+    /// Whether it may have a private address.
+    fn is_exempt(&self, target: &Origin) -> bool {
+        (&target.host, target.port) == (&self.own.host, self.own.port) || target.is_listed(&self.listed)
+    }
+
+    /// TLS over `line` where the URL asks for it.
+    async fn secured(&self, uri: Uri, line: Line) -> Result<MaybeHttpsStream<Line>, DialError> {
+        let mut line = Some(line);
+        let connected = service_fn(move |_| {
+            ready(line.take().ok_or_else(|| NoLine::new(io::Error::from(io::ErrorKind::NotConnected))))
+        });
+        HttpsConnector::from((connected, Arc::clone(&self.tls)))
             .oneshot(uri)
             .await
             .map_err(|error| DialError::Outage(self.outage(&*error)))
-    }
-
-    async fn addresses(&self, target: Origin) -> Result<Vec<SocketAddr>, DialError> {
-        let found = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port).await;
-        let addresses = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?;
-        let is_exempt =
-            (&target.host, target.port) == (&self.own.host, self.own.port) || target.is_listed(&self.listed);
-        // One special address among public ones is reason enough: whoever publishes it wants it tried.
-        if !is_exempt && !addresses.iter().all(|address| address::is_public(address.ip())) {
-            return Err(DialError::NotPublic);
-        }
-        Ok(addresses)
     }
 
     fn outage(&self, error: &(dyn Error + 'static)) -> Outage {
@@ -97,26 +138,13 @@ impl Rules {
             Some(_) | None => Outage::ConnectFailed,
         }
     }
-}
 
-/// Connects to addresses that were looked at, whatever it is asked for.
-struct Resolved {
-    network: Arc<dyn Network>,
-    addresses: Vec<SocketAddr>,
-    within: Duration,
-}
-
-impl Service<Uri> for Resolved {
-    type Response = Line;
-    type Error = NoLine;
-    type Future = BoxFuture<'static, Result<Line, NoLine>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoLine>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        Arc::clone(&self.network).connect(self.addresses.clone(), self.within)
+    fn proxy_fault(&self, error: &(dyn Error + 'static)) -> ProxyFault {
+        match cause::<io::Error>(error).map(io::Error::kind) {
+            Some(io::ErrorKind::ConnectionRefused) => ProxyFault::ConnectionRefused,
+            Some(io::ErrorKind::TimedOut) => ProxyFault::TimedOut(self.timeout),
+            Some(_) | None => ProxyFault::ConnectFailed,
+        }
     }
 }
 
@@ -131,12 +159,17 @@ impl Service<Uri> for Dialer {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let rules = Arc::clone(&self.0);
-        Box::pin(async move {
-            tokio::time::timeout(rules.timeout, rules.dial(uri))
-                .await
-                .unwrap_or(Err(DialError::Outage(Outage::ConnectTimedOut(rules.timeout))))
-        })
+        Box::pin(async move { rules.dial(uri).await })
     }
+}
+
+/// What `connecting` comes to until then, or that it is `late`.
+async fn by<T>(
+    deadline: Instant,
+    late: Outage,
+    connecting: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
+    timeout_at(deadline, connecting).await.unwrap_or(Err(DialError::Outage(late)))
 }
 
 /// The first `T` among an error and its causes, outermost first. Looks into `io::Error`, whose `source` skips the error it wraps.

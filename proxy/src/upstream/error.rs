@@ -196,6 +196,9 @@ pub enum Outage {
     /// TLS.
     #[error("TLS: {0}")]
     Tls(TlsFault),
+    /// The forward proxy that `HTTPS_PROXY` or `HTTP_PROXY` names gave no way to upstream.
+    #[error("forward proxy: {0}")]
+    Proxy(ProxyFault),
     /// The connection ended before the answer did.
     #[error("connection lost")]
     ConnectionLost,
@@ -205,6 +208,33 @@ pub enum Outage {
     /// A status from 500 on, and when to come again; a day at most.
     #[error("upstream fails with status {0}, and wants to be asked again after {after}", after = Seconds(*.1))]
     ComeAgain(u16, Duration),
+}
+
+/// Why a forward proxy gave no way through. The log names it at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyFault {
+    /// DNS.
+    #[error("its host name does not resolve")]
+    NameUnknown,
+    /// Nobody listens there.
+    #[error("connection to it refused")]
+    ConnectionRefused,
+    /// No route, or the connection ended before it had answered.
+    #[error("connection to it failed")]
+    ConnectFailed,
+    /// It gave no way through within `limits.connect_timeout`.
+    #[error("timed out after {} waiting for it to connect", Seconds(*.0))]
+    TimedOut(Duration),
+    /// It wants credentials, or others than its URL has.
+    #[error("it does not let us in, status 407")]
+    Unauthorized,
+    /// It does not connect to upstream, or cannot: the status of its answer to CONNECT.
+    #[error("it does not connect to upstream, status {0}")]
+    Status(u16),
+    /// Its answer to CONNECT is not HTTP, has no end, or something comes with it.
+    #[error("its answer to CONNECT is not acceptable HTTP")]
+    Http,
 }
 
 /// Why a TLS session did not come about.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use config::{Limits, TrustRootRefresh};
+use config::{Limits, Proxies, TrustRootRefresh};
 use tokio::time::Instant;
 
 use super::{
@@ -27,10 +27,11 @@ pub struct Mirror {
 
 impl Mirror {
     /// Reads the CA file; connects to nothing.
-    pub fn new(refresh: &TrustRootRefresh, limits: &Limits) -> Result<Self, UpstreamSetupError> {
+    pub fn new(refresh: &TrustRootRefresh, limits: &Limits, proxies: &Proxies) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&refresh.mirror.origin);
         let tls = tls::client_config("policy.trust_root_mirror", refresh.ca_file.as_deref())?;
-        let dialer = Dialer::new(Arc::new(System), tls, own.clone(), Vec::new(), limits.connect_timeout);
+        let (network, proxies) = (Arc::new(System), proxies.clone());
+        let dialer = Dialer::new(network, proxies, tls, own.clone(), Vec::new(), limits.connect_timeout);
         Ok(Self {
             client: Client::new(dialer, Pointer::Redirect, limits),
             meter: Meter::new(own.host.clone()),

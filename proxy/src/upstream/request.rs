@@ -7,7 +7,7 @@ use url::Url;
 
 use super::error::{Flaw, Kind, UpstreamError};
 
-const USER_AGENT: &str = concat!("pratique/", env!("CARGO_PKG_VERSION"));
+pub(super) const USER_AGENT: &str = concat!("pratique/", env!("CARGO_PKG_VERSION"));
 
 /// A GET without credentials that asks for bytes as they are.
 pub(super) fn get(what: Kind, url: &Url, accept: &'static str) -> Result<Request<Empty<Bytes>>, UpstreamError> {

@@ -4,23 +4,26 @@ mod content;
 mod frames;
 mod lists;
 mod outages;
+mod proxies;
 mod redirects;
 mod secrets;
 mod server;
 mod tokens;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use config::{Credentials, HostPort, Limits, Scheme, UpstreamUrl};
+use config::{Credentials, HostPort, Limits, Proxies, Scheme, UpstreamUrl};
 use oci::{Digest, Reference, RepositoryPath};
 
 use self::server::Server;
-use super::{Fetched, Upstream, UpstreamError};
+use super::{Fetched, Network, System, Upstream, UpstreamError};
 
 /// An upstream's configuration; credentials live as long as it does.
 struct Setup {
     upstream: config::Upstream,
     limits: Limits,
+    proxies: Proxies,
+    network: Arc<dyn Network>,
     files: tempfile::TempDir,
 }
 
@@ -38,12 +41,23 @@ impl Setup {
             realms: Vec::new(),
             redirects: Vec::new(),
         };
-        Self { upstream, limits: Limits::default(), files: tempfile::tempdir().unwrap() }
+        Self {
+            upstream,
+            limits: Limits::default(),
+            proxies: Proxies::default(),
+            network: Arc::new(System),
+            files: tempfile::tempdir().unwrap(),
+        }
     }
 
     fn of(server: &Server) -> Self {
+        Self::named(server, "127.0.0.1", server.port())
+    }
+
+    /// Where `server` is known by another name.
+    fn named(server: &Server, host: &str, port: u16) -> Self {
         let scheme = if server.is_tls() { Scheme::Https } else { Scheme::Http };
-        let mut setup = Self::at(scheme, "127.0.0.1", server.port());
+        let mut setup = Self::at(scheme, host, port);
         if let Some(pem) = server.ca_pem() {
             setup.upstream.ca_file = Some(setup.file("ca.pem", pem));
         }
@@ -79,7 +93,7 @@ impl Setup {
     }
 
     fn build(&self) -> Upstream {
-        Upstream::new(&self.upstream, &self.limits).unwrap()
+        Upstream::within(&self.upstream, &self.limits, &self.proxies, &self.network).unwrap()
     }
 }
 

@@ -101,7 +101,8 @@ impl Builder {
         self
     }
 
-    /// Under which name this place is told to others (`localhost`; else `127.0.0.1`). Good certificates are valid for both.
+    /// Under which name this place is told to others (`localhost`, or `NAME.cloud.example` behind a forward proxy; else `127.0.0.1`). Good
+    /// certificates are valid for all of them.
     #[must_use]
     pub fn host(mut self, place: Place, host: &str) -> Self {
         self.options.hosts.insert(place, host.to_owned());

@@ -16,7 +16,7 @@ pub struct TestCa(Arc<CertifiedIssuer<'static, KeyPair>>);
 /// Which certificate a place shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Certificate {
-    /// For `localhost` and `127.0.0.1`, by the CA that clients trust.
+    /// For `localhost` and `127.0.0.1`, and for names that only a forward proxy knows (`*.cloud.example`), by the CA that clients trust.
     Good,
     /// Valid, but for `elsewhere.example` alone.
     WrongHost,
@@ -80,7 +80,9 @@ impl TestCa {
     fn issue(&self, certificate: Certificate) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
         let names: &[&str] = match certificate {
             Certificate::WrongHost => &["elsewhere.example"],
-            Certificate::Good | Certificate::Expired | Certificate::UnknownCa => &["localhost", "127.0.0.1"],
+            Certificate::Good | Certificate::Expired | Certificate::UnknownCa => {
+                &["localhost", "127.0.0.1", "*.cloud.example"]
+            }
         };
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names)?;

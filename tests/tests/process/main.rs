@@ -18,6 +18,7 @@ mod failing;
 mod framing;
 mod full;
 mod log;
+mod proxies;
 mod reload;
 mod restart;
 mod resumed;
@@ -61,9 +62,15 @@ struct Refused {
 
 /// `pratique serve --config <config> <flags>`, with nothing in its environment, to its end.
 async fn serve_in_vain(config: &Path, flags: &[&str]) -> Refused {
+    serve_in_vain_among(&[], config, flags).await
+}
+
+/// The same with these variables and no others.
+async fn serve_in_vain_among(variables: &[(&str, &str)], config: &Path, flags: &[&str]) -> Refused {
     let binary = process::binary().await.unwrap();
     let mut command = Command::new(binary);
-    command.arg("serve").arg("--config").arg(config).args(flags).env_clear().kill_on_drop(true);
+    command.arg("serve").arg("--config").arg(config).args(flags).kill_on_drop(true);
+    command.env_clear().envs(variables.iter().copied());
     let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
     let output = output.await.expect("it ends by itself").unwrap();
     let said = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes)).concat();

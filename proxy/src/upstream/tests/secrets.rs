@@ -7,8 +7,11 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use config::{ForwardProxy, Proxies, Secret};
+
 use super::{
     Setup, blob, manifest,
+    proxies::Forward,
     server::{GOOD, Reply, Server},
 };
 
@@ -77,6 +80,18 @@ async fn no_secret_is_in_any_log_line_or_debug_output() {
         let error = blob(&upstream, 0).await.unwrap_err();
         told.push(format!("{:?} {fetched:?} {upstream:?} {upstream:#?} {error} {error:?}", setup.upstream));
         assert_eq!(server.seen().len(), 4);
+    }
+    let answers = ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.1 407 No\r\n\r\n", "HTTP/1.1 502 No\r\n\r\n", "canary\r\n\r\n"];
+    for answer in answers {
+        let forward = Forward::saying(answer, Some(tls.port())).await;
+        let credentials = Some(Secret::new(format!("user:{PASSWORD}")));
+        let proxy = ForwardProxy { host: "127.0.0.1".into(), port: forward.port(), credentials };
+        let proxies = Proxies::through(proxy);
+        let setup = Setup { proxies, ..Setup::named(&tls, "registry.example", 443) };
+        let upstream = setup.build();
+        let error = manifest(&upstream).await.unwrap_err();
+        told.push(format!("{:?} {:?} {upstream:?} {error} {error:?}", setup.upstream, setup.proxies));
+        assert!(forward.asked().contains(&format!("Basic {ENCODED}")), "{}", forward.asked());
     }
     drop(guard);
     let told = told.join("\n");

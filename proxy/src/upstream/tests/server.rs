@@ -338,14 +338,16 @@ impl Body for Script {
 
 /// Reads the head of a request; false where the client is gone.
 pub(super) async fn read_head(stream: &mut TcpStream) -> bool {
+    head(stream).await.is_some()
+}
+
+/// The head of a request; `None` where the client is gone.
+pub(super) async fn head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return false,
-        }
+        head.push(stream.read_u8().await.ok()?);
     }
-    true
+    Some(String::from_utf8(head).unwrap())
 }
 
 pub(super) async fn write(stream: &mut TcpStream, text: &str) {
