@@ -3,6 +3,7 @@
 mod content;
 mod frames;
 mod lists;
+mod names;
 mod outages;
 mod proxies;
 mod redirects;
