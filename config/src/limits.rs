@@ -183,6 +183,10 @@ pub struct Limits {
     /// Tags in use that are refreshed in the background. Default 1000.
     #[serde(deserialize_with = "units::count")]
     pub tags_refreshed_max: usize,
+    /// Bytes of all manifests that are fetched, judged and sent at one time, as they are sent: what a large one is parsed into takes a multiple
+    /// of that. Further ones wait, and are 503 after `queue_timeout`. Default 256 MiB.
+    #[serde(deserialize_with = "units::bytes")]
+    pub manifest_memory_bytes_max: u64,
     /// Tags remembered, those that say what they speak about with them. What is known of them goes on; further ones are resolved each time
     /// they are asked for. Default 1000000.
     #[serde(deserialize_with = "units::count")]
@@ -261,6 +265,7 @@ impl Default for Limits {
             policy_file_bytes_max: MIB,
             policy_files_max: 256,
             tags_refreshed_max: 1000,
+            manifest_memory_bytes_max: 256 * MIB,
             tags_max: 1_000_000,
             tag_history_max: 50,
             tag_targets_max: 8,
@@ -286,6 +291,15 @@ impl Limits {
             let problem =
                 format!("{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes");
             return Err(sources.conflict(key, problem, "raise evidence_memory_bytes_max as well"));
+        }
+        // What is kept in memory keeps its room, and an index is held while its child is looked at.
+        let least = self.manifest_cache_bytes_max.saturating_add(self.manifest_bytes_max.saturating_mul(2));
+        if self.manifest_memory_bytes_max < least {
+            let problem = format!(
+                "{} bytes are less than manifest_cache_bytes_max and twice manifest_bytes_max, {least} bytes together",
+                self.manifest_memory_bytes_max
+            );
+            return Err(sources.conflict("limits.manifest_memory_bytes_max", problem, "raise it"));
         }
         if self.decision_timeout >= CONTAINERD_GIVES_UP {
             notes.told("limits.decision_timeout is 29s or more: containerd gives up before it is told to come again");

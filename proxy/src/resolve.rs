@@ -1,5 +1,7 @@
 //! From a reference to bytes: a tag to the digest it has now, a digest to its manifest.
 
+mod room;
+
 use std::{sync::Arc, time::Duration};
 
 use config::{Limits, Tags};
@@ -18,6 +20,7 @@ use crate::{
     seldom::Seldom,
     upstream::{Upstream, UpstreamError},
 };
+use room::Room;
 
 /// The part of the memory for answers that is for tags: a sixteenth.
 const TAGS_SHARE: u64 = 16;
@@ -43,6 +46,8 @@ pub struct Resolver {
     tags: Flight<(Repository, Tag), Digest>,
     /// Tags beyond those that may be known.
     unremembered: Seldom,
+    /// Shared by all manifests in memory.
+    room: Room,
     manifests: Flight<(Repository, Digest), Arc<UntrustedManifest>>,
 }
 
@@ -51,6 +56,7 @@ impl Resolver {
     #[must_use]
     pub fn new(store: Store, clock: Clock, limits: Arc<Limits>) -> Self {
         let known = Memory::new(limits.manifest_cache_bytes_max / TAGS_SHARE);
+        let room = Room::new(&limits);
         Self {
             store,
             clock,
@@ -58,6 +64,7 @@ impl Resolver {
             known,
             tags: Flight::default(),
             unremembered: Seldom::new(),
+            room,
             manifests: Flight::default(),
         }
     }
@@ -194,6 +201,7 @@ impl Resolver {
     /// Fetches what `tag` has now and names it by its own digest.
     async fn whole(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
         let what = format!("tag {repository}:{tag}");
+        let room = self.room.take(self.limits.manifest_bytes_max).await?;
         let fetched = match upstream.manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(fetched) => fetched,
             Err(UpstreamError::NotFound { .. }) => {
@@ -203,7 +211,7 @@ impl Resolver {
             Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
         let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
-        let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest.digest().clone())
     }
@@ -255,6 +263,7 @@ impl Resolver {
     ) -> Result<Option<UntrustedManifest>, ApiError> {
         let fact = self.store.facts().read()?.manifest(repository, digest)?;
         let Some(fact) = fact else { return Ok(None) };
+        let room = self.room.take(fact.size.min(self.limits.manifest_bytes_max)).await?;
         let bytes = self.store.blobs().read(digest, self.limits.manifest_bytes_max).await;
         let addressed = match bytes {
             Ok(Some(addressed)) => addressed,
@@ -266,7 +275,7 @@ impl Resolver {
             }
             Err(error) => return Err(error.into()),
         };
-        self.parse(addressed, Some(&fact.media_type)).map(Some)
+        self.parse(room.go_with(addressed), Some(&fact.media_type)).map(Some)
     }
 
     /// The manifest: stored, else from upstream by digest.
@@ -300,6 +309,7 @@ impl Resolver {
     ) -> Result<UntrustedManifest, ApiError> {
         counter!("pratique_manifest_misses_total").increment(1);
         let reference = Reference::Digest(digest.clone());
+        let room = self.room.take(self.limits.manifest_bytes_max).await?;
         let what = format!("manifest {repository}@{digest}");
         let fetched = upstream
             .manifest(repository.path(), &reference)
@@ -309,7 +319,7 @@ impl Resolver {
             counter!("pratique_content_mismatches_total", "what" => "manifest").increment(1);
             ApiError::Wrong { code: "MANIFEST_INVALID", message: format!("upstream {error}") }
         })?;
-        let manifest = self.parse(addressed, fetched.content_type.as_deref())?;
+        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest)
     }

@@ -86,6 +86,10 @@ fn no_limit_can_be_zero_negative_or_boundless() {
             "limits.evidence_bytes_max: 1073741824 bytes for one piece of evidence do not fit into evidence_memory_bytes_max, 536870912 bytes\nhint: raise evidence_memory_bytes_max as well",
         ),
         (
+            "[limits]\nmanifest_memory_bytes_max = \"8MiB\"",
+            "limits.manifest_memory_bytes_max: 8388608 bytes are less than manifest_cache_bytes_max and twice manifest_bytes_max, 25165824 bytes together\nhint: raise it",
+        ),
+        (
             "[limits]\nevidence_bytes_max = \"1MiB\"\nevidence_memory_bytes_max = \"1MiB\"",
             "limits.attestation_bytes_max: 134217728 bytes for one piece of evidence do not fit into evidence_memory_bytes_max, 1048576 bytes\nhint: raise evidence_memory_bytes_max as well",
         ),

@@ -43,6 +43,13 @@ impl Addressed {
         Self { digest: Digest::of(algorithm, &bytes), bytes }
     }
 
+    /// The same, with something that is dropped when nobody holds these bytes any more: the room that they take, say.
+    #[must_use]
+    pub fn with(self, companion: impl Send + 'static) -> Self {
+        let Self { digest, bytes } = self;
+        Self { digest, bytes: Bytes::from_owner(Accompanied { bytes, _companion: companion }) }
+    }
+
     /// The computed digest.
     #[must_use]
     pub fn digest(&self) -> &Digest {
@@ -62,9 +69,35 @@ impl Addressed {
     }
 }
 
+struct Accompanied<C> {
+    bytes: Bytes,
+    _companion: C,
+}
+
+impl<C> AsRef<[u8]> for Accompanied<C> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn a_companion_goes_with_the_last_handle_on_the_bytes() {
+        let companion = Arc::new(());
+        let addressed = Addressed::hash(Algorithm::Sha256, Bytes::from_static(b"some"));
+        let accompanied = addressed.clone().with(Arc::clone(&companion));
+        assert_eq!(accompanied, addressed);
+        let end = accompanied.bytes().slice(2..);
+        drop((addressed, accompanied));
+        assert_eq!((end.as_ref(), Arc::strong_count(&companion)), (b"me".as_slice(), 2));
+        drop(end);
+        assert_eq!(Arc::strong_count(&companion), 1);
+    }
 
     #[test]
     fn other_bytes_are_not_taken_for_a_digest() {

@@ -4,7 +4,9 @@
 use std::{fs, os::unix::fs::OpenOptionsExt as _, time::Duration};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{Method, Version};
+use oci::Digest;
 use support::{
     client::{BrokenBody, Client, Open},
     image::{self, Image},
@@ -165,4 +167,46 @@ async fn who_reads_nothing_of_a_large_blob_on_disk_is_closed_and_its_file_with_i
     let _ = stalled.read_to_end(&mut received).await;
     assert!(received.len() < SIZE, "{} bytes, which is all", received.len());
     process.terminate().await.unwrap();
+}
+
+#[tokio::test]
+async fn many_large_manifests_at_one_time_share_their_room_and_each_is_served_in_the_end() {
+    let (cost, told) = cost_of_large_manifests("9MiB").await;
+    let (unbounded, none_told) = cost_of_large_manifests("1GiB").await;
+    assert!(cost < unbounded / 2, "{cost} bytes with little room, {unbounded} with much");
+    assert!(told > 0 && none_told == 0, "{told} told to come again with little room, {none_told} with much");
+}
+
+/// What ten clients of as many manifests, all at once, add to the most memory, bytes, and how many of them were told to come again.
+async fn cost_of_large_manifests(room: &str) -> (u64, usize) {
+    let padding = "x".repeat(3_900_000);
+    let world = World::new().await;
+    let images: Vec<_> = (0..10)
+        .map(|number| {
+            let large = image::Builder::new("linux/amd64").layer(vec![number]).annotation("padding", &padding).build();
+            world.push_signed(REPOSITORY, &format!("v{number}"), &large);
+            large.digest
+        })
+        .collect();
+    let limits = format!(
+        "[limits]\nmanifest_memory_bytes_max = \"{room}\"\nmanifest_cache_bytes_max = \"1MiB\"\nqueue_timeout = \"200ms\"\n"
+    );
+    let (process, _, base) = serve(&world, false, &limits).await;
+    let before = resident_peak(&process);
+    let ask = async |digest: &Digest| Client::plain().get(&format!("{base}/manifests/{digest}"), &[]).await.unwrap();
+    let (mut waiting, mut told) = (images, 0);
+    for _ in 0..100 {
+        let answers = join_all(waiting.iter().map(ask)).await;
+        for answer in answers.iter().filter(|answer| answer.status != 200) {
+            assert_eq!(answer.status, 503);
+            assert!(answer.text().contains("limits.manifest_memory_bytes_max"), "{}", answer.text());
+            told += 1;
+        }
+        let mut statuses = answers.iter().map(|answer| answer.status);
+        waiting.retain(|_| statuses.next().is_some_and(|status| status != 200));
+    }
+    assert!(waiting.is_empty(), "never served: {waiting:?}");
+    let cost = resident_peak(&process).saturating_sub(before);
+    process.terminate().await.unwrap();
+    (cost, told)
 }
