@@ -18,6 +18,8 @@ mod command;
 mod container;
 #[path = "clients/containerd.rs"]
 mod containerd;
+#[path = "clients/cuts.rs"]
+mod cuts;
 #[path = "clients/daemon.rs"]
 mod daemon;
 #[path = "clients/docker.rs"]
@@ -30,6 +32,8 @@ mod needs;
 mod podman;
 #[path = "clients/provenance.rs"]
 mod provenance;
+#[path = "clients/relay.rs"]
+mod relay;
 #[path = "clients/skopeo.rs"]
 mod skopeo;
 #[path = "clients/stage.rs"]

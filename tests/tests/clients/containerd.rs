@@ -11,9 +11,12 @@ use crate::{
     stage::{SIGNED, Stage, UNSIGNED},
 };
 
+/// The programs of it.
+pub const PROGRAMS: [&str; 2] = ["containerd", "ctr"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn containerd_pulls_what_is_signed_byte_for_byte_and_is_refused_the_rest() {
-    if needs::are_met(&["containerd", "ctr"], true) {
+    if needs::are_met(&PROGRAMS, true) {
         let stage = Stage::http().await;
         let url = format!("http://{}", stage.host);
         check(&Containerd::start(&stage, &url, &url, "").await).await;
@@ -22,7 +25,7 @@ async fn containerd_pulls_what_is_signed_byte_for_byte_and_is_refused_the_rest()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containerd_does_the_same_over_tls() {
-    if needs::are_met(&["containerd", "ctr"], true) {
+    if needs::are_met(&PROGRAMS, true) {
         let stage = Stage::https().await;
         let url = format!("https://{}", stage.host);
         let containerd = Containerd::start(&stage, &url, &url, "").await;
@@ -39,7 +42,7 @@ async fn containerd_does_the_same_over_tls() {
 /// Why README tells everybody to name pratique twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn containerd_passes_by_a_pratique_that_is_only_a_mirror() {
-    if needs::are_met(&["containerd", "ctr"], true) {
+    if needs::are_met(&PROGRAMS, true) {
         let stage = Stage::http().await;
         let upstream = stage.world.registry.url();
         let containerd = Containerd::start(&stage, &upstream, &format!("http://{}", stage.host), "").await;
@@ -79,21 +82,30 @@ async fn check(containerd: &Containerd<'_>) {
     }
 }
 
-struct Containerd<'a> {
+/// A containerd of its own, and the client that talks to it.
+pub struct Containerd<'a> {
     stage: &'a Stage,
     daemon: Daemon,
 }
 
 impl<'a> Containerd<'a> {
-    async fn start(stage: &'a Stage, server: &str, host: &str, ca: &str) -> Self {
+    /// Starts a containerd that finds cgr.dev at `host`, and has a snapshotter that works everywhere.
+    pub async fn start(stage: &'a Stage, server: &str, host: &str, ca: &str) -> Self {
+        Self::start_with(stage, server, host, ca, "").await
+    }
+
+    /// The same with more configuration.
+    pub async fn start_with(stage: &'a Stage, server: &str, host: &str, ca: &str, more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         // Without the plugins that need a network, a snapshotter's device or a kubelet.
         let config = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.snapshotter.v1.btrfs\", \
                       \"io.containerd.snapshotter.v1.zfs\", \"io.containerd.snapshotter.v1.aufs\", \
                       \"io.containerd.snapshotter.v1.devmapper\", \"io.containerd.internal.v1.opt\"]\n";
-        std::fs::write(at("config.toml"), config).unwrap();
+        std::fs::write(at("config.toml"), format!("{config}{more}")).unwrap();
         let mut command = command("containerd");
+        // From version 2 on it is the daemon that asks.
+        stage.point(&mut command);
         command.arg("--config").arg(at("config.toml")).arg("--root").arg(at("root")).arg("--state").arg(at("state"));
         command.arg("--address").arg(at("socket"));
         let daemon = Daemon::start(command, directory, "containerd successfully booted").await;
@@ -112,18 +124,33 @@ impl<'a> Containerd<'a> {
         self.stage.file("hosts/cgr.dev/hosts.toml", &text);
     }
 
-    fn ctr(&self, arguments: &[&str]) -> Command {
+    /// Its client.
+    pub fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = command("ctr");
         self.stage.point(&mut command);
         command.arg("--address").arg(self.daemon.directory.path().join("socket")).args(arguments);
         command
     }
 
-    async fn pull(&self, repository: &str) -> Said {
+    /// The tag `latest`, for all platforms.
+    pub async fn pull(&self, repository: &str) -> Said {
         let mut command = self.ctr(&["images", "pull", "--snapshotter", "native", "--all-platforms", "--hosts-dir"]);
         command.arg(self.hosts()).arg(named(repository));
         run(command).await
     }
+}
+
+/// Its version: major and minor.
+pub async fn version() -> (u32, u32) {
+    let mut asked = command("containerd");
+    asked.arg("--version");
+    let said = run(asked).await.well().trimmed();
+    let words = said.split_whitespace().map(|word| word.trim_start_matches('v'));
+    let mut numbers = words.filter_map(|word| {
+        let (major, rest) = word.split_once('.')?;
+        Some((major.parse().ok()?, rest.split('.').next()?.parse().ok()?))
+    });
+    numbers.next().unwrap_or_else(|| panic!("no version: {said}"))
 }
 
 fn named(repository: &str) -> String {
