@@ -18,6 +18,7 @@ mod failing;
 mod framing;
 mod full;
 mod log;
+mod parallel;
 mod proxies;
 mod reload;
 mod restart;

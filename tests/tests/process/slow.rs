@@ -12,11 +12,11 @@ use support::{
     image::{self, Image},
     process::Process,
     upstream::{Certificate, Fault, TestCa, ends_with},
-    world::{Setup, World},
+    world::World,
 };
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::{REPOSITORY, framing::are_parts, signed};
+use crate::{REPOSITORY, administered, framing::are_parts, signed};
 
 /// How much of a large blob there is: none of it takes room on disk.
 const LARGE: usize = 1 << 30;
@@ -26,21 +26,28 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const COST_MAX: u64 = 8 << 20;
 
 /// A pratique that speaks TLS where `tls` is set, and a client of it.
-async fn serve(world: &World, tls: bool, sections: &str) -> (Process, Client, String) {
+pub async fn serve(world: &World, tls: bool, sections: &str) -> (Process, Client, String) {
     let ca = TestCa::new().unwrap();
     let (certificate, key) = ca.server_pem(Certificate::Good).unwrap();
     fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
     fs::write(world.directory.path().join("tls.key"), key).unwrap();
+    fs::write(world.directory.path().join("tls-ca.crt"), ca.pem()).unwrap();
     let (scheme, speaks) =
         if tls { ("https", "[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n") } else { ("http", "") };
-    let config = world.write(&Setup::default().sections(&format!("{speaks}{sections}")));
+    let config = world.write(&administered().sections(&format!("{speaks}{sections}")));
     let process = Process::serve(&config).await.unwrap();
     let base = format!("{scheme}://{}/v2/{REPOSITORY}", process.address);
-    (process, Client::trusting(&ca.pem()).unwrap(), base)
+    (process, client(world), base)
+}
+
+/// One more client of what [`serve`] has started, with connections of its own.
+pub fn client(world: &World) -> Client {
+    let ca = fs::read_to_string(world.directory.path().join("tls-ca.crt")).unwrap();
+    Client::trusting(&ca).unwrap()
 }
 
 /// Has the image judged.
-async fn judged(client: &Client, base: &str, index: &Image) {
+pub async fn judged(client: &Client, base: &str, index: &Image) {
     for digest in [&index.digest, &index.children[0].digest] {
         assert_eq!(client.get(&format!("{base}/manifests/{digest}"), &[]).await.unwrap().status, 200);
     }
