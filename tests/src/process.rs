@@ -285,7 +285,7 @@ async fn build(command: &str, arguments: &[&str]) -> io::Result<PathBuf> {
 
 /// Takes every variable that would configure pratique out of the command's environment: a test says all there is to say, and an
 /// unknown `PRATIQUE_*` name is an error. The forward proxy of whoever runs it is none of its concern either.
-pub(crate) fn alone(command: &mut Command) {
+pub fn alone(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let capitals = name.to_string_lossy().to_ascii_uppercase();
         let is_proxy = matches!(capitals.as_str(), "HTTPS_PROXY" | "HTTP_PROXY" | "NO_PROXY");

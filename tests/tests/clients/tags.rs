@@ -1,16 +1,20 @@
 //! What clients make of tags that guards meet: denied, warned about, kept at the last good image; and by digest, which nobody guards.
 
+use std::time::Duration;
+
+use oci::Digest;
 use proxy::clock::Clock;
 use support::{
     client::Client,
     image::{self, Entry, Image},
-    policies,
+    policies, process,
     sigstore::{Options, Signer},
     world::Setup,
 };
+use tokio::process::Command;
 
 use crate::{
-    command::{Said, read},
+    command::{Said, read, run},
     docker::{Docker, PROGRAMS},
     hello, needs, skopeo,
     stage::Stage,
@@ -19,8 +23,46 @@ use crate::{
 const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 const DENIED: &str = "org/denied";
-const WARNED: &str = "org/warned";
 const KEPT: &str = "org/kept";
+
+/// A tag that upstream replays, and what becomes of that.
+struct Guarded {
+    repository: &'static str,
+    mode: &'static str,
+    /// Without their prefix.
+    annotations: &'static [&'static str],
+    /// What is served under the replayed tag.
+    served: Served,
+    /// What an operator sees who looks at the answer.
+    warned: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Served {
+    Nothing,
+    Replayed,
+    LastGood,
+}
+
+const GUARDED: [Guarded; 5] = [
+    Guarded::new(DENIED, "enforce", &["rollback: deny"], Served::Nothing, ""),
+    Guarded::new("org/warned", "enforce", &["rollback: warn"], Served::Replayed, "leads back to"),
+    Guarded::new("org/allowed", "enforce", &["rollback: allow"], Served::Replayed, ""),
+    Guarded::new("org/only-warned", "warn", &["rollback: deny"], Served::Replayed, "leads back to"),
+    Guarded::new(KEPT, "enforce", &["rollback: deny", "on-refusal: last-good"], Served::LastGood, "tag kept at"),
+];
+
+impl Guarded {
+    const fn new(
+        repository: &'static str,
+        mode: &'static str,
+        annotations: &'static [&'static str],
+        served: Served,
+        warned: &'static str,
+    ) -> Self {
+        Self { repository, mode, annotations, served, warned }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_is_denied_a_replayed_tag_pulls_a_warned_one_and_gets_the_last_good_one() {
@@ -29,22 +71,28 @@ async fn docker_is_denied_a_replayed_tag_pulls_a_warned_one_and_gets_the_last_go
     }
     let stage = guarded().await;
     let docker = Docker::start(&stage).await;
-    for repository in [DENIED, WARNED, KEPT] {
+    for guarded in &GUARDED {
+        let repository = guarded.repository;
         let tag = stage.reference(repository);
         let replayed = replay(&stage, repository);
         lead(&stage, repository, &replayed.new, 10);
         docker.pull(&tag).await.well();
         lead(&stage, repository, &replayed.old, 300);
         let pulled = docker.pull(&tag).await;
-        check_denied(repository, &pulled, &replayed);
-        if let Some(image) = replayed.expected(repository) {
+        check_denied(guarded, &pulled, &replayed);
+        if let Some(image) = replayed.expected(guarded) {
             let inspect = ["image", "inspect", "--format", "{{json .RepoDigests}}", &tag];
             let digests = docker.run(&inspect).await.well().trimmed();
             assert!(digests.contains(&image.digest.to_string()), "{repository}: {digests}");
         }
-        check_warning(&stage, repository).await;
+        check_warning(&stage, guarded).await;
         docker.pull(&format!("{}/{repository}@{}", stage.host, replayed.old.digest)).await.well();
+        check_ledger(&stage, guarded, &replayed).await;
     }
+    let newest = unsigned_tag(&stage).await;
+    docker.pull(&stage.reference(KEPT)).await.well();
+    let inspect = ["image", "inspect", "--format", "{{json .RepoDigests}}", &stage.reference(KEPT)];
+    assert!(docker.run(&inspect).await.well().trimmed().contains(&newest.digest.to_string()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,7 +101,8 @@ async fn skopeo_is_denied_a_replayed_tag_copies_a_warned_one_and_gets_the_last_g
         return;
     }
     let stage = guarded().await;
-    for repository in [DENIED, WARNED, KEPT] {
+    for guarded in &GUARDED {
+        let repository = guarded.repository;
         let at = |name: &str| stage.files.path().join(format!("{repository}/{name}"));
         std::fs::create_dir_all(at("")).unwrap();
         let tag = format!("docker://{}", stage.reference(repository));
@@ -62,15 +111,19 @@ async fn skopeo_is_denied_a_replayed_tag_copies_a_warned_one_and_gets_the_last_g
         skopeo::copy(&stage, &tag, &at("new")).await.well();
         lead(&stage, repository, &replayed.old, 300);
         let copied = skopeo::copy(&stage, &tag, &at("replayed")).await;
-        check_denied(repository, &copied, &replayed);
-        if let Some(image) = replayed.expected(repository) {
+        check_denied(guarded, &copied, &replayed);
+        if let Some(image) = replayed.expected(guarded) {
             assert!(read(&at("replayed").join("manifest.json")) == image.manifest, "{repository}");
         }
-        check_warning(&stage, repository).await;
+        check_warning(&stage, guarded).await;
         let digest = format!("docker://{}/{repository}@{}", stage.host, replayed.old.digest);
         skopeo::copy(&stage, &digest, &at("by-digest")).await.well();
         assert!(read(&at("by-digest").join("manifest.json")) == replayed.old.manifest);
+        check_ledger(&stage, guarded, &replayed).await;
     }
+    let (newest, target) = (unsigned_tag(&stage).await, stage.files.path().join("unsigned"));
+    skopeo::copy(&stage, &format!("docker://{}", stage.reference(KEPT)), &target).await.well();
+    assert!(read(&target.join("manifest.json")) == newest.manifest);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,11 +208,19 @@ async fn check_met(stage: &Stage, pull: impl AsyncFn(String, usize) -> Said) {
         assert!(warning.contains(met.warned.unwrap_or_default()), "{repository}: {warning}");
     }
     let (newer, older) = (built(DENIED, "newer"), built(DENIED, "older"));
+    // Every second it leads elsewhere.
+    let mut flips = tokio::time::interval(Duration::from_secs(1));
     for turn in 0..3 {
+        flips.tick().await;
         lead(stage, DENIED, &newer, 10);
         pull(stage.reference(DENIED), MET.len() + 2 * turn).await.well();
+        flips.tick().await;
         lead(stage, DENIED, &older, 20);
         pull(stage.reference(DENIED), MET.len() + 2 * turn + 1).await.refused_with("leads back to");
+    }
+    let told = explained(stage, DENIED).await;
+    for digest in [&newer.digest, &older.digest] {
+        assert_eq!(told.lines().filter(|line| is_event(line, digest)).count(), 3, "{told}");
     }
 }
 
@@ -171,11 +232,11 @@ struct Replayed {
 
 impl Replayed {
     /// What is served under the replayed tag; nothing where that is denied.
-    fn expected(&self, repository: &str) -> Option<&Image> {
-        match repository {
-            WARNED => Some(&self.old),
-            KEPT => Some(&self.new),
-            _ => None,
+    fn expected(&self, guarded: &Guarded) -> Option<&Image> {
+        match guarded.served {
+            Served::Nothing => None,
+            Served::Replayed => Some(&self.old),
+            Served::LastGood => Some(&self.new),
         }
     }
 }
@@ -189,13 +250,14 @@ async fn guarded() -> Stage {
         let glob = format!("cgr.dev/org/{}@*", met.repository);
         policy(met.repository, &glob, &[&format!("pratique.dev/{}", met.annotation)])
     };
-    let all = [
-        policy("chainguard-public", "cgr.dev/chainguard/**", &["pratique.dev/rollback: allow"]),
-        policy("denies", "cgr.dev/org/denied@*", &["pratique.dev/rollback: deny"]),
-        policy("warns", "cgr.dev/org/warned@*", &["pratique.dev/rollback: warn"]),
-        policy("keeps", "cgr.dev/org/kept@*", &["pratique.dev/rollback: deny", "pratique.dev/on-refusal: last-good"]),
-    ];
-    let all = all.into_iter().chain(MET.iter().map(met)).collect::<Vec<_>>();
+    let guarded = |guarded: &Guarded| {
+        let (name, glob) = (guarded.repository.replace('/', "-"), format!("cgr.dev/{}@*", guarded.repository));
+        let annotations: Vec<_> = guarded.annotations.iter().map(|it| format!("pratique.dev/{it}")).collect();
+        let annotations: Vec<_> = annotations.iter().map(String::as_str).collect();
+        policy(&name, &glob, &annotations).replace("spec:\n", &format!("spec:\n  mode: {}\n", guarded.mode))
+    };
+    let all = [policy("chainguard-public", "cgr.dev/chainguard/**", &["pratique.dev/rollback: allow"])];
+    let all = all.into_iter().chain(GUARDED.iter().map(guarded)).chain(MET.iter().map(met)).collect::<Vec<_>>();
     let setup = Setup::with_policy(&all.join("---\n")).sections("[tags]\nttl = \"1ms\"\n");
     Stage::http_with(&setup).await
 }
@@ -228,26 +290,56 @@ fn lead_as(stage: &Stage, repository: &str, image: &Image, seconds_ago: u64, nam
 }
 
 /// Where it is denied the client prints why, with both digests; elsewhere it is content.
-fn check_denied(repository: &str, said: &Said, replayed: &Replayed) {
-    if repository != DENIED {
+fn check_denied(guarded: &Guarded, said: &Said, replayed: &Replayed) {
+    if guarded.served != Served::Nothing {
         assert!(said.is_ok, "{}:\n{}", said.line, said.text);
         return;
     }
-    let old = &replayed.old.digest;
+    let (repository, old) = (guarded.repository, &replayed.old.digest);
     said.refused_with(&format!(
-        "refused by policy denies: tag cgr.dev/{repository}:latest leads back to {old}, signed "
+        "refused by policy org-denied: tag cgr.dev/{repository}:latest leads back to {old}, signed "
     ));
     said.refused_with(&format!("; it has led to {}, signed ", replayed.new.digest));
 }
 
-async fn check_warning(stage: &Stage, repository: &str) {
-    let warning = warning(stage, repository).await;
-    let wanted = match repository {
-        WARNED => "leads back to",
-        KEPT => "tag kept at",
-        _ => "",
-    };
-    assert!(warning.contains(wanted) && warning.is_empty() == wanted.is_empty(), "{repository}: {warning}");
+async fn check_warning(stage: &Stage, guarded: &Guarded) {
+    let (warning, wanted) = (warning(stage, guarded.repository).await, guarded.warned);
+    assert!(warning.contains(wanted) && warning.is_empty() == wanted.is_empty(), "{}: {warning}", guarded.repository);
+}
+
+/// An image that nobody signed takes the place of the last good one, or would.
+async fn unsigned_tag(stage: &Stage) -> Image {
+    let (newest, unsigned) = (built(KEPT, "newest"), built(KEPT, "unsigned"));
+    lead(stage, KEPT, &newest, 1);
+    warning(stage, KEPT).await;
+    unsigned.push(&stage.world.registry, KEPT, Some("latest"));
+    let warning = warning(stage, KEPT).await;
+    assert!(warning.contains(&format!("tag kept at {}", newest.digest)), "{warning}");
+    newest
+}
+
+/// The ledger tells both images, in their order, and how each was answered.
+async fn check_ledger(stage: &Stage, guarded: &Guarded, replayed: &Replayed) {
+    let told = explained(stage, guarded.repository).await;
+    let line =
+        |image: &Image| told.lines().find(|line| is_event(line, &image.digest)).unwrap_or_else(|| panic!("{told}"));
+    let is_served = |line: &str| !line.contains("not served") && line.contains("served, signed ");
+    assert!(is_served(line(&replayed.new)), "{told}");
+    assert_eq!(is_served(line(&replayed.old)), guarded.served == Served::Replayed, "{told}");
+    assert!(told.find(line(&replayed.old)) < told.find(line(&replayed.new)), "the newest first:\n{told}");
+}
+
+/// A line of the ledger: when, what it meant then, how that was answered.
+fn is_event(line: &str, digest: &Digest) -> bool {
+    line.starts_with("    ") && line.split_whitespace().nth(1) == Some(&digest.to_string()) && line.contains("served")
+}
+
+async fn explained(stage: &Stage, repository: &str) -> String {
+    let mut explain = Command::new(process::binary().await.unwrap());
+    process::alone(&mut explain);
+    explain.arg("explain").arg("--config").arg(stage.world.directory.path().join("pratique.toml"));
+    explain.arg(format!("cgr.dev/{repository}:latest"));
+    run(explain).await.text
 }
 
 /// Clients do not print warnings: an operator who looks sees them.
