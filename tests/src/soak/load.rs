@@ -128,6 +128,8 @@ pub async fn run(bounds: Bounds, size: Size, say: Say) -> Tally {
             Ok(found) => {
                 let shape = if size.is_faulty(round) { "upstream misbehaves" } else { "upstream is well" };
                 say(&format!("{round:>5}  {shape}: {found}"));
+                // The others are told in the end.
+                found.failures().iter().take(3).for_each(|failure| say(&format!("       {failure}")));
                 tally.add(found);
                 tally.count(campaign.looked(say).await);
             }

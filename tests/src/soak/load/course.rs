@@ -70,11 +70,11 @@ impl Course {
     pub(super) fn judge(&self) -> Result<(), String> {
         let Some([first, .., last]) = self.thirds() else { return Ok(()) };
         if last.resident > first.resident + ABOVE_BYTES_MAX {
-            return Err(format!("memory grew: {}", self));
+            return Err(format!("memory grew: {self}"));
         }
         // As many again: connections to upstream come and go.
         if last.descriptors > 2 * first.descriptors {
-            return Err(format!("descriptors grew: {}", self));
+            return Err(format!("descriptors grew: {self}"));
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl Course {
         if end < LEAST {
             return None;
         }
-        let third = (end - WARM_UP) / 3;
+        let third = end.saturating_sub(WARM_UP) / 3;
         let mut most: [Option<Sample>; 3] = [None; 3];
         for sample in self.samples.iter().filter(|sample| sample.at >= WARM_UP) {
             let of = most.iter_mut().zip(1..).find(|(_, number)| sample.at <= WARM_UP + third * *number);
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(course(|second| 40 + second % 7, |_| 30).judge(), Ok(()));
         assert_eq!(course(|second| 40 + second.min(250), |_| 30).judge(), Ok(()), "in the warm-up");
         assert!(course(|second| 40 + second / 60, |_| 30).judge().unwrap_err().starts_with("memory grew"));
-        let leaks = course(|_| 40, |second| usize::try_from(30 + second / 30).unwrap());
+        let leaks = course(|_| 40, |second| usize::try_from(30 + second / 10).unwrap());
         assert!(leaks.judge().unwrap_err().starts_with("descriptors grew"));
         let short = Course { samples: course(|second| second, |_| 1).samples[..800].to_vec(), ..Course::default() };
         assert_eq!(short.judge(), Ok(()));
