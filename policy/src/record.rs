@@ -143,7 +143,7 @@ pub struct VerifiedPiece {
     pub names: Vec<String>,
     /// The piece's bytes.
     pub evidence: Digest,
-    /// Which of several with these bytes it is: [`Form::piece`]; none in records of older builds.
+    /// Which of several with these bytes it is: [`crate::Form::piece`]; none in records of older builds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub piece: Option<Digest>,
     /// Where it was found.

@@ -206,7 +206,10 @@ impl Campaign {
             tally.add(outcome.map_err(|error| failed("a client", error))?);
         }
         if is_faulty {
-            recovered(&base, &parts, &mut tally).await;
+            // What only upstream has comes when the last pause that it asked for is over.
+            let fresh = self.push_one(Kind::Chainguard, self.size.images, round);
+            recovered(&base, parts.iter().chain([&fresh]), &mut tally).await;
+            self.prune(&[fresh]);
         }
         self.prune(&parts);
         Ok(tally)
@@ -298,7 +301,7 @@ fn setup(regime: Regime) -> Setup {
     // The budgets are those of some hundred rounds: an hour must not fill the disk.
     let setup = Setup::with_policy(&policy).sections(
         "[limits]\nupstream_stall_timeout = \"2s\"\nupstream_response_timeout = \"2s\"\n\
-         [verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
+         [tags]\nttl = \"2s\"\n[verdicts]\nabsent_ttl = \"1ms\"\nrefused_ttl = \"1ms\"\n",
     );
     Setup {
         top: format!("{}\nadmin_listen = \"127.0.0.1:0\"", setup.top),
@@ -360,7 +363,7 @@ fn flaw(random: &mut Random, elsewhere: &str) -> Fault {
         Fault::Corrupt(random.below(200_000)),
         Fault::Truncate(random.below(200_000)),
         Fault::Stall(random.below(200_000)),
-        Fault::Trickle { bytes: 1 + random.below(50_000), pause: Duration::from_millis(20) },
+        Fault::Trickle { bytes: 20_000 + random.below(50_000), pause: Duration::from_millis(20) },
         Fault::Hang,
         Fault::Endless,
         Fault::IgnoreRange,
@@ -434,9 +437,9 @@ fn judge(kind: Kind, moment: Moment, got: Got, page: &Page) -> Result<(), String
 }
 
 /// After the faults: what passes is there at last, everything else is still refused.
-async fn recovered(base: &str, parts: &[Part], tally: &mut Tally) {
+async fn recovered<'p>(base: &str, parts: impl Iterator<Item = &'p Part>, tally: &mut Tally) {
     let client = Client::plain();
-    for part in parts.iter().filter(|part| part.kind == Kind::Chainguard) {
+    for part in parts.filter(|part| part.kind == Kind::Chainguard) {
         for page in &part.truth.pages {
             tally.count(at_last(&client, base, page).await);
         }
