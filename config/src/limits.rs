@@ -159,7 +159,7 @@ pub struct Limits {
     /// A client that takes no byte of its answer. Default 60s.
     #[serde(deserialize_with = "units::positive_duration")]
     pub client_write_timeout: Duration,
-    /// Client requests worked on at one time; more wait for `queue_timeout`. Default 1024.
+    /// Client requests worked on at one time, what they began and left included; more wait for `queue_timeout`. Default 1024.
     #[serde(deserialize_with = "units::count")]
     pub requests_max: usize,
     /// Those of them that one client (an address; of IPv6 a /64) may have; more wait for `queue_timeout`. Default 512.

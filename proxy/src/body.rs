@@ -15,6 +15,7 @@ mod segment;
 use std::{
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -39,7 +40,7 @@ pub struct ServedBody(Inner, Kept);
 /// Given back when the body has ended or was given up.
 #[derive(Default)]
 struct Kept {
-    slot: Option<Slot>,
+    slot: Option<Arc<Slot>>,
     busy: Option<Busy>,
 }
 
@@ -81,7 +82,7 @@ impl ServedBody {
     }
 
     /// Gives `slot` back when the body has ended or was given up.
-    pub(crate) fn hold(&mut self, slot: Slot) {
+    pub(crate) fn hold(&mut self, slot: Arc<Slot>) {
         self.1.slot = Some(slot);
     }
 

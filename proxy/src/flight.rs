@@ -1,4 +1,7 @@
 //! One piece of work for everyone who wants its result at the same time.
+//!
+//! Nobody can end what is under way by leaving. So the request that begins it has its slot taken along until it ends (`stack`): there is no
+//! more under way than requests may be. Who only joins takes no part in that.
 
 use std::{
     collections::HashMap,
@@ -8,7 +11,7 @@ use std::{
 
 use storage::Told;
 
-use crate::error::ApiError;
+use crate::{error::ApiError, stack};
 
 /// Work under way, by key. The work runs in a task of its own: who asked first may leave, the others still get the result.
 pub struct Flight<K, V> {
@@ -62,7 +65,7 @@ where
             outcome: Err(unfinished()),
             landed: Arc::clone(&landed),
         };
-        let work = work();
+        let work = stack::carried(work());
         tokio::spawn(async move {
             let mut landing = landing;
             landing.outcome = work.await;
@@ -100,9 +103,10 @@ mod tests {
     };
 
     use futures_util::FutureExt as _;
-    use tokio::sync::watch;
+    use tokio::sync::{Semaphore, watch};
 
     use super::*;
+    use crate::{listen::client::Client, stack::Slot};
 
     #[tokio::test]
     async fn many_who_ask_at_once_share_one_piece_of_work() {
@@ -148,6 +152,30 @@ mod tests {
             assert!(matches!(outcome, Err(ApiError::Fault { .. })), "{outcome:?}");
         }
         assert_eq!(following().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_begins_work_and_leaves_holds_a_slot_until_it_ends_and_who_joined_does_not() {
+        let flight = Flight::<u8, usize>::default();
+        let (release, gate) = watch::channel(false);
+        let clients = [1, 2].map(|last| Client::alone([192, 0, 2, last].into(), 1));
+        let [begins, joins] = &clients;
+        for client in &clients {
+            let own = Arc::clone(&client.slots).try_acquire_owned().unwrap();
+            let everybodys = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+            let slot = Arc::new(Slot::new(client, own, everybodys));
+            let mut gate = gate.clone();
+            let asking = flight.join(1, || async move {
+                gate.wait_for(|open| *open).await.unwrap();
+                Ok(7)
+            });
+            // Asked once, and left.
+            assert!(slot.work(asking).now_or_never().is_none());
+        }
+        assert_eq!((begins.slots.available_permits(), joins.slots.available_permits()), (0, 1));
+        release.send(true).unwrap();
+        assert_eq!(flight.join(1, || async { Ok(8) }).await.unwrap(), 7);
+        assert_eq!(begins.slots.available_permits(), 1);
     }
 
     fn runtime() -> tokio::runtime::Runtime {

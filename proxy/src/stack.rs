@@ -18,8 +18,8 @@ use crate::{
     respond::{self, Answer},
 };
 
-pub(crate) use slots::Slot;
 use slots::Slots;
+pub(crate) use slots::{Slot, carried};
 
 /// The service behind the listener.
 pub fn stack(
@@ -42,7 +42,7 @@ async fn bounded(
     app: Arc<App>,
     slots: &Slots,
     headers_max: usize,
-    client: &Client,
+    client: &Arc<Client>,
     request: Request<Incoming>,
 ) -> Answer {
     let (head, version) = (request.method() == Method::HEAD, request.version());
@@ -50,10 +50,10 @@ async fn bounded(
         return malformed(&app, &error, head, version);
     }
     let slot = match slots.enter(client).await {
-        Ok(slot) => slot,
+        Ok(slot) => Arc::new(slot),
         Err(error) => return shed(&app, &error, head),
     };
-    let mut answer = caught(app, request, head).await;
+    let mut answer = slot.work(caught(app, request, head)).await;
     // An HTTP/1.1 connection carries one body, so that limits.connections_max bounds them. HTTP/2 multiplies them by its streams.
     if version == Version::HTTP_2 {
         answer.body_mut().hold(slot);

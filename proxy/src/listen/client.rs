@@ -3,17 +3,17 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use config::Limits;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Everybody who has a connection; so there are no more of them than connections.
+/// Everybody who has a connection, or something under way; so there are no more of them than connections and requests may be.
 pub(super) struct Clients {
     connections_max: usize,
     requests_max: usize,
-    known: Mutex<HashMap<IpAddr, (Arc<Client>, usize)>>,
+    known: Mutex<HashMap<IpAddr, Weak<Client>>>,
 }
 
 /// One of them: an address. Of IPv6 the first 64 bits count, the others are the client's to choose.
@@ -24,12 +24,16 @@ pub(crate) struct Client {
     pub(crate) slots: Arc<Semaphore>,
     /// One for each of its requests that waits.
     pub(crate) places: Arc<Semaphore>,
+    /// One for each of its connections.
+    connections: Arc<Semaphore>,
+    /// Those who know it.
+    clients: Weak<Clients>,
 }
 
-/// A client as one of its connections has it. The last one to go takes what is known of the client along.
+/// A client as one of its connections has it.
 pub(super) struct Connected {
     pub(super) client: Arc<Client>,
-    clients: Arc<Clients>,
+    _connection: OwnedSemaphorePermit,
 }
 
 impl Clients {
@@ -44,33 +48,53 @@ impl Clients {
     /// One more connection from `address`; `None` where it has as many as it may.
     pub(super) fn connected(self: &Arc<Self>, address: IpAddr) -> Option<Connected> {
         let address = counted_as(address);
+        let client = self.known(address);
+        let connection = Arc::clone(&client.connections).try_acquire_owned().ok()?;
+        Some(Connected { client, _connection: connection })
+    }
+
+    /// Who has this address. No client is dropped here: that would wait for the lock that is held.
+    fn known(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (client, connections) =
-            known.entry(address).or_insert_with(|| (Arc::new(Client::new(address, self.requests_max)), 0));
-        if *connections >= self.connections_max {
-            return None;
+        if let Some(client) = known.get(&address).and_then(Weak::upgrade) {
+            return client;
         }
-        *connections += 1;
-        Some(Connected { client: Arc::clone(client), clients: Arc::clone(self) })
+        let client = Arc::new(Client::new(address, self.connections_max, self.requests_max, Arc::downgrade(self)));
+        known.insert(address, Arc::downgrade(&client));
+        client
     }
 }
 
 impl Client {
     /// One that may have so many requests worked on, and as many waiting.
-    pub(crate) fn new(address: IpAddr, requests_max: usize) -> Self {
-        let semaphore = || Arc::new(Semaphore::new(requests_max));
-        Self { address, slots: semaphore(), places: semaphore() }
+    fn new(address: IpAddr, connections_max: usize, requests_max: usize, clients: Weak<Clients>) -> Self {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Self {
+            address,
+            slots: semaphore(requests_max),
+            places: semaphore(requests_max),
+            connections: semaphore(connections_max),
+            clients,
+        }
+    }
+
+    /// One that nobody else knows.
+    #[cfg(test)]
+    pub(crate) fn alone(address: IpAddr, requests_max: usize) -> Arc<Self> {
+        Arc::new(Self::new(address, 1, requests_max, Weak::new()))
     }
 }
 
-impl Drop for Connected {
+/// The last of its connections and of what it has under way takes what is known of a client along.
+impl Drop for Client {
     fn drop(&mut self) {
-        let mut known = self.clients.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut entry) = known.entry(self.client.address) {
-            entry.get_mut().1 -= 1;
-            if entry.get().1 == 0 {
-                entry.remove();
-            }
+        let Some(clients) = self.clients.upgrade() else { return };
+        let mut known = clients.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(entry) = known.entry(self.address)
+            // Whoever came from there since is another one.
+            && entry.get().strong_count() == 0
+        {
+            entry.remove();
         }
     }
 }
@@ -114,6 +138,18 @@ mod tests {
         let _one = clients.connected(ip("2001:db8:0:1::1")).unwrap();
         assert!(clients.connected(ip("2001:db8:0:1:ffff::9")).is_none());
         assert!(clients.connected(ip("2001:db8:0:2::1")).is_some());
+    }
+
+    #[test]
+    fn who_hangs_up_with_work_under_way_and_comes_again_is_the_same_client() {
+        let clients = clients(1);
+        let first = clients.connected(ip("192.0.2.1")).unwrap();
+        let under_way = Arc::clone(&first.client);
+        drop(first);
+        let again = clients.connected(ip("192.0.2.1")).unwrap();
+        assert!(Arc::ptr_eq(&again.client, &under_way));
+        drop((again, under_way));
+        assert!(clients.known.lock().unwrap().is_empty());
     }
 
     #[test]

@@ -96,7 +96,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::{body::ServedBody, stack::Slot};
+    use crate::{body::ServedBody, listen::client::Client, stack::Slot};
 
     const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -155,11 +155,11 @@ mod tests {
     /// An HTTP/2 client with a small window, before a server that answers with `length` bytes and one of `slots`.
     async fn client(length: usize, slots: &Arc<Semaphore>) -> client::conn::http2::SendRequest<Empty<Bytes>> {
         let (near, far) = tokio::io::duplex(1024 * 1024);
-        let slots = Arc::clone(slots);
+        let (slots, asking) = (Arc::clone(slots), Client::alone([192, 0, 2, 1].into(), 1));
         let service = service_fn(move |_: Request<Incoming>| {
             let mut body = ServedBody::whole(Bytes::from(vec![7; length]));
             let permit = || Arc::clone(&slots).try_acquire_owned().unwrap();
-            body.hold(Slot::new(permit(), permit()));
+            body.hold(Arc::new(Slot::new(&asking, permit(), permit())));
             async move { Ok::<_, std::convert::Infallible>(Response::new(body)) }
         });
         let server = hyper::server::conn::http2::Builder::new(Streams { patience: PATIENCE });

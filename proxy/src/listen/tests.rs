@@ -17,7 +17,7 @@ fn connection(work: Duration) -> DuplexStream {
         answer.body_mut().keep(arrived.busy);
         Ok::<_, BoxError>(answer)
     });
-    let client = Arc::new(Client::new([192, 0, 2, 1].into(), 9));
+    let client = Client::alone([192, 0, 2, 1].into(), 9);
     let (builder, drain) = (Arc::new(builder(&limits)), watch::Sender::new(false));
     spawned(Talk { service, builder, client, drain: drain.subscribe(), limits }, near, drain);
     far

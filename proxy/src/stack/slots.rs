@@ -1,8 +1,12 @@
 //! Room for requests: each has a slot while it is worked on, waits a while for one where there is none, and is told to come again then.
+//!
+//! Work that a request began and that goes on without it holds the slot as well: who asks and leaves at once has no more under way than
+//! who stays.
 
 use std::{sync::Arc, time::Duration};
 
 use config::Limits;
+use futures_util::future::Either;
 use metrics::{counter, gauge};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -26,15 +30,37 @@ pub(super) struct Slots {
     told: Seldom,
 }
 
+tokio::task_local! {
+    /// The slot of the request that is being worked on.
+    static HELD: Arc<Slot>;
+}
+
 /// What a request holds while it is worked on: one of its client's, and one of everybody's.
 pub(crate) struct Slot {
     _own: OwnedSemaphorePermit,
     _shared: OwnedSemaphorePermit,
+    /// Known as long as it has something under way: it could hang up and come again as somebody else.
+    _client: Arc<Client>,
 }
 
 impl Slot {
-    pub(crate) fn new(own: OwnedSemaphorePermit, shared: OwnedSemaphorePermit) -> Self {
-        Self { _own: own, _shared: shared }
+    pub(crate) fn new(client: &Arc<Client>, own: OwnedSemaphorePermit, shared: OwnedSemaphorePermit) -> Self {
+        Self { _own: own, _shared: shared, _client: Arc::clone(client) }
+    }
+
+    /// Works on the request that has this slot.
+    pub(crate) fn work<F: Future>(self: &Arc<Self>, work: F) -> impl Future<Output = F::Output> + use<F> {
+        HELD.scope(Arc::clone(self), work)
+    }
+}
+
+/// `work`, for a task of its own: it holds the slot of the request that begins it until it ends, and so does what it begins in turn. Work
+/// that no request begins has none. Nothing is waited for here, so that work for one request never stands in line behind another.
+// No `async fn`: that would hold `work` twice.
+pub(crate) fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    match HELD.try_with(Arc::clone) {
+        Ok(slot) => Either::Left(HELD.scope(slot, work)),
+        Err(_) => Either::Right(work),
     }
 }
 
@@ -71,17 +97,17 @@ impl Slots {
     ///
     /// # Errors
     /// When it has none by then, or may not even wait.
-    pub(super) async fn enter(&self, client: &Client) -> Result<Slot, ApiError> {
+    pub(super) async fn enter(&self, client: &Arc<Client>) -> Result<Slot, ApiError> {
         let own = Arc::clone(&client.slots).try_acquire_owned();
         let own = match (own, Arc::clone(&self.all).try_acquire_owned()) {
-            (Ok(own), Ok(shared)) => return Ok(Slot::new(own, shared)),
+            (Ok(own), Ok(shared)) => return Ok(Slot::new(client, own, shared)),
             // Given back if there was one of everybody's: it is not held while the client's own is waited for.
             (own, _) => own.ok(),
         };
         self.wait(client, own).await.map_err(|crowd| self.shed(client, crowd))
     }
 
-    async fn wait(&self, client: &Client, own: Option<OwnedSemaphorePermit>) -> Result<Slot, Crowd> {
+    async fn wait(&self, client: &Arc<Client>, own: Option<OwnedSemaphorePermit>) -> Result<Slot, Crowd> {
         let _place = client.places.try_acquire().map_err(|_| Crowd::Client)?;
         let _waiting = self.waiting.try_acquire().map_err(|_| Crowd::Waiting)?;
         let _counted = Counted::new();
@@ -91,7 +117,7 @@ impl Slots {
             None => in_time(deadline, &client.slots).await.ok_or(Crowd::Client)?,
         };
         let shared = in_time(deadline, &self.all).await.ok_or(Crowd::All)?;
-        Ok(Slot::new(own, shared))
+        Ok(Slot::new(client, own, shared))
     }
 
     fn shed(&self, client: &Client, crowd: Crowd) -> ApiError {
@@ -127,11 +153,11 @@ mod tests {
     }
 
     fn client(last: u8, requests_max: usize) -> Arc<Client> {
-        Arc::new(Client::new([192, 0, 2, last].into(), requests_max))
+        Client::alone([192, 0, 2, last].into(), requests_max)
     }
 
     /// What came of it, and after how many seconds.
-    async fn entered(slots: &Slots, client: &Client) -> (u16, u64) {
+    async fn entered(slots: &Slots, client: &Arc<Client>) -> (u16, u64) {
         let began = Instant::now();
         let status = slots.enter(client).await.map_or_else(|error| error.status().as_u16(), |_| 200);
         (status, began.elapsed().as_secs())
@@ -188,6 +214,28 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(entered(&slots, &one).await, (429, 0));
         assert_eq!(entered(&slots, &client(2, 1)).await, (503, 5));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_request_begins_holds_its_slot_when_it_has_ended_and_so_does_what_that_begins() {
+        let (slots, one) = (slots(9, 9), client(1, 1));
+        let slot = Arc::new(slots.enter(&one).await.unwrap());
+        let begin = || {
+            tokio::spawn(carried(async {
+                sleep(Duration::from_secs(10)).await;
+                tokio::spawn(carried(sleep(Duration::from_secs(10))));
+            }));
+        };
+        slot.work(async { begin() }).await;
+        drop(slot);
+        assert_eq!(entered(&slots, &one).await, (429, 5));
+        assert_eq!(entered(&slots, &client(2, 1)).await, (200, 0));
+        sleep(Duration::from_secs(7)).await;
+        assert_eq!(entered(&slots, &one).await, (429, 5));
+        assert_eq!(entered(&slots, &one).await, (200, 3));
+        // What nobody asked for counts for nobody.
+        begin();
+        assert_eq!((one.slots.available_permits(), slots.all.available_permits()), (1, 9));
     }
 
     #[tokio::test(start_paused = true)]

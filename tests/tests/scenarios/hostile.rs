@@ -11,7 +11,7 @@ use support::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
 };
 
@@ -221,6 +221,47 @@ async fn requests_wait_for_their_turn_and_are_told_to_come_again_429_or_503() {
             "{metrics}"
         );
     }
+}
+
+/// Says `said` as another client than all the others here: by a connection from an address of its own.
+async fn asked_elsewhere(address: SocketAddr, said: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut connection = socket.connect(address).await.unwrap();
+    connection.write_all(said.as_bytes()).await.unwrap();
+    connection
+}
+
+/// What comes back until pratique ends the connection.
+async fn told_elsewhere(mut connection: TcpStream) -> Vec<u16> {
+    let mut heard = Vec::new();
+    timeout(LONG, connection.read_to_end(&mut heard)).await.expect("an end").unwrap();
+    statuses(&heard)
+}
+
+#[tokio::test]
+async fn who_asks_and_hangs_up_again_and_again_is_told_429_and_others_are_served() {
+    let (own, upstreams) = ("requests_per_client_max = 4", "upstream_connections_max = 8");
+    let times = "queue_timeout = \"1s\"\nupstream_response_timeout = \"60s\"";
+    let (world, pratique) = pulled(&format!("{own}\n{upstreams}\n{times}")).await;
+    let address = pratique.server.address;
+    let hanging = world.registry.fault(|call| call.path.contains("/other/"), Fault::Hang);
+    let asks = |path: &str| raw::request("GET", path, &["connection: close"]);
+    let one_of_many = |n: usize| asks(&format!("/v2/chainguard/other/manifests/{n}"));
+    for n in 0..300 {
+        let mut connection = asked_elsewhere(address, &one_of_many(n)).await;
+        if n < 4 {
+            hanging.hit(n + 1).await.unwrap();
+        }
+        connection.shutdown().await.unwrap();
+        assert_eq!(told_elsewhere(connection).await, [0; 0], "given up with who asked");
+    }
+    assert_eq!(told_elsewhere(asked_elsewhere(address, &one_of_many(300)).await).await, [429]);
+    assert_eq!(hanging.hits(), 4, "no more is under way than its limit");
+    assert_eq!(get(&format!("{}{LATEST}", pratique.url())).await.status, 200, "another client, a cold image");
+    // What was begun ends, and with it what it held.
+    hanging.release();
+    assert_eq!(told_elsewhere(asked_elsewhere(address, &asks(LATEST)).await).await, [200]);
 }
 
 #[tokio::test]
