@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{
     super::error::{Kind, Outage, UpstreamError},
-    Setup, digest, manifest, repository,
+    Setup, blob, digest, manifest, repository,
     server::{GOOD, Server},
 };
 
@@ -24,6 +24,12 @@ const SETTINGS: u8 = 4;
 const HEADERS: u8 = 1;
 const ACK_OR_END: u8 = 1;
 const END_OF_HEADERS: u8 = 4;
+/// `:status: 200`, from the table that both sides know.
+const OK: &[u8] = &[0x88];
+/// `:status: 206` and `content-range: bytes 2-3/4`.
+const FROM_2: &[u8] = b"\x8a\x0f\x0f\x0bbytes 2-3/4";
+/// `bytes=2-` as it stands in a header block, behind its length: in Huffman's code.
+const ASKED_FROM_2: &[u8] = &[0x86, 0x8f, 0xd2, 0x4a, 0x88, 0x04, 0xb7];
 
 /// What a connection does once it was asked for something.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +42,10 @@ enum Then {
     Answer(&'static [u8]),
     /// 200, these bytes, and GOAWAY and the end in the middle of the body.
     AnswerHalf(&'static [u8]),
-    /// 200, these bytes, and `RST_STREAM`.
+    /// 200, these bytes, and `RST_STREAM`; whoever asks again by the same connection gets what is said of `Rest`.
     AnswerReset(&'static [u8]),
+    /// Of "blob" the bytes from the third on, where a range asks for those; else 200 and all of it.
+    Rest,
 }
 
 async fn frame(stream: &mut (impl AsyncWrite + Unpin), kind: u8, flags: u8, id: u32, payload: &[u8]) {
@@ -50,23 +58,23 @@ async fn frame(stream: &mut (impl AsyncWrite + Unpin), kind: u8, flags: u8, id: 
     let _ = stream.flush().await;
 }
 
-/// Kind, flags and stream of the next frame.
-async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32)> {
+/// Kind, flags, stream and payload of the next frame.
+async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
     let mut payload = vec![0; length as usize];
     stream.read_exact(&mut payload).await.ok()?;
-    Some((head[3], head[4], u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]])))
+    Some((head[3], head[4], u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]), payload))
 }
 
-async fn serve(mut stream: TlsStream<TcpStream>, then: Then) {
+async fn serve(mut stream: TlsStream<TcpStream>, mut then: Then) {
     let mut preface = [0; 24];
     if stream.read_exact(&mut preface).await.is_err() {
         return;
     }
     frame(&mut stream, SETTINGS, 0, 0, &[]).await;
-    while let Some((kind, flags, id)) = next(&mut stream).await {
+    while let Some((kind, flags, id, payload)) = next(&mut stream).await {
         if kind == SETTINGS && flags & ACK_OR_END == 0 {
             frame(&mut stream, SETTINGS, ACK_OR_END, 0, &[]).await;
         }
@@ -78,19 +86,26 @@ async fn serve(mut stream: TlsStream<TcpStream>, then: Then) {
             Then::GoAway => return frame(&mut stream, 7, 0, 0, &go_away).await,
             Then::Silence => std::future::pending().await,
             Then::Answer(bytes) => {
-                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, OK).await;
                 frame(&mut stream, 0, ACK_OR_END, id, bytes).await;
             }
             Then::AnswerHalf(bytes) => {
-                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, OK).await;
                 frame(&mut stream, 0, 0, id, bytes).await;
                 let last = [id.to_be_bytes(), [0; 4]].concat();
                 return frame(&mut stream, 7, 0, 0, &last).await;
             }
             Then::AnswerReset(bytes) => {
-                frame(&mut stream, HEADERS, END_OF_HEADERS, id, &[0x88]).await;
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, OK).await;
                 frame(&mut stream, 0, 0, id, bytes).await;
                 frame(&mut stream, 3, 0, id, &2_u32.to_be_bytes()).await;
+                then = Then::Rest;
+            }
+            Then::Rest => {
+                let is_part = payload.windows(ASKED_FROM_2.len()).any(|window| window == ASKED_FROM_2);
+                let (head, bytes) = if is_part { (FROM_2, b"ob".as_slice()) } else { (OK, b"blob".as_slice()) };
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, head).await;
+                frame(&mut stream, 0, ACK_OR_END, id, bytes).await;
             }
         }
     }
@@ -122,12 +137,18 @@ async fn a_connection_that_goes_away_before_it_answers_is_left_for_another() {
 
 #[tokio::test]
 async fn a_blob_whose_connection_goes_away_ends_in_an_error_and_the_rest_comes_by_another() {
-    for first in [Then::AnswerHalf(b"bl"), Then::AnswerReset(b"bl")] {
-        let (server, _) = first_and_later(first, Then::Answer(b"blob")).await;
+    // A stream that is reset alone is no reason to leave its connection.
+    for (first, connected) in [(Then::AnswerHalf(b"bl"), 2), (Then::AnswerReset(b"bl"), 1)] {
+        let (server, connections) = first_and_later(first, Then::Rest).await;
         let upstream = Setup::of(&server).build();
         let mut stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();
         assert_eq!(stream.next().await.unwrap().as_deref(), Some(&b"bl"[..]), "{first:?}");
         let error = stream.next().await.unwrap_err();
         assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectionLost }, "{first:?}");
+        drop(stream);
+        assert_eq!(blob(&upstream, 2).await.unwrap(), (2, b"ob".to_vec()), "{first:?}");
+        assert_eq!(connections.load(Ordering::SeqCst), connected, "{first:?}");
+        // Who asks for all of it gets all of it: it was the range that was answered.
+        assert_eq!(blob(&upstream, 0).await.unwrap(), (0, b"blob".to_vec()), "{first:?}");
     }
 }
