@@ -1,4 +1,4 @@
-//! Tells when the credentials for an upstream end, before they do.
+//! Has credentials for an upstream renewed that a helper hands out, and tells when credentials end, before they do.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,22 +6,25 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use metrics::gauge;
 use oci::{UnixTime, UpstreamName};
 use tokio::sync::watch;
 
 use crate::app::App;
 
-/// Between two times of telling the metric.
+/// Between two looks, each of which tells the metric.
 const LOOK: Duration = Duration::from_secs(60);
 /// How often an end that is near is told in the log.
 const WARN: Duration = Duration::from_secs(86_400);
+/// So little before their end, credentials that a helper should have renewed are told: it has been asked a few times by then.
+const NOT_RENEWED: Duration = Duration::from_secs(120);
 
 /// What was told, by upstream.
 #[derive(Default)]
 pub struct Told {
-    /// When the log was.
-    log: BTreeMap<UpstreamName, UnixTime>,
+    /// When the log was, and of which end.
+    log: BTreeMap<UpstreamName, (UnixTime, UnixTime)>,
     /// Those of which the metric says when.
     metric: BTreeSet<UpstreamName>,
 }
@@ -31,6 +34,7 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     let mut told = Told::default();
     let rounds = async {
         loop {
+            renew(&app).await;
             for line in told.round(&app) {
                 tracing::warn!("{line}");
             }
@@ -43,6 +47,12 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     }
 }
 
+/// Has every upstream's credentials renewed that are about to end. A helper that takes its time holds up no other.
+async fn renew(app: &App) {
+    let (in_force, now) = (app.in_force(), app.clock.now());
+    join_all(in_force.upstreams.values().map(|upstream| upstream.renew_credentials(now))).await;
+}
+
 impl Told {
     /// Tells the metric of every upstream whose credentials have an end. The lines that are due in the log.
     pub fn round(&mut self, app: &App) -> Vec<String> {
@@ -51,16 +61,20 @@ impl Told {
         let ended_before = std::mem::take(&mut self.metric);
         for configured in &in_force.settings.upstreams {
             let name = &configured.name;
-            let Some(ends) = in_force.upstreams.get(name).and_then(|upstream| upstream.credentials_end()) else {
+            let upstream = in_force.upstreams.get(name);
+            let Some(ends) = upstream.and_then(|upstream| upstream.credentials_end()) else {
                 self.log.remove(name);
                 continue;
             };
+            let is_renewed = upstream.is_some_and(|upstream| upstream.credentials_are_renewed());
             show(name, seconds_until(ends, now));
             self.metric.insert(name.clone());
-            let line = warning(name, ends, now, configured.credentials_warn_age);
-            let was_told = self.log.get(name).and_then(|told| now.since(*told)).is_some_and(|age| age < WARN);
+            let warn_age = configured.credentials_warn_age;
+            let line = warning(name, ends, now, if is_renewed { warn_age.min(NOT_RENEWED) } else { warn_age });
+            let told = self.log.get(name).filter(|(_, of)| *of == ends);
+            let was_told = told.and_then(|(told, _)| now.since(*told)).is_some_and(|age| age < WARN);
             if let Some(line) = line.filter(|_| !was_told) {
-                self.log.insert(name.clone(), now);
+                self.log.insert(name.clone(), (now, ends));
                 lines.push(line);
             }
         }

@@ -9,6 +9,7 @@
 //!                          │  │  │      one request, one answer, timeouts, one retry
 //!                          │  │  └ redirect   which targets, and never with Authorization to another origin
 //!                          │  ├ auth ─▶ token  one fetch per scope, only from an allowed realm
+//!                          │  │  └ credentials  what is configured, or what a helper hands out, again when that ends or is refused
 //!                          │  └ backoff        nobody asks before the time that upstream named to anybody: for anything, or (outages) for this
 //!                          └ challenge         what a 401 may ask for
 //! ```
@@ -20,6 +21,7 @@ mod blob;
 mod body;
 mod challenge;
 mod client;
+mod credentials;
 mod dial;
 mod docker;
 mod error;
@@ -46,15 +48,13 @@ mod tunnel;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use config::{HostPort, Limits, Proxies};
-use http::HeaderValue;
 use oci::{RepositoryPath, UnixTime};
 use url::Url;
 
 use self::{
-    auth::Auth, backoff::Backoff, client::Client, dial::Dialer, docker::Login, exchange::Exchange, meter::Meter,
-    origin::Origin, redirect::Redirects,
+    auth::Auth, backoff::Backoff, client::Client, credentials::Credentials, dial::Dialer, exchange::Exchange,
+    meter::Meter, origin::Origin, redirect::Redirects,
 };
 pub use self::{
     blob::BlobStream,
@@ -70,7 +70,6 @@ pub struct Upstream {
     exchange: Exchange,
     limits: Limits,
     name: String,
-    credentials_end: Option<UnixTime>,
 }
 
 impl Upstream {
@@ -87,9 +86,18 @@ impl Upstream {
         proxies: &Proxies,
         network: &Arc<dyn Network>,
     ) -> Result<Self, UpstreamSetupError> {
+        let credentials = Credentials::of(upstream, &Origin::of_upstream(&upstream.url))?;
+        Self::having(credentials, upstream, limits, proxies, network)
+    }
+
+    fn having(
+        credentials: Option<Credentials>,
+        upstream: &config::Upstream,
+        limits: &Limits,
+        proxies: &Proxies,
+        network: &Arc<dyn Network>,
+    ) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&upstream.url);
-        let credentials = credentials(upstream, &own)?;
-        let (basic, credentials_end) = credentials.map_or((None, None), |(basic, ends)| (Some(basic), ends));
         let tls = tls::client_config(upstream.name.as_str(), upstream.ca_file.as_deref())?;
         let dialer = |listed: &[HostPort]| {
             let (network, proxies) = (Arc::clone(network), proxies.clone());
@@ -106,7 +114,7 @@ impl Upstream {
             auth: Auth::new(
                 own.clone(),
                 upstream.realms.clone(),
-                basic,
+                credentials.map(Arc::new),
                 token_client,
                 meter.clone(),
                 backoff(),
@@ -118,13 +126,26 @@ impl Upstream {
             meter,
             own,
         };
-        Ok(Self { exchange, limits: limits.clone(), name, credentials_end })
+        Ok(Self { exchange, limits: limits.clone(), name })
     }
 
     /// When the credentials for it end, where that is known.
     #[must_use]
     pub fn credentials_end(&self) -> Option<UnixTime> {
-        self.credentials_end
+        self.exchange.auth.credentials()?.end()
+    }
+
+    /// Whether a helper hands out other credentials when these end.
+    #[must_use]
+    pub fn credentials_are_renewed(&self) -> bool {
+        self.exchange.auth.credentials().is_some_and(|credentials| credentials.are_renewed())
+    }
+
+    /// Asks the helper for other credentials where these say themselves that they are about to end.
+    pub async fn renew_credentials(&self, now: UnixTime) {
+        if let Some(credentials) = self.exchange.auth.credentials() {
+            credentials.renew_before_end(now).await;
+        }
     }
 
     /// Goes on where `former`, of the same name before a reload, is: what the very same upstream asks of either holds for both.
@@ -164,42 +185,4 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
     }
-}
-
-/// The `Authorization` of the configured credentials, marked so that no library prints it, and when they end.
-fn credentials(
-    upstream: &config::Upstream,
-    own: &Origin,
-) -> Result<Option<(HeaderValue, Option<UnixTime>)>, UpstreamSetupError> {
-    if upstream.credentials.is_none() && upstream.docker_config.is_none() {
-        return Ok(None);
-    }
-    let name = || upstream.name.to_string();
-    if !own.keeps_secrets() {
-        return Err(UpstreamSetupError::PlainCredentials { upstream: name() });
-    }
-    let Login { username, password } = match (&upstream.credentials, &upstream.docker_config) {
-        (Some(credentials), _) => {
-            let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
-                upstream: name(),
-                key: "password_file",
-                source,
-            })?;
-            Login { username: credentials.username.clone(), password }
-        }
-        (None, Some(path)) => docker::login(upstream, path).map_err(|why| UpstreamSetupError::DockerConfig {
-            upstream: name(),
-            path: path.clone(),
-            why,
-        })?,
-        (None, None) => return Ok(None),
-    };
-    if username.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(UpstreamSetupError::Username { upstream: name() });
-    }
-    let ends = upstream.password_expires.or_else(|| expiry::of_password(password.expose()));
-    let encoded = STANDARD.encode(format!("{username}:{}", password.expose()));
-    let mut header = HeaderValue::try_from(format!("Basic {encoded}")).expect("Base64 is a header value");
-    header.set_sensitive(true);
-    Ok(Some((header, ends)))
 }

@@ -20,6 +20,7 @@ use super::{
     backoff::Backoff,
     challenge::{Challenge, TokenSource},
     client::Client,
+    credentials::Credentials,
     error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
     meter::Meter,
     origin::{Origin, shown_host},
@@ -34,8 +35,7 @@ const SCOPES_MAX: usize = 1024;
 pub(super) struct Auth {
     own: Origin,
     realms: Vec<HostPort>,
-    /// `Basic …`, marked sensitive.
-    basic: Option<HeaderValue>,
+    credentials: Option<Arc<Credentials>>,
     /// Whether upstream has asked for Basic.
     is_basic: AtomicBool,
     scopes: Mutex<HashMap<RepositoryPath, Arc<Scope>>>,
@@ -76,7 +76,7 @@ impl Auth {
     pub(super) fn new(
         own: Origin,
         realms: Vec<HostPort>,
-        basic: Option<HeaderValue>,
+        credentials: Option<Arc<Credentials>>,
         client: Client,
         meter: Meter,
         backoff: Backoff,
@@ -85,7 +85,7 @@ impl Auth {
         Self {
             own,
             realms,
-            basic,
+            credentials,
             is_basic: AtomicBool::new(false),
             scopes: Mutex::default(),
             client,
@@ -117,7 +117,7 @@ impl Auth {
         match challenge {
             Challenge::Basic => {
                 let was_sent = rejected.is_some_and(|rejected| rejected.serial.is_none());
-                self.is_basic.store(self.basic.is_some(), Ordering::Relaxed);
+                self.is_basic.store(self.credentials.is_some(), Ordering::Relaxed);
                 Ok(self.basic().filter(|_| !was_sent))
             }
             Challenge::Bearer(source) => {
@@ -129,8 +129,25 @@ impl Auth {
         }
     }
 
+    /// The configured credentials.
+    pub(super) fn credentials(&self) -> Option<&Arc<Credentials>> {
+        self.credentials.as_ref()
+    }
+
+    /// What to send where `refused` were the configured credentials: those that their helper hands out instead of them. The one that was
+    /// refused waits for it, though no longer than for an answer.
+    pub(super) async fn instead_of(&self, refused: Option<&Authorization>) -> Option<Authorization> {
+        let refused = refused.filter(|refused| refused.serial.is_none())?;
+        let header = self.other_than(refused.header.clone()).await?;
+        Some(Authorization { header, serial: None })
+    }
+
+    async fn other_than(&self, refused: HeaderValue) -> Option<HeaderValue> {
+        timeout(self.timeout, self.credentials.as_ref()?.other_than(refused)).await.ok()?
+    }
+
     fn basic(&self) -> Option<Authorization> {
-        let header = self.basic.clone()?;
+        let header = self.credentials.as_ref()?.basic();
         Some(Authorization { header, serial: None })
     }
 
@@ -176,12 +193,28 @@ impl Auth {
         }
     }
 
+    /// A token for the credentials, or for those that take their place where the endpoint refuses them.
     async fn fetch(&self, source: &TokenSource, repository: &RepositoryPath) -> Result<Token, UpstreamError> {
+        let basic = self.basic().map(|basic| basic.header);
+        let answer = self.fetch_for(basic.as_ref(), source, repository).await;
+        let Some(basic) = basic.filter(|_| matches!(answer, Err(UpstreamError::Refused { .. }))) else { return answer };
+        match self.other_than(basic).await {
+            Some(other) => self.fetch_for(Some(&other), source, repository).await,
+            None => answer,
+        }
+    }
+
+    async fn fetch_for(
+        &self,
+        basic: Option<&HeaderValue>,
+        source: &TokenSource,
+        repository: &RepositoryPath,
+    ) -> Result<Token, UpstreamError> {
         let started = Instant::now();
         let slow = UpstreamError::Unavailable { what: Kind::Token, why: Outage::AnswerTimedOut(self.timeout) };
         let in_turn = async {
             let turn = self.backoff.turn(repository, Kind::Token).await?;
-            let answer = self.ask(source, repository).await;
+            let answer = self.ask(basic, source, repository).await;
             turn.answered(answer.as_ref().err());
             answer
         };
@@ -190,11 +223,16 @@ impl Auth {
         answer
     }
 
-    async fn ask(&self, source: &TokenSource, repository: &RepositoryPath) -> Result<Token, UpstreamError> {
+    async fn ask(
+        &self,
+        basic: Option<&HeaderValue>,
+        source: &TokenSource,
+        repository: &RepositoryPath,
+    ) -> Result<Token, UpstreamError> {
         const WHAT: Kind = Kind::Token;
         let url = source.url(repository);
         let mut request: Request<Empty<Bytes>> = request::get(WHAT, &url, "application/json")?;
-        if let Some(basic) = &self.basic {
+        if let Some(basic) = basic {
             request.headers_mut().insert(header::AUTHORIZATION, basic.clone());
         }
         let answer = self.client.send(WHAT, request).await?;

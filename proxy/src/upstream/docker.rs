@@ -49,6 +49,13 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
+/// A program that hands out credentials, and the server for which it is asked.
+#[derive(Clone)]
+pub(super) struct Helper {
+    pub(super) program: String,
+    pub(super) server: String,
+}
+
 /// What a helper answers.
 #[derive(Deserialize)]
 struct Helped {
@@ -58,22 +65,26 @@ struct Helped {
     secret: String,
 }
 
-/// The credentials for `upstream` in the file at `path`. Blocks, while a helper is asked.
+/// The credentials for `upstream` in the file at `path`, and the helper that they are from. Blocks, while that is asked.
 ///
 /// The error says why there are none, and holds no part of any secret.
-pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<Login, String> {
+pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<(Login, Option<Helper>), String> {
     let text = config::read_text(path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     let document: Document =
         oci::json::parse(text.as_bytes(), JSON_DEPTH_MAX).map_err(|_| "it is not docker's configuration".to_owned())?;
     let names = names(upstream);
+    let asked = |helper, name| {
+        let helper = Helper::named(helper, name)?;
+        Ok((helper.ask()?, Some(helper)))
+    };
     if let Some((name, helper)) = names.iter().find_map(|name| document.cred_helpers.get_key_value(name)) {
-        return ask(helper, name, HELPER_MAX);
+        return asked(helper, name);
     }
     let entry = names.iter().find_map(|name| document.auths.get_key_value(name));
     if let Some(helper) = &document.creds_store {
         // Docker writes an empty entry for what the store keeps, under the name by which the store has it.
         let name = entry.map(|(name, _)| name).or(names.first()).ok_or("it has no name")?;
-        return ask(helper, name, HELPER_MAX);
+        return asked(helper, name);
     }
     let Some((name, entry)) = entry else {
         // Somebody may have written a user and more before the host.
@@ -85,7 +96,8 @@ pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<Login, S
     if entry.identitytoken.as_ref().is_some_and(|token| !token.is_empty()) {
         return Err(format!("{name} has an identity token, which is not supported: use a pull token"));
     }
-    entry.auth.as_deref().and_then(decoded).ok_or_else(|| format!("the entry of {name} holds no user and password"))
+    let login = entry.auth.as_deref().and_then(decoded);
+    login.map(|login| (login, None)).ok_or_else(|| format!("the entry of {name} holds no user and password"))
 }
 
 /// What docker may call the server that `upstream` is asked at, the likeliest name first. What the operator calls it here counts for
@@ -114,14 +126,21 @@ fn decoded(auth: &str) -> Option<Login> {
     is_whole.then(|| Login { username: username.to_owned(), password: Secret::new(password.to_owned()) })
 }
 
-/// Asks `docker-credential-<helper>` about `server`, for as long as `within`.
-fn ask(helper: &str, server: &str, within: Duration) -> Result<Login, String> {
-    // It becomes the name of a program: no path, and nothing that a shell would read.
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    if helper.is_empty() || !helper.bytes().all(is_name) {
-        return Err(format!("\"{}\" is not the name of a credential helper", shown(helper)));
+impl Helper {
+    /// `docker-credential-<helper>`.
+    fn named(helper: &str, server: &str) -> Result<Self, String> {
+        // It becomes the name of a program: no path, and nothing that a shell would read.
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if helper.is_empty() || !helper.bytes().all(is_name) {
+            return Err(format!("\"{}\" is not the name of a credential helper", shown(helper)));
+        }
+        Ok(Self { program: format!("docker-credential-{helper}"), server: server.to_owned() })
     }
-    run(&format!("docker-credential-{helper}"), server, within)
+
+    /// What it hands out now. Blocks, for as long as a helper may take.
+    pub(super) fn ask(&self) -> Result<Login, String> {
+        run(&self.program, &self.server, HELPER_MAX)
+    }
 }
 
 fn run(program: &str, server: &str, within: Duration) -> Result<Login, String> {
@@ -229,7 +248,7 @@ mod tests {
         let file = directory.path().join("config.json");
         std::fs::write(&file, document).unwrap();
         let login = login(&upstream(name, url), &file);
-        login.map(|login| (login.username, login.password.expose().clone()))
+        login.map(|(login, _)| (login.username, login.password.expose().clone()))
     }
 
     fn auths(name: &str) -> String {

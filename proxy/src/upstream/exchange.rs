@@ -71,20 +71,37 @@ impl Exchange {
     }
 
     async fn authenticated(&self, question: &Question<'_>, turn: &mut Turn<'_>) -> Result<Followed, UpstreamError> {
-        let sent = self.auth.current(question.repository).await?;
-        let followed = self.follow(question, sent.as_ref(), turn).await?;
-        let Followed { answer, is_own } = &followed;
-        // A challenge from where a redirect led is not ours to answer.
-        if answer.status() != StatusCode::UNAUTHORIZED || !is_own {
+        let mut sent = self.auth.current(question.repository).await?;
+        let mut followed = self.follow(question, sent.as_ref(), turn).await?;
+        if let Some(renewed) = self.after_challenge(question, &followed, sent.as_ref()).await? {
+            // Its connection is free again before the next one is wanted.
+            drop(followed);
+            followed = self.follow(question, Some(&renewed), turn).await?;
+            sent = Some(renewed);
+        }
+        // What storage refuses was never sent there.
+        let status = followed.answer.status();
+        if !followed.is_own || !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             return Ok(followed);
         }
-        let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(followed) };
-        let Some(renewed) = self.auth.renew(question.repository, challenge, sent.as_ref()).await? else {
-            return Ok(followed);
-        };
-        // Its connection is free again before the next one is wanted.
+        let Some(other) = self.auth.instead_of(sent.as_ref()).await else { return Ok(followed) };
         drop(followed);
-        self.follow(question, Some(&renewed), turn).await
+        self.follow(question, Some(&other), turn).await
+    }
+
+    /// What to send after this answer to a request that carried `sent`. None: it asks for nothing, or there is nothing better.
+    async fn after_challenge(
+        &self,
+        question: &Question<'_>,
+        Followed { answer, is_own }: &Followed,
+        sent: Option<&Authorization>,
+    ) -> Result<Option<Authorization>, UpstreamError> {
+        // A challenge from where a redirect led is not ours to answer.
+        if answer.status() != StatusCode::UNAUTHORIZED || !is_own {
+            return Ok(None);
+        }
+        let Some(challenge) = Challenge::of(question.what, answer.headers())? else { return Ok(None) };
+        self.auth.renew(question.repository, challenge, sent).await
     }
 
     async fn follow(

@@ -2,6 +2,7 @@
 
 mod content;
 mod frames;
+mod helpers;
 mod lists;
 mod names;
 mod outages;

@@ -17,6 +17,7 @@ mod drain;
 mod failing;
 mod framing;
 mod full;
+mod helpers;
 mod log;
 mod parallel;
 mod proxies;

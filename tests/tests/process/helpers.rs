@@ -1,0 +1,54 @@
+//! Credential helpers whose passwords do not last.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use support::{
+    process::Process,
+    world::{Setup, World},
+};
+
+use crate::{admin_url, administered, get};
+
+#[tokio::test]
+async fn what_a_helper_handed_out_is_renewed_at_its_end_without_a_reload_and_the_metric_follows() {
+    let world = World::new().await;
+    let bin = world.directory.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    // It ended in 2001, the next one ends in 2286.
+    let token = |ends: u64| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(format!("{{\"exp\":{ends}}}")));
+    let (ended, lasting) = (token(1_000_000_000), token(9_999_999_999));
+    let script = format!(
+        "#!/bin/sh\ncd \"${{0%/*}}\"\nif [ -e asked ]; then secret={lasting}; else secret={ended}; fi\n: > asked\necho \"{{\\\"Username\\\":\\\"robot\\\",\\\"Secret\\\":\\\"$secret\\\"}}\"\n",
+    );
+    let program = bin.join("docker-credential-short");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let document = format!("{{\"credHelpers\":{{\"{}\":\"short\"}}}}", world.registry.host_port());
+    fs::write(world.directory.path().join("docker.json"), document).unwrap();
+    let setup = Setup { upstream: "docker_config = \"docker.json\"".to_owned(), ..administered() };
+    let config = world.write(&setup);
+    let process = Process::serve_among(&[("PATH", bin.to_str().unwrap())], &config).await.unwrap();
+    let renewed = "its credential helper has handed out another password";
+    let line = process.logged(renewed, |line| line["message"] == renewed).await.unwrap();
+    assert_eq!(line["upstream"], "cgr.dev");
+    // The metric is told right after that.
+    let ends_in = async || {
+        let metrics = get(&format!("{}/metrics", admin_url(&process))).await.text();
+        let told = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("pratique_credentials_end_seconds{upstream=\"cgr.dev\"} "));
+        told.map(|seconds| seconds.parse::<f64>().unwrap())
+    };
+    let mut seconds = None;
+    for _ in 0..1000 {
+        seconds = ends_in().await;
+        if seconds.is_some() {
+            break;
+        }
+    }
+    assert!(seconds.is_some_and(|seconds| seconds > 1e9), "{seconds:?}");
+    assert_eq!(world.registry.calls().len(), 0, "nobody has pulled");
+    let log = process.terminate().await.unwrap().log.join("\n");
+    assert!(!log.contains("has ended") && !log.contains(&ended) && !log.contains(&lasting), "{log}");
+}
