@@ -1,13 +1,18 @@
 //! One request, one answer: timeouts, size of headers, number of connections, one retry.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use config::Limits;
-use http::{HeaderMap, Request, StatusCode, header, response::Parts};
+use futures_util::future::{Either, select};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, header, response::Parts};
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy,
+    client::legacy::{
+        self,
+        connect::{CaptureConnection, capture_connection},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use jiff::fmt::rfc2822;
@@ -20,6 +25,7 @@ use super::{
     body::Body,
     dial::{DialError, Dialer, cause},
     error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
+    network::Used,
 };
 
 /// A connection without a request is kept this long: less than what is on the way usually keeps it.
@@ -28,6 +34,8 @@ const IDLE_MAX: usize = 16;
 /// An HTTP/2 connection is asked after this part of the time for an answer whether it is alive, while something waits for it, and is dead
 /// where it does not say so in as long again: then there is still time to ask by another one.
 const PING: f64 = 0.4;
+/// HTTP/1.1 knows no such question: where a connection that was used before is silent for this part of the time, a new one is tried beside it.
+const SILENT: f64 = 0.5;
 /// What one read of an HTTP/1.1 connection takes at most, bytes: a download hands its bytes on in pieces as large as that where they come
 /// faster than they are hashed and sent.
 const READ_BYTES: usize = 256 << 10;
@@ -46,6 +54,8 @@ fn connection_window(answers_max: usize) -> u32 {
 /// Requests without a body, never more than `limits.upstream_connections_max` at once. It follows nothing and knows no credentials.
 pub(super) struct Client {
     hyper: legacy::Client<Dialer, Empty<Bytes>>,
+    /// Never takes a connection that was there before, and keeps none.
+    fresh: legacy::Client<Dialer, Empty<Bytes>>,
     slots: Arc<Semaphore>,
     slots_max: usize,
     /// Named when the dialer refuses an address.
@@ -64,7 +74,8 @@ pub(super) struct Answer {
 impl Client {
     pub(super) fn new(dialer: Dialer, pointer: Pointer, limits: &Limits) -> Self {
         let header_bytes_max = usize::try_from(limits.upstream_header_bytes_max).unwrap_or(usize::MAX);
-        let hyper = legacy::Client::builder(TokioExecutor::new())
+        let mut builder = legacy::Client::builder(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -74,10 +85,10 @@ impl Client {
             .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
             .http2_initial_connection_window_size(connection_window(limits.upstream_connections_max))
             .http2_keep_alive_interval(limits.upstream_response_timeout.mul_f64(PING))
-            .http2_keep_alive_timeout(limits.upstream_response_timeout.mul_f64(PING))
-            .build(dialer);
+            .http2_keep_alive_timeout(limits.upstream_response_timeout.mul_f64(PING));
         Self {
-            hyper,
+            hyper: builder.build(dialer.clone()),
+            fresh: builder.pool_max_idle_per_host(0).build(dialer),
             slots: Arc::new(Semaphore::new(limits.upstream_connections_max.min(Semaphore::MAX_PERMITS))),
             slots_max: limits.upstream_connections_max,
             pointer,
@@ -97,7 +108,7 @@ impl Client {
         let deadline = Instant::now() + self.response_timeout;
         let mut is_retry = false;
         loop {
-            let answer = timeout_at(deadline, self.hyper.request(request.clone()))
+            let answer = timeout_at(deadline, Box::pin(self.answer(&request)))
                 .await
                 .map_err(|_| unavailable(Outage::AnswerTimedOut(self.response_timeout)))?;
             match answer {
@@ -114,6 +125,32 @@ impl Client {
                 Err(error) => return Err(self.failure(what, &request, &error)),
             }
         }
+    }
+
+    /// The answer; where a used connection is silent, by whichever of two connections it comes first. What is only slow loses nothing by that.
+    async fn answer(&self, request: &Request<Empty<Bytes>>) -> Result<Response<Incoming>, legacy::Error> {
+        let mut first = request.clone();
+        let connection = capture_connection(&mut first);
+        let mut first = pin!(self.hyper.request(first));
+        let answer = match timeout(self.response_timeout.mul_f64(SILENT), &mut first).await {
+            Ok(answer) => answer,
+            Err(_) if !is_used(&connection) => first.await,
+            Err(_) => match self.slots.try_acquire() {
+                Err(_) => first.await,
+                Ok(_second_slot) => {
+                    let second = pin!(self.fresh.request(request.clone()));
+                    match select(first, second).await {
+                        Either::Left((Err(_), second)) => second.await,
+                        Either::Right((Err(_), first)) => first.await,
+                        Either::Left((answer, _)) | Either::Right((answer, _)) => answer,
+                    }
+                }
+            },
+        };
+        if let Some(used) = answer.as_ref().ok().and_then(|answer| answer.extensions().get::<Used>()) {
+            used.note();
+        }
+        answer
     }
 
     fn failure(&self, what: Kind, request: &Request<Empty<Bytes>>, error: &legacy::Error) -> UpstreamError {
@@ -190,6 +227,15 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 fn date(text: &str) -> Option<i64> {
     static PARSER: rfc2822::DateTimeParser = rfc2822::DateTimeParser::new();
     PARSER.parse_timestamp(text).ok().map(jiff::Timestamp::as_second)
+}
+
+/// Whether this connection has brought an answer before. Of one that speaks HTTP/2 there is a better way to know that it is dead.
+fn is_used(connection: &CaptureConnection) -> bool {
+    let connection = connection.connection_metadata();
+    let Some(connected) = connection.as_ref().filter(|connected| !connected.is_negotiated_h2()) else { return false };
+    let mut extensions = Extensions::new();
+    connected.get_extras(&mut extensions);
+    extensions.get::<Used>().is_some_and(Used::is_used)
 }
 
 /// As they stand in the answer, in bytes.

@@ -6,7 +6,10 @@ use std::{
     io, iter,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -146,10 +149,25 @@ impl Line {
 
 impl Connection for Line {
     fn connected(&self) -> Connected {
-        match &self.0 {
+        let connected = match &self.0 {
             Kind::Tcp(tcp) => tcp.connected(),
             Kind::Other(_) => Connected::new(),
-        }
+        };
+        connected.extra(Used::default())
+    }
+}
+
+/// Whether a connection has brought an answer already.
+#[derive(Clone, Default)]
+pub(super) struct Used(Arc<AtomicBool>);
+
+impl Used {
+    pub(super) fn is_used(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@ mod proxies;
 mod redirects;
 mod secrets;
 mod server;
+mod silent;
 mod tokens;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
