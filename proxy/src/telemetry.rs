@@ -112,6 +112,7 @@ fn describe() {
         ("pratique_content_mismatches_total", "Content that was not what its digest or size says, by where it was met"),
         ("pratique_verdicts_total", "Verdicts made, by policy, outcome and reason"),
         ("pratique_tag_lookups_total", "Tags resolved, by how"),
+        ("pratique_tags_skipped_total", "Entries of upstreams' lists of tags that are no tags and were left out"),
         ("pratique_tag_guards_total", "Tags that a guard met something about, by guard and outcome"),
         ("pratique_tag_last_good_total", "Tags that led to something refused, by whether an earlier image was served"),
         ("pratique_verdicts_renewed_total", "Verdicts made in the background, by why and outcome"),

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use metrics::counter;
 use oci::{Descriptor, Digest, RepositoryPath, Tag};
 use serde::{Deserialize, de::IgnoredAny};
 use url::Url;
@@ -12,6 +13,12 @@ use super::{
     exchange::Question,
     links::next_page,
 };
+use crate::seldom::Seldom;
+
+/// Pages in a row without a single tag, before one that has some.
+const BARREN_PAGES_MAX: usize = 16;
+/// Of what is no tag, and yet named to upstream as the last one seen. Tags have 128 at most.
+const LAST_BYTES_MAX: usize = 256;
 
 /// What upstream says refers to a digest, over all pages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +34,22 @@ pub struct Referrers {
 /// One page of a repository's tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagsPage {
-    /// In upstream's order.
+    /// In upstream's order, as many as were asked for at most.
     pub tags: Vec<Tag>,
-    /// Whether upstream has more after the last one.
+    /// Whether there is more after the last of them, which is there then.
     pub more: bool,
     /// Entries that are no tags.
     pub skipped: usize,
+}
+
+/// A page of tags as upstream cuts it.
+struct UpstreamPage {
+    tags: Vec<Tag>,
+    skipped: usize,
+    /// The last entry, tag or not, by which upstream could be asked for more.
+    last: Option<String>,
+    /// Where upstream's next page is, or why that cannot be followed; None on its last one.
+    next: Option<Result<Url, UpstreamError>>,
 }
 
 /// A list in which `null` stands for an empty one, as Go writes it, but an absent list is an error.
@@ -47,7 +64,7 @@ struct IndexPage {
 #[derive(Deserialize)]
 struct TagsDocument {
     #[serde(deserialize_with = "Option::deserialize")]
-    tags: List<Entry<Tag>>,
+    tags: List<Entry<String>>,
 }
 
 /// One bad entry must not hide the others.
@@ -79,10 +96,11 @@ impl Upstream {
                 Err(error) => Err(error),
                 Ok(next) => next,
             };
-            match next.and_then(|next| self.further(&seen, next)) {
-                Ok(Some(next)) => url = next,
-                Ok(None) => return Ok(Some(found)),
-                Err(error) => {
+            let pages_max = self.limits.referrers_pages_max;
+            match next.transpose().map(|next| further(Kind::Referrers, pages_max, &seen, next?)) {
+                Some(Ok(next)) => url = next,
+                None => return Ok(Some(found)),
+                Some(Err(error)) => {
                     found.cut = Some(error);
                     return Ok(Some(found));
                 }
@@ -90,14 +108,41 @@ impl Upstream {
         }
     }
 
-    /// One page of tags, as the API's `n` and `last` ask for it.
+    /// One page of tags, as the API's `n` and `last` ask for it, also of an upstream that heeds neither.
+    ///
+    /// The page goes on by its last tag, and needs no upstream's link. Only where upstream's page has no tag at all it is gone on
+    /// from here: by its link, or by its last entry where the link cannot be followed.
     pub async fn tags(
         &self,
         repository: &RepositoryPath,
         n: Option<u64>,
         last: Option<&str>,
     ) -> Result<TagsPage, UpstreamError> {
-        const WHAT: Kind = Kind::Tags;
+        let count_max = n.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let mut url = self.tags_url(repository, n, last);
+        let (mut seen, mut skipped) = (HashSet::new(), 0);
+        loop {
+            seen.insert(url.clone());
+            let mut page = self.tags_page(repository, &url, last).await?;
+            skipped += page.skipped;
+            let next = match page.next {
+                Some(next) if page.tags.is_empty() => next,
+                next => {
+                    let more = next.is_some() || page.tags.len() > count_max;
+                    page.tags.truncate(count_max);
+                    return Ok(TagsPage { tags: page.tags, more, skipped });
+                }
+            };
+            let next = match (next, page.last) {
+                (Ok(next), _) => next,
+                (Err(_), Some(last)) => self.tags_url(repository, n, Some(&last)),
+                (Err(error), None) => return Err(error),
+            };
+            url = further(Kind::Tags, BARREN_PAGES_MAX, &seen, next)?;
+        }
+    }
+
+    fn tags_url(&self, repository: &RepositoryPath, n: Option<u64>, last: Option<&str>) -> Url {
         let mut url = self.url(repository, "tags/list");
         if let Some(n) = n {
             url.query_pairs_mut().append_pair("n", &n.to_string());
@@ -105,13 +150,46 @@ impl Upstream {
         if let Some(last) = last {
             url.query_pairs_mut().append_pair("last", last);
         }
+        url
+    }
+
+    /// What is on one page after `last`.
+    async fn tags_page(
+        &self,
+        repository: &RepositoryPath,
+        url: &Url,
+        last: Option<&str>,
+    ) -> Result<UpstreamPage, UpstreamError> {
+        const WHAT: Kind = Kind::Tags;
+        static UNFOLLOWED: Seldom = Seldom::new();
+        static SKIPPED: Seldom = Seldom::new();
         let answer = self.exchange.ask(&Question::get(WHAT, repository, url.clone(), "application/json")).await?;
-        // Only whether there is a next page matters; a link elsewhere is none.
-        let next = next_page(WHAT, answer.headers(), &url, &self.exchange.own, repository);
+        let next = next_page(WHAT, answer.headers(), url, &self.exchange.own, repository).transpose();
+        if let Some(Err(error)) = &next
+            && let Some(times) = UNFOLLOWED.times()
+        {
+            let upstream = &self.name;
+            tracing::warn!(%upstream, %repository, times, "tags go on after the last one, not where upstream says: {error}");
+        }
         let body = answer.body.read(self.limits.tags_list_bytes_max, self.whole_within()).await?;
         let document: TagsDocument = self.json(WHAT, &body)?;
-        let (tags, skipped) = good(document.tags);
-        Ok(TagsPage { tags, skipped, more: matches!(next, Ok(Some(_))) })
+        let (mut entries, mut skipped) = good(document.tags);
+        let end = entries.last().filter(|entry| (1..=LAST_BYTES_MAX).contains(&entry.len())).cloned();
+        // An upstream that heeds no `last` tells again what came before it.
+        if let Some(at) = last.and_then(|last| entries.iter().position(|entry| entry == last)) {
+            entries.drain(..=at);
+        }
+        let listed = entries.len();
+        let tags: Vec<Tag> = entries.into_iter().filter_map(|entry| entry.parse().ok()).collect();
+        skipped += listed - tags.len();
+        if skipped > 0 {
+            let upstream = &self.name;
+            counter!("pratique_tags_skipped_total", "upstream" => upstream.clone()).increment(skipped as u64);
+            if let Some(times) = SKIPPED.times() {
+                tracing::warn!(%upstream, %repository, skipped, times, "entries of upstream's list of tags are no tags, and left out");
+            }
+        }
+        Ok(UpstreamPage { tags, skipped, last: end, next })
     }
 
     /// Adds one page; inside, where the next one is.
@@ -146,23 +224,22 @@ impl Upstream {
         Ok(next)
     }
 
-    fn further(&self, seen: &HashSet<Url>, next: Option<Url>) -> Result<Option<Url>, UpstreamError> {
-        let Some(next) = next else { return Ok(None) };
-        let pages_max = self.limits.referrers_pages_max;
-        let why = if seen.contains(&next) {
-            Flaw::PageLoop
-        } else if seen.len() >= pages_max {
-            Flaw::TooManyPages(pages_max)
-        } else {
-            return Ok(Some(next));
-        };
-        Err(UpstreamError::Malformed { what: Kind::Referrers, why })
-    }
-
     fn json<T: serde::de::DeserializeOwned>(&self, what: Kind, body: &[u8]) -> Result<T, UpstreamError> {
         oci::json::parse(body, self.limits.json_depth_max)
             .map_err(|_| UpstreamError::Malformed { what, why: Flaw::Json })
     }
+}
+
+/// `next`, unless it was read before or comes after as many pages as may be.
+fn further(what: Kind, pages_max: usize, seen: &HashSet<Url>, next: Url) -> Result<Url, UpstreamError> {
+    let why = if seen.contains(&next) {
+        Flaw::PageLoop
+    } else if seen.len() >= pages_max {
+        Flaw::TooManyPages(pages_max)
+    } else {
+        return Ok(next);
+    };
+    Err(UpstreamError::Malformed { what, why })
 }
 
 fn good<T>(entries: List<Entry<T>>) -> (Vec<T>, usize) {

@@ -7,7 +7,7 @@ use support::{
     policies,
     process::Process,
     sigstore::{Options, Signer},
-    upstream::{Fault, noise},
+    upstream::{Call, Fault, noise},
     world::{Setup, World},
 };
 
@@ -139,4 +139,21 @@ async fn metrics_count_what_guards_met_last_good_images_the_age_of_evidence_and_
     );
     assert_eq!(line["message"], expected);
     assert!(served >= 4.0, "{expected}");
+}
+
+#[tokio::test]
+async fn what_is_no_tag_in_a_list_is_counted_and_told() {
+    let world = World::new().await;
+    let lists = |call: &Call| call.path.ends_with("/tags/list");
+    world.registry.fault(lists, Fault::instead("application/json", r#"{"tags":["a","<script>",7,"b"]}"#));
+    let process = Process::serve(&world.write(&setup("one"))).await.unwrap();
+    for _ in 0..2 {
+        let list = get(&format!("http://{}/v2/chainguard/free/tags/list", process.address)).await;
+        assert_eq!(list.text(), r#"{"name":"chainguard/free","tags":["a","b"]}"#);
+    }
+    let metrics = Metrics::of(&process).await;
+    assert_eq!(metrics.sum("pratique_tags_skipped_total", &["upstream=\"cgr.dev\""]), 4.0);
+    let told = |line: &serde_json::Value| line["message"].as_str().is_some_and(|text| text.contains("are no tags"));
+    let line = process.logged("a line that tells what is left out", told).await.unwrap();
+    assert_eq!((line["repository"].as_str(), line["skipped"].as_u64()), (Some("chainguard/free"), Some(2)), "{line}");
 }

@@ -6,6 +6,7 @@ use support::{
     client::Client,
     image,
     pull::{message, pull},
+    upstream::{Call, Fault},
     world::{Setup, World},
 };
 
@@ -201,6 +202,56 @@ async fn a_digest_hit_costs_upstream_nothing() {
     assert_eq!(world.registry.calls().len(), 0);
 }
 
+/// All tags of `chainguard/nginx` as a client gets them that follows our links, and in how many pages.
+async fn listed(url: &str) -> (Vec<String>, usize) {
+    let (mut listed, mut pages) = (Vec::new(), 0);
+    let mut next = Some("/v2/chainguard/nginx/tags/list".to_owned());
+    while let Some(path) = next {
+        let answer = get(&format!("{url}{path}")).await;
+        assert_eq!(answer.status, 200, "{path}");
+        let page: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+        listed.extend(page["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()));
+        next = answer.header("link").map(|link| {
+            let path = link.strip_prefix('<').and_then(|link| link.split('>').next()).unwrap();
+            assert!(path.starts_with("/v2/chainguard/nginx/tags/list?"), "{link}");
+            path.to_owned()
+        });
+        pages += 1;
+        assert!(pages <= 100, "{pages} pages");
+    }
+    (listed, pages)
+}
+
+#[tokio::test]
+async fn a_list_whose_next_page_is_elsewhere_is_listed_to_its_end() {
+    for link in ["<https://evil.example/v2/chainguard/nginx/tags/list?last=b>; rel=\"next\"", "nonsense"] {
+        let world = World::with(support::upstream::Registry::builder().tags_page_max(2)).await;
+        let image = sized(5, 1);
+        // And the tag of its signature, the last of five.
+        world.push_signed("chainguard/nginx", "a", &image);
+        for tag in ["b", "c", "d"] {
+            world.registry.put_tag("chainguard/nginx", tag, &image.digest);
+        }
+        let pages = |call: &Call| call.path.ends_with("/tags/list");
+        world.registry.fault(pages, Fault::header("link", link)).times(2);
+        let pratique = world.pratique(&Setup::default()).await;
+        let (tags, pages) = listed(&pratique.url()).await;
+        assert_eq!((&tags[..4], tags.len(), pages), (&["a", "b", "c", "d"].map(String::from)[..], 5, 3), "{link}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_tags_that_leads_nowhere_is_502_and_not_a_short_one() {
+    let world = World::new().await;
+    world.push_signed("chainguard/nginx", "a", &sized(5, 1));
+    let pages = |call: &Call| call.path.ends_with("/tags/list");
+    world.registry.fault(pages, Fault::header("link", "<https://evil.example/>; rel=\"next\""));
+    world.registry.fault(pages, Fault::instead("application/json", r#"{"tags":[7]}"#));
+    let pratique = world.pratique(&Setup::default()).await;
+    let answer = get(&format!("{}/v2/chainguard/nginx/tags/list", pratique.url())).await;
+    assert_eq!((answer.status.as_u16(), answer.text().contains("evil")), (502, false), "{}", answer.text());
+}
+
 #[tokio::test]
 async fn ten_thousand_tags_are_listed_page_by_page_each_once() {
     const TAGS: usize = 10_000;
@@ -211,21 +262,8 @@ async fn ten_thousand_tags_are_listed_page_by_page_each_once() {
         world.registry.put_tag("chainguard/nginx", &format!("t{number:05}"), &image.digest);
     }
     let pratique = world.pratique(&Setup::default()).await;
-    let (mut listed, mut pages) = (Vec::new(), 0);
-    let mut next = Some("/v2/chainguard/nginx/tags/list".to_owned());
-    while let Some(path) = next {
-        let answer = get(&format!("{}{path}", pratique.url())).await;
-        assert_eq!(answer.status, 200, "{path}");
-        let page: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
-        listed.extend(page["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned()));
-        next = answer.header("link").map(|link| {
-            let path = link.strip_prefix('<').and_then(|link| link.split('>').next()).unwrap();
-            assert!(path.starts_with("/v2/chainguard/nginx/tags/list?"), "{link}");
-            path.to_owned()
-        });
-        pages += 1;
-        assert!(pages <= TAGS / 1000 + 2, "{pages} pages");
-    }
+    let (listed, pages) = listed(&pratique.url()).await;
+    assert!(pages <= TAGS / 1000 + 2, "{pages} pages");
     let tags: Vec<_> = listed.iter().filter(|tag| tag.starts_with('t')).collect();
     assert_eq!(tags.len(), TAGS);
     assert!(tags.windows(2).all(|pair| pair[0] < pair[1]), "each once");

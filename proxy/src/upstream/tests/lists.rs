@@ -4,7 +4,7 @@ use oci::Digest;
 
 use super::{
     super::{
-        Referrers,
+        Referrers, Upstream,
         error::{Flaw, Forbidden, Kind, Outage, Pointer, UpstreamError},
     },
     Setup, digest, repository,
@@ -178,9 +178,101 @@ async fn what_is_no_tag_is_left_out_and_counted() {
     })
     .await;
     let page = Setup::of(&server).build().tags(&repository(), None, None).await.unwrap();
-    assert_eq!((page.tags.len(), page.skipped, page.more), (1, 6, false));
+    assert_eq!((page.tags.len(), page.skipped, page.more), (1, 6, true));
     let server = Server::start(|_| Reply::ok(r#"{"tags":null}"#)).await;
     assert_eq!(Setup::of(&server).build().tags(&repository(), None, None).await.unwrap().tags, []);
+}
+
+/// What a client gets who asks for `n` tags at a time, and goes on after the last of them for as long as there is more.
+async fn paged(upstream: &Upstream, n: u64) -> Result<Vec<String>, UpstreamError> {
+    let (mut tags, mut last) = (Vec::new(), None::<String>);
+    loop {
+        let page = upstream.tags(&repository(), Some(n), last.as_deref()).await?;
+        assert!(page.tags.len() <= usize::try_from(n).unwrap(), "{page:?}");
+        tags.extend(page.tags.iter().map(ToString::to_string));
+        assert!(tags.len() < 100, "in a circle: {tags:?}");
+        last = page.tags.last().map(ToString::to_string).filter(|_| page.more);
+        if last.is_none() {
+            assert!(!page.more, "there is more, and no way on");
+            return Ok(tags);
+        }
+    }
+}
+
+/// `entries` one at a time, from that of `?page=` or the one after `last`; `link` leads on, with the next one's number for `{}`.
+async fn one_at_a_time(entries: &'static [&'static str], link: &'static str) -> Server {
+    Server::start(move |seen| {
+        let query = seen.query();
+        let value = |wanted: &str| query.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+        let after = |last: &str| entries.iter().position(|entry| entry.trim_matches('"') == last).unwrap() + 1;
+        let at = value("page").map_or_else(|| value("last").map_or(0, after), |page| page.parse().unwrap());
+        let page = Reply::ok(format!(r#"{{"tags":[{}]}}"#, entries[at]));
+        if at + 1 < entries.len() { page.header("link", link.replace("{}", &(at + 1).to_string())) } else { page }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_next_page_that_is_not_followed_is_no_end_of_a_list_of_tags() {
+    for link in [
+        r#"<https://evil.example/v2/chainguard/nginx/tags/list?last=a>; rel="next""#,
+        r#"<http://user@127.0.0.1/v2/chainguard/nginx/tags/list?last=a>; rel="next""#,
+        "</v2/other/nginx/tags/list?last=a>; rel=next",
+        "</v2/chainguard/nginx/tags/list?last=a",
+        "nonsense",
+        "<?page={}>; rel=next",
+    ] {
+        let server = one_at_a_time(&[r#""a""#, r#""<script>""#, r#""../x""#, r#""b""#, r#""c""#], link).await;
+        let tags = paged(&Setup::of(&server).build(), 1).await.unwrap();
+        assert_eq!(tags, ["a", "b", "c"], "{link}");
+    }
+    for link in ["<https://evil.example/>; rel=prev", "</v2/other/nginx/tags/list>"] {
+        let server = one_at_a_time(&[r#""a""#, r#""b""#], link).await;
+        let page = Setup::of(&server).build().tags(&repository(), None, None).await.unwrap();
+        assert!(!page.more, "{link}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_tag_does_not_bar_the_way_to_those_after_it() {
+    let entries = &["7", r#""a""#, "null", r#""<script>""#, "{}", r#""b""#, r#""""#];
+    let server = one_at_a_time(entries, "<?page={}>; rel=next").await;
+    assert_eq!(paged(&Setup::of(&server).build(), 1).await.unwrap(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn of_more_than_was_asked_for_the_client_gets_as_many_as_it_wants_at_a_time() {
+    let server = Server::start(|_| Reply::ok(r#"{"tags":["a",7,"b","c"]}"#)).await;
+    let upstream = Setup::of(&server).build();
+    for n in 1..6 {
+        assert_eq!(paged(&upstream, n).await.unwrap(), ["a", "b", "c"], "{n} at a time");
+    }
+    let all = upstream.tags(&repository(), None, None).await.unwrap();
+    assert_eq!((all.tags.len(), all.skipped, all.more), (3, 1, false));
+}
+
+#[tokio::test]
+async fn a_list_of_tags_that_leads_nowhere_is_an_error_and_no_end() {
+    const ELSEWHERE: &str = "<https://evil.example/>; rel=next";
+    let malformed = |why| UpstreamError::Malformed { what: Kind::Tags, why };
+    let elsewhere =
+        UpstreamError::Misdirected { what: Pointer::NextPage, host: "evil.example".into(), why: Forbidden::OtherHost };
+    for (tags, link, want) in [
+        ("7", ELSEWHERE, elsewhere.clone()),
+        ("", ELSEWHERE, elsewhere),
+        ("", "nonsense", malformed(Flaw::Header("link"))),
+        // It heeds no `last`, and says that there is more than it shows.
+        (r#""a""#, ELSEWHERE, malformed(Flaw::PageLoop)),
+        (r#""<script>""#, ELSEWHERE, malformed(Flaw::PageLoop)),
+        ("7", "<?n=1>; rel=next", malformed(Flaw::PageLoop)),
+    ] {
+        let server = Server::start(move |_| Reply::ok(format!(r#"{{"tags":[{tags}]}}"#)).header("link", link)).await;
+        assert_eq!(paged(&Setup::of(&server).build(), 1).await.unwrap_err(), want, "{tags} {link}");
+    }
+    let server = one_at_a_time(&["7"; 100], "<?page={}>; rel=next").await;
+    let error = paged(&Setup::of(&server).build(), 1).await.unwrap_err();
+    assert_eq!(error, malformed(Flaw::TooManyPages(16)));
+    assert_eq!(server.seen().len(), 16);
 }
 
 #[tokio::test]
