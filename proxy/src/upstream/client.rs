@@ -184,6 +184,8 @@ impl Answer {
             404 => return Err(UpstreamError::NotFound { what }),
             status @ (401 | 403) => return Err(UpstreamError::Refused { what, status }),
             429 => return Err(UpstreamError::RateLimited { what, retry_after: retry_after(self.headers()) }),
+            // Not now and not later: there is no time at which to come again.
+            501 => return Err(UpstreamError::Unavailable { what, why: Outage::Status(501) }),
             status @ 500.. => {
                 let why = retry_after(self.headers())
                     .map_or(Outage::Status(status), |after| Outage::ComeAgain(status, after));

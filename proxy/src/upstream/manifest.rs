@@ -38,7 +38,7 @@ pub struct Fetched {
 }
 
 impl Upstream {
-    /// Asks which digest `reference` has.
+    /// Asks which digest `reference` has. An upstream that does not do HEAD, as it says by 405 or 501, names none.
     pub async fn head_manifest(
         &self,
         repository: &RepositoryPath,
@@ -48,8 +48,15 @@ impl Upstream {
         let mut question =
             Question::get(WHAT, repository, self.url(repository, &format!("manifests/{reference}")), ACCEPT);
         question.method = Method::HEAD;
-        let answer = self.exchange.ask(&question).await?;
         let malformed = |why| UpstreamError::Malformed { what: WHAT, why };
+        let answer = match self.exchange.ask(&question).await {
+            Ok(answer) => answer,
+            Err(
+                UpstreamError::Malformed { why: Flaw::Status(405), .. }
+                | UpstreamError::Unavailable { why: Outage::Status(501), .. },
+            ) => return Ok(Head { digest: None, media_type: None }),
+            Err(error) => return Err(error),
+        };
         Ok(Head { digest: digest(answer.headers()), media_type: content_type(answer.headers()).map_err(malformed)? })
     }
 

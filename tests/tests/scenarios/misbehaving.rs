@@ -163,13 +163,29 @@ async fn a_malformed_digest_header_of_a_tag_is_ignored() {
 
 #[tokio::test]
 async fn a_head_without_digest_is_followed_by_one_get() {
-    let (world, _) = signed().await;
-    world.registry.fault(Call::is_head, Fault::without_header("docker-content-digest"));
-    let image = sized(1000, 1);
-    let pratique = world.pratique(&Setup::default()).await;
-    let pulled = pull(&Client::plain(), &pratique.url(), REPOSITORY, "latest").await.unwrap();
-    assert_eq!(pulled.manifests[0].0, image.digest);
-    assert_eq!(world.registry.count(|call| call.is_get() && call.path.ends_with("/manifests/latest")), 1);
+    let without = Fault::without_header("docker-content-digest");
+    for fault in [without, Fault::status(405), Fault::status(501)] {
+        let (world, _) = signed().await;
+        world.registry.fault(Call::is_head, fault.clone());
+        let image = sized(1000, 1);
+        let pratique = world.pratique(&Setup::default()).await;
+        let pulled = pull(&Client::plain(), &pratique.url(), REPOSITORY, "latest").await.unwrap();
+        assert_eq!(pulled.manifests[0].0, image.digest, "{fault:?}");
+        let gets = world.registry.count(|call| call.is_get() && call.path.ends_with("/manifests/latest"));
+        assert_eq!(gets, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_other_status_of_a_head_is_followed_by_a_get() {
+    for (code, status) in [(400, 502), (403, 503), (404, 404), (406, 502), (500, 503), (502, 503)] {
+        let (world, _) = signed().await;
+        world.registry.fault(Call::is_head, Fault::status(code));
+        let pratique = world.pratique(&Setup::default()).await;
+        let answer = get(&format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url())).await;
+        assert_eq!(answer.status, status, "{code}: {}", answer.text());
+        assert_eq!(world.registry.count(|call| call.is_get() && call.is_manifest()), 0, "{code}");
+    }
 }
 
 #[tokio::test]

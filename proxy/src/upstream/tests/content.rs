@@ -86,6 +86,35 @@ async fn a_head_names_a_digest_or_none() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_does_not_do_head_names_no_digest() {
+    let answering = |status, retry_after| {
+        Server::start(move |seen| {
+            let known = if seen.method == "HEAD" { Reply::status(status) } else { Reply::ok("{}") };
+            known.header("retry-after", retry_after)
+        })
+    };
+    for (status, retry_after) in [(405, ""), (501, ""), (501, "600")] {
+        let server = answering(status, retry_after).await;
+        let upstream = Setup::of(&server).build();
+        // It is no outage either, that would pass.
+        for _ in 0..2 {
+            let head = upstream.head_manifest(&repository(), &latest()).await.unwrap();
+            assert_eq!((head.digest, head.media_type), (None, None), "{status}");
+        }
+        manifest(&upstream).await.unwrap();
+    }
+    for status in [400, 401, 403, 404, 406, 410, 418, 429, 500, 502, 503, 505] {
+        let server = answering(status, "").await;
+        assert!(Setup::of(&server).build().head_manifest(&repository(), &latest()).await.is_err(), "{status}");
+    }
+    // Of what is asked for itself they say nothing good.
+    for status in [405, 501] {
+        let server = Server::start(move |_| Reply::status(status)).await;
+        assert!(manifest(&Setup::of(&server).build()).await.is_err(), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_malformed_digest_of_a_head_is_none() {
     let hex = "A".repeat(64);
     for bad in ["sha256:", "sha256:12", "md5:d41d8cd98f00b204e9800998ecf8427e", "latest", &format!("sha256:{hex}")] {
