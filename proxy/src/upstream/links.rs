@@ -76,7 +76,7 @@ fn has_relation_next(parameters: &str) -> bool {
 }
 
 /// Splits at the first `separator` outside quotes; all and nothing where there is none.
-fn split_unquoted(text: &str, separator: char) -> (&str, &str) {
+pub(super) fn split_unquoted(text: &str, separator: char) -> (&str, &str) {
     let mut is_quoted = false;
     let mut is_escaped = false;
     for (at, character) in text.char_indices() {
