@@ -10,7 +10,7 @@ use support::{
     pull::pull,
     sigstore::Signer,
     soak::Random,
-    upstream::{Fault, noise},
+    upstream::{Fault, ends_with, noise},
 };
 
 use crate::{REPOSITORY, admin_url, administered, get, signed};
@@ -82,6 +82,21 @@ async fn metrics_count_hits_misses_fills_bytes_verdicts_and_what_upstream_does()
     assert!(metrics.sum("pratique_upstream_seconds_count", &["upstream=\"cgr.dev\""]) >= 5.0);
     assert!(metrics.sum("pratique_requests_total", &["call=\"manifest\"", "status=\"403\""]) >= 2.0);
     assert!(metrics.sum("pratique_request_seconds_count", &["call=\"blob\""]) >= 8.0);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_not_what_its_digest_says_is_counted_and_both_digests_are_in_the_log() {
+    let (world, image) = signed(1000).await;
+    world.registry.fault(ends_with(&image.digest), Fault::Corrupt(7));
+    let process = Process::serve(&world.write(&administered())).await.unwrap();
+    let answer = get(&format!("http://{}/v2/{REPOSITORY}/manifests/{}", process.address, image.digest)).await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    let metrics = Metrics::of(&process).await;
+    assert_eq!(metrics.sum("pratique_content_mismatches_total", &["what=\"manifest\""]), 1.0);
+    let mut other = image.manifest.to_vec();
+    other[7] ^= 1;
+    let wanted = format!("want {}, got {}", image.digest, oci::Digest::sha256(&other));
+    process.logged("a line with both digests", |line| line.to_string().contains(&wanted)).await.unwrap();
 }
 
 #[tokio::test]

@@ -147,7 +147,7 @@ async fn an_upstream_that_always_hangs_up_is_tried_twice() {
 
 #[tokio::test]
 async fn what_is_not_http_or_has_too_large_a_head_is_refused() {
-    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(1 << 20));
+    let large = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(10 << 20));
     let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(10_000));
     let both = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nxx";
     for answer in ["SSH-2.0-OpenSSH_9.2\r\n\r\n", &large, &many, both] {
