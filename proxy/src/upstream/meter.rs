@@ -84,7 +84,7 @@ mod tests {
         ] {
             let meter = Meter::new("cgr.dev".to_owned());
             told(&meter, name, value);
-            tokio::time::advance(Duration::from_secs(seconds) - Duration::from_millis(1)).await;
+            tokio::time::advance(Duration::from_millis(seconds * 1000 - 1)).await;
             assert!(meter.is_used_up(), "{value}");
             tokio::time::advance(Duration::from_millis(1)).await;
             assert!(!meter.is_used_up(), "{value}");
