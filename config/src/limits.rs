@@ -292,11 +292,12 @@ impl Limits {
                 format!("{one} bytes for one piece of evidence do not fit into evidence_memory_bytes_max, {all} bytes");
             return Err(sources.conflict(key, problem, "raise evidence_memory_bytes_max as well"));
         }
-        // What is kept in memory keeps its room, and an index is held while its child is looked at.
+        // What is kept in memory keeps its room, an index is held while its child is looked at, and a quarter is for small ones.
         let least = self.manifest_cache_bytes_max.saturating_add(self.manifest_bytes_max.saturating_mul(2));
+        let least = least.saturating_add(least.div_ceil(3));
         if self.manifest_memory_bytes_max < least {
             let problem = format!(
-                "{} bytes are less than manifest_cache_bytes_max and twice manifest_bytes_max, {least} bytes together",
+                "{} bytes are less than four thirds of manifest_cache_bytes_max and twice manifest_bytes_max, {least} bytes",
                 self.manifest_memory_bytes_max
             );
             return Err(sources.conflict("limits.manifest_memory_bytes_max", problem, "raise it"));

@@ -20,7 +20,7 @@ use crate::{
     seldom::Seldom,
     upstream::{Upstream, UpstreamError},
 };
-use room::Room;
+use room::{Room, SMALL_BYTES};
 
 /// The part of the memory for answers that is for tags: a sixteenth.
 const TAGS_SHARE: u64 = 16;
@@ -201,7 +201,7 @@ impl Resolver {
     /// Fetches what `tag` has now and names it by its own digest.
     async fn whole(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
         let what = format!("tag {repository}:{tag}");
-        let room = self.room.take(self.limits.manifest_bytes_max).await?;
+        let room = self.room.take(SMALL_BYTES).await?;
         let fetched = match upstream.manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(fetched) => fetched,
             Err(UpstreamError::NotFound { .. }) => {
@@ -211,7 +211,7 @@ impl Resolver {
             Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
         let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
-        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
+        let manifest = self.parse(self.room.fit(room, addressed).await?, fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest.digest().clone())
     }
@@ -309,7 +309,7 @@ impl Resolver {
     ) -> Result<UntrustedManifest, ApiError> {
         counter!("pratique_manifest_misses_total").increment(1);
         let reference = Reference::Digest(digest.clone());
-        let room = self.room.take(self.limits.manifest_bytes_max).await?;
+        let room = self.room.take(SMALL_BYTES).await?;
         let what = format!("manifest {repository}@{digest}");
         let fetched = upstream
             .manifest(repository.path(), &reference)
@@ -319,7 +319,7 @@ impl Resolver {
             counter!("pratique_content_mismatches_total", "what" => "manifest").increment(1);
             ApiError::Wrong { code: "MANIFEST_INVALID", message: format!("upstream {error}") }
         })?;
-        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
+        let manifest = self.parse(self.room.fit(room, addressed).await?, fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest)
     }

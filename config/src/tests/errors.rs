@@ -87,7 +87,7 @@ fn no_limit_can_be_zero_negative_or_boundless() {
         ),
         (
             "[limits]\nmanifest_memory_bytes_max = \"8MiB\"",
-            "limits.manifest_memory_bytes_max: 8388608 bytes are less than manifest_cache_bytes_max and twice manifest_bytes_max, 25165824 bytes together\nhint: raise it",
+            "limits.manifest_memory_bytes_max: 8388608 bytes are less than four thirds of manifest_cache_bytes_max and twice manifest_bytes_max, 33554432 bytes\nhint: raise it",
         ),
         (
             "[limits]\nevidence_bytes_max = \"1MiB\"\nevidence_memory_bytes_max = \"1MiB\"",

@@ -15,9 +15,15 @@ use crate::error::ApiError;
 /// What room is counted in, bytes.
 const UNIT: u64 = 1024;
 
+/// Most manifests are not larger, and none of these waits for one that is; bytes.
+pub(super) const SMALL_BYTES: u64 = 64 << 10;
+/// What is for those: a quarter.
+const SMALL_SHARE: u64 = 4;
+
 /// What all manifests in memory share: `limits.manifest_memory_bytes_max`.
 pub(super) struct Room {
-    units: Arc<Semaphore>,
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
     bytes_max: u64,
     wait: Duration,
 }
@@ -28,8 +34,10 @@ pub(super) struct Taken(OwnedSemaphorePermit);
 impl Room {
     pub(super) fn new(limits: &Limits) -> Self {
         let bytes_max = limits.manifest_memory_bytes_max;
-        let units = usize::try_from(bytes_max / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { units: Arc::new(Semaphore::new(units)), bytes_max, wait: limits.queue_timeout }
+        let small = bytes_max / SMALL_SHARE;
+        let units = |bytes: u64| usize::try_from(bytes / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+        let share = |bytes| Arc::new(Semaphore::new(units(bytes)));
+        Self { small: share(small), large: share(bytes_max - small), bytes_max, wait: limits.queue_timeout }
     }
 
     /// Takes room for so many bytes, as soon as there is some.
@@ -38,8 +46,9 @@ impl Room {
     /// 503 where there is none within `limits.queue_timeout`: who holds one manifest and waits for room for the next may wait for another
     /// who does the same.
     pub(super) async fn take(&self, bytes: u64) -> Result<Taken, ApiError> {
-        let units = Arc::clone(&self.units).acquire_many_owned(units(bytes));
-        match timeout(self.wait, units).await {
+        let share = if bytes <= SMALL_BYTES { &self.small } else { &self.large };
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        match timeout(self.wait, Arc::clone(share).acquire_many_owned(units)).await {
             Ok(Ok(permit)) => Ok(Taken(permit)),
             Ok(Err(_)) | Err(_) => Err(ApiError::undecided(format!(
                 "no room in memory for another manifest: {} bytes are in use (limits.manifest_memory_bytes_max)",
@@ -47,19 +56,29 @@ impl Room {
             ))),
         }
     }
+
+    /// Room for what has come, in place of what was `taken` for a small one before anybody knew. What waits here is bounded by the number of
+    /// connections to its upstream (`limits.upstream_connections_max`) and `limits.manifest_bytes_max`.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) async fn fit(&self, taken: Taken, addressed: Addressed) -> Result<Addressed, ApiError> {
+        let bytes = addressed.bytes().len() as u64;
+        if bytes <= SMALL_BYTES {
+            return Ok(taken.go_with(addressed));
+        }
+        drop(taken);
+        Ok(self.take(bytes).await?.go_with(addressed))
+    }
 }
 
 impl Taken {
     /// Goes with these bytes; what they do not need is let go of.
     pub(super) fn go_with(mut self, addressed: Addressed) -> Addressed {
-        let needed = usize::try_from(units(addressed.bytes().len() as u64)).unwrap_or(usize::MAX);
+        let needed = usize::try_from((addressed.bytes().len() as u64).div_ceil(UNIT)).unwrap_or(usize::MAX);
         drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
         addressed.with(self)
     }
-}
-
-fn units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -69,12 +88,15 @@ mod tests {
 
     use super::*;
 
+    fn content(bytes: u64) -> Addressed {
+        Addressed::hash(Algorithm::Sha256, Bytes::from(vec![0; usize::try_from(bytes).unwrap()]))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn room_is_there_again_when_the_last_handle_on_the_bytes_is_gone() {
-        let limits = Limits { manifest_memory_bytes_max: 10 * UNIT, ..Limits::default() };
+        let limits = Limits { manifest_memory_bytes_max: 40 * UNIT, ..Limits::default() };
         let room = Room::new(&limits);
-        let bytes = Bytes::from(vec![0; 2000]);
-        let held = room.take(8 * UNIT).await.unwrap().go_with(Addressed::hash(Algorithm::Sha256, bytes));
+        let held = room.take(8 * UNIT).await.unwrap().go_with(content(2000));
         let more = room.take(8 * UNIT).await.expect("2000 bytes are two units");
         let error = room.take(1).await.err().unwrap();
         assert!(error.to_string().contains("limits.manifest_memory_bytes_max"), "{error}");
@@ -84,5 +106,18 @@ mod tests {
         assert!(room.take(9 * UNIT).await.is_err(), "somebody still sends them");
         drop(other);
         assert!(room.take(10 * UNIT).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_ones_do_not_wait_for_large_ones() {
+        let limits = Limits { manifest_memory_bytes_max: 8 * SMALL_BYTES, ..Limits::default() };
+        let room = Room::new(&limits);
+        let taken = room.take(SMALL_BYTES).await.unwrap();
+        let large = room.fit(taken, content(6 * SMALL_BYTES)).await.unwrap();
+        assert!(room.take(SMALL_BYTES + 1).await.is_err());
+        let all = [room.take(SMALL_BYTES).await, room.take(SMALL_BYTES).await];
+        assert!(all.iter().all(Result::is_ok), "what was taken for the large one before is there again");
+        drop(large);
+        assert!(room.take(6 * SMALL_BYTES).await.is_ok());
     }
 }

@@ -178,7 +178,7 @@ async fn who_reads_nothing_of_a_large_blob_on_disk_is_closed_and_its_file_with_i
 
 #[tokio::test]
 async fn many_large_manifests_at_one_time_share_their_room_and_each_is_served_in_the_end() {
-    let (cost, told) = cost_of_large_manifests("9MiB").await;
+    let (cost, told) = cost_of_large_manifests("12MiB").await;
     let (unbounded, none_told) = cost_of_large_manifests("1GiB").await;
     assert!(cost < unbounded / 2, "{cost} bytes with little room, {unbounded} with much");
     assert!(told > 0 && none_told == 0, "{told} told to come again with little room, {none_told} with much");
