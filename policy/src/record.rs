@@ -73,6 +73,14 @@ impl PolicyFinding {
         }
     }
 
+    /// The good pieces of all authorities that were satisfied ([`crate::Form::piece`]): a rule may want to see more than what is told to have
+    /// satisfied the policy. None where the policy has not passed.
+    pub fn proven(&self) -> impl Iterator<Item = &Digest> {
+        let authorities = if self.pieces().is_empty() { &[] } else { self.authorities.as_slice() };
+        let satisfied = authorities.iter().filter(|authority| authority.satisfied);
+        satisfied.flat_map(|authority| &authority.pieces).filter_map(|piece| piece.piece.as_ref())
+    }
+
     /// The earliest signed time of what satisfied the policy.
     pub(crate) fn signed_at(&self) -> Option<UnixTime> {
         self.pieces().iter().filter_map(|piece| piece.signed_at).min()
@@ -143,9 +151,6 @@ pub struct VerifiedPiece {
     pub names: Vec<String>,
     /// The piece's bytes.
     pub evidence: Digest,
-    /// Which of several with these bytes it is: [`crate::Form::piece`]; none in records of older builds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub piece: Option<Digest>,
     /// Where it was found.
     pub origin: Origin,
 }
@@ -186,6 +191,9 @@ pub struct PieceFinding {
     /// Which attestation of the authority it was looked at for; none for a signature.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attestation: Option<String>,
+    /// Of a good one, which of several with these bytes it is: [`crate::Form::piece`]. None in records of older builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub piece: Option<Digest>,
     /// The first check that failed; none where it is good.
     pub failed: Option<Reason>,
     /// Wanted and seen where it failed, else who signed: one clause.

@@ -308,8 +308,8 @@ impl Admission {
 
     async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
         for record in record.iter().chain(&in_memory) {
-            let pieces = record.findings().iter().flat_map(policy::PolicyFinding::pieces);
-            let pieces: HashSet<_> = pieces.filter_map(|piece| piece.piece.clone()).collect();
+            let pieces: HashSet<_> =
+                record.findings().iter().flat_map(policy::PolicyFinding::proven).cloned().collect();
             if !pieces.is_empty() {
                 self.evidence.prove((record.repository(), record.digest()), &pieces).await?;
             }

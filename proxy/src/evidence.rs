@@ -200,13 +200,13 @@ impl EvidenceStore {
         Ok(())
     }
 
-    /// Whether all is still there that has satisfied a policy about `subject` since that time.
+    /// Whether something has satisfied a policy about `subject` by its own evidence, and all that has since that time is still there.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn is_whole_since(&self, repository: &Repository, subject: &Digest, time: UnixTime) -> Result<bool, ApiError> {
-        let since = self.note(repository, subject)?.and_then(|note| note.since);
-        Ok(since.is_some_and(|since| since <= time))
+        let note = self.note(repository, subject)?.filter(Note::has_proven);
+        Ok(note.and_then(|note| note.since).is_some_and(|since| since <= time))
     }
 
     async fn write(

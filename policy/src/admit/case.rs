@@ -247,9 +247,10 @@ impl<'a> Case<'a> {
     ) -> Result<(Vec<Good<'a>>, Option<String>), Unsatisfied> {
         let (mut good, mut flaws, mut doubts, mut findings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let name = attested.map(|attested| attested.name.clone());
-        let mut note = |piece: &UntrustedPiece, failed, told| {
-            let (evidence, origin) = (piece.digest().clone(), piece.origin.clone());
-            findings.push(PieceFinding { evidence, origin, attestation: name.clone(), failed, told });
+        let mut note = |untrusted: &UntrustedPiece, failed: Option<Reason>, told| {
+            let (evidence, origin) = (untrusted.digest().clone(), untrusted.origin.clone());
+            let piece = failed.is_none().then(|| untrusted.form.piece(&evidence));
+            findings.push(PieceFinding { evidence, origin, attestation: name.clone(), piece, failed, told });
         };
         let wants_all = policy.rule().is_some() || self.tells_all;
         // 1.
@@ -482,8 +483,7 @@ fn verified(good: &Good<'_>) -> VerifiedPiece {
     });
     let (evidence, origin) = (good.piece.digest().clone(), good.piece.origin.clone());
     let names = good.names.iter().map(str::to_owned).collect();
-    let piece = Some(good.piece.form.piece(&evidence));
-    VerifiedPiece { attestation, signer, workflow, signed_at: at, names, evidence, piece, origin }
+    VerifiedPiece { attestation, signer, workflow, signed_at: at, names, evidence, origin }
 }
 
 fn finding(authority: &Authority, satisfied: bool, mut pieces: Vec<PieceFinding>) -> AuthorityFinding {

@@ -340,6 +340,14 @@ impl Admission {
         }
         let TagServed { newest, targets } = self.served(place)?;
         let mut exempt = Some(Guard::Rollback);
+        // The refused image itself may be the newest that was served.
+        let itself = targets.iter().find(|target| target.digest == *refused);
+        if matches!(why, ApiError::Refused(_))
+            && let Some(itself) = itself
+            && !self.is_refused_for_good(repository, itself)?
+        {
+            exempt = None;
+        }
         for target in targets.iter().filter(|target| target.digest != *refused) {
             let admitted = match self.admitted(in_force, repository, &target.digest, 0, Effort::Upstream).await {
                 Ok(admitted) => admitted,

@@ -40,6 +40,13 @@ impl Leads<'_> {
         };
         if self.judge.tag_guards(self.repository, digest, &[]).keep_last_good() {
             let mut exempt = Some(Guard::Rollback);
+            let itself = self.served.targets.iter().find(|target| target.digest == *digest);
+            if !judged.verdict.serves()
+                && let Some(itself) = itself
+                && !self.app.admission.is_refused_for_good(self.repository, itself)?
+            {
+                exempt = None;
+            }
             for target in self.served.targets.iter().filter(|target| target.digest != *digest) {
                 let (judged, admitted) = self.said(&target.digest).await?;
                 match judged.verdict {

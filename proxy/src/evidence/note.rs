@@ -16,6 +16,9 @@ const FORMAT: u32 = 2;
 /// Of what a place does not show any more, or breaks off after, so many pieces stay, those that have satisfied a policy first.
 const PIECES_KEPT_MAX: usize = 256;
 
+/// The annotation in which cosign's signature layers have their signature.
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+
 /// What was collected about a digest, place by place, each as it was asked last.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,10 +116,16 @@ impl Note {
         for place in &collected.places {
             let pieces = collected.pieces.iter().filter(|piece| piece.origin == place.origin);
             let new = PlaceNote::new(place, pieces, now);
-            match self.places.iter_mut().find(|known| known.origin == place.origin) {
-                None => self.places.push(new),
+            let is_whole = match self.places.iter_mut().find(|known| known.origin == place.origin) {
+                None => {
+                    self.places.push(new);
+                    true
+                }
                 Some(known) if place.unasked.is_some() => known.join(new),
                 Some(known) => known.follow(new, before.pieces_of(&place.origin)),
+            };
+            if !is_whole {
+                self.since = Some(now);
             }
         }
         match &collected.configs {
@@ -135,11 +144,26 @@ impl Note {
         place.map_or(&[], |place| place.pieces.as_slice())
     }
 
-    /// These pieces have satisfied a policy. Says whether that is news.
+    /// Whether any piece has satisfied a policy.
+    pub(super) fn has_proven(&self) -> bool {
+        self.places.iter().any(|place| place.pieces.iter().any(|piece| piece.proven))
+    }
+
+    /// These pieces have satisfied a policy. Says whether that is news. Of one signature, or one attestation, a single copy is kept in each
+    /// place: whatever else upstream writes into annotations makes no other of it.
     pub(super) fn prove(&mut self, pieces: &HashSet<Digest>) -> bool {
-        let all = self.places.iter_mut().flat_map(|place| &mut place.pieces);
-        let news = all.filter(|it| !it.proven && pieces.contains(&it.form().piece(&it.blob.digest)));
-        news.map(|it| it.proven = true).count() > 0
+        let mut is_news = false;
+        for place in &mut self.places {
+            let known = place.pieces.iter().filter(|it| it.proven).map(PieceNote::essence);
+            let mut known: HashSet<(Digest, String)> = known.collect();
+            for it in place.pieces.iter_mut().filter(|it| !it.proven) {
+                if pieces.contains(&it.form().piece(&it.blob.digest)) && known.insert(it.essence()) {
+                    it.proven = true;
+                    is_news = true;
+                }
+            }
+        }
+        is_news
     }
 }
 
@@ -154,19 +178,24 @@ impl PlaceNote {
         }
     }
 
-    /// Goes over to what a place gives now, but for what is proven, and for what nobody had seen `before`.
-    fn follow(&mut self, new: Self, before: &[PieceNote]) {
+    /// Goes over to what a place gives now, but for what is proven, and for what nobody had seen `before`. Whether all that is proven stays.
+    fn follow(&mut self, new: Self, before: &[PieceNote]) -> bool {
         let known = mem::replace(self, new).pieces;
         let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
         let since = others.into_iter().filter(|piece| !before.iter().any(|it| it.is(piece)));
+        let is_whole = proven.len() <= PIECES_KEPT_MAX;
         self.keep(proven.into_iter().chain(since));
+        is_whole
     }
 
-    /// Adds what a place gave before it stopped to answer. Who breaks off again and again does not push out what is proven.
-    fn join(&mut self, new: Self) {
+    /// Adds what a place gave before it stopped to answer. Who breaks off again and again does not push out what is proven. Whether all of that
+    /// stays.
+    fn join(&mut self, new: Self) -> bool {
         let known = mem::replace(&mut self.pieces, new.pieces);
         let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
+        let is_whole = proven.len() <= PIECES_KEPT_MAX;
         self.keep(proven.into_iter().chain(others));
+        is_whole
     }
 
     /// Keeps the first so many of these before what there is.
@@ -201,6 +230,15 @@ impl PieceNote {
         UntrustedPiece { bytes, form: self.form(), origin: origin.clone() }
     }
 
+    /// What is signed, and where that is not in the same bytes the signature.
+    fn essence(&self) -> (Digest, String) {
+        let beside = match &self.form {
+            FormNote::CosignSignature { annotations } => annotations.get(SIGNATURE).cloned(),
+            FormNote::CosignAttestation { .. } | FormNote::Bundle => None,
+        };
+        (self.blob.digest.clone(), beside.unwrap_or_default())
+    }
+
     fn form(&self) -> Form {
         match &self.form {
             FormNote::CosignSignature { annotations } => Form::CosignSignature { annotations: annotations.clone() },
@@ -226,10 +264,14 @@ mod tests {
         Origin::beside(Source::CosignTag)
     }
 
-    fn piece(bytes: &str, annotation: usize) -> PieceNote {
-        let annotations = BTreeMap::from([("n".to_owned(), annotation.to_string())]);
+    fn annotated(bytes: &str, annotations: &[(&str, &str)]) -> PieceNote {
+        let annotations = annotations.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let blob = BlobNote { digest: Digest::sha256(bytes.as_bytes()), size: bytes.len() as u64 };
         PieceNote { blob, form: FormNote::CosignSignature { annotations }, proven: false }
+    }
+
+    fn piece(bytes: &str, signature: usize) -> PieceNote {
+        annotated(bytes, &[(SIGNATURE, &signature.to_string())])
     }
 
     fn place(pieces: Vec<PieceNote>) -> PlaceNote {
@@ -259,6 +301,16 @@ mod tests {
             assert_eq!((pieces.len(), pieces.iter().filter(|it| it.proven).count()), (65, 1));
             assert!(pieces[0].is(&piece("good", 0)) && pieces[0].proven);
         }
+    }
+
+    #[test]
+    fn copies_of_a_proven_piece_with_more_annotations_are_not_kept_and_other_signatures_are() {
+        let copy = annotated("payload", &[(SIGNATURE, "1"), ("more", "x")]);
+        let (first, other) = (piece("payload", 1), piece("payload", 2));
+        let all = id(&first).into_iter().chain(id(&copy)).chain(id(&other)).collect();
+        let mut note = Note { places: vec![place(vec![first, copy, other])], ..Note::default() };
+        assert!(note.prove(&all) && !note.prove(&all));
+        assert_eq!(note.places[0].pieces.iter().map(|it| it.proven).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]

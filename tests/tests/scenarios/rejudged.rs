@@ -16,7 +16,7 @@ use proxy::clock::Clock;
 use support::{
     client::Client,
     image::{self, Image},
-    sigstore::Signer,
+    sigstore::{Options, Signer},
     upstream::Fault,
     world::{Pratique, Setup, World, moved_by_hand},
 };
@@ -230,6 +230,38 @@ async fn evidence_that_satisfied_a_policy_is_not_forgotten_when_upstream_shows_i
     }
     // What never satisfied anybody is not made up.
     assert_eq!(get(&address(&images[1])).await.status, 403);
+}
+
+/// A rule may want to see more than one authority: what satisfied the others stays too.
+#[tokio::test]
+async fn evidence_of_every_authority_that_a_rule_looks_at_is_kept() {
+    let world = World::new().await;
+    let (ours, fork, nobody) = (Signer::chainguard(), Signer::fork(), "https://example.com/nobody");
+    let both = chainguard_policy("both", "cgr.dev/**")
+        + &format!(
+            "  - name: fork\n    keyless:\n      identities:\n      - issuer: {}\n        subject: {}\n",
+            fork.issuer, fork.subject
+        );
+    let both = looking_at_the_time(&both, "input.authorityMatches.release; input.authorityMatches.fork");
+    let warning =
+        keyless_policy("nobody", "cgr.dev/**", &fork.issuer, nobody).replace("spec:\n", "spec:\n  mode: warn\n");
+    let policies = vec![("both.yaml".to_owned(), both), ("nobody.yaml".to_owned(), warning)];
+    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    let image = sized(1000, 1);
+    image.push(&world.registry, REPOSITORY, Some("latest"));
+    let name = format!("cgr.dev/{REPOSITORY}");
+    let signed = |signer| world.sigstore.sign_legacy(signer, &name, &image.digest, &Options::default());
+    let (by_us, by_fork) = (signed(&ours), signed(&fork));
+    let tag = image::cosign_tag(&image.digest, "sig");
+    image::signature_manifest(&[by_us.clone(), by_fork]).push(&world.registry, REPOSITORY, Some(&tag));
+    let address = format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
+    assert_eq!(get(&address).await.status, 200);
+    image::signature_manifest(&[by_us]).push(&world.registry, REPOSITORY, Some(&tag));
+    for _ in 0..2 {
+        time.fetch_add(400_000, Ordering::SeqCst);
+        let answer = get(&address).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }
 
 /// Between two times of yes a rule said no, and was asked for anew then.
