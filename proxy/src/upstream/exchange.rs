@@ -53,7 +53,8 @@ impl Exchange {
     /// The answer with status 200 or 206; everything else is an error.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, UpstreamError> {
         let started = Instant::now();
-        let answer = self.in_turn(question).await;
+        // Boxed: what one question may go through is deep, and an optimised build of all that asks gives up on the whole of it.
+        let answer = Box::pin(self.in_turn(question)).await;
         self.meter.count(question.what, started, answer.as_ref().err());
         answer
     }
