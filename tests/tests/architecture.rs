@@ -194,6 +194,38 @@ fn operators_are_told_of_every_metric() {
     }
 }
 
+/// `tests/broken/run` takes hours; that its patches still fit is seen at once.
+#[test]
+fn every_broken_build_can_be_made() {
+    let mut builds = 0;
+    for entry in fs::read_dir(root().join("tests/broken")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let (text, mut file) = (fs::read_to_string(&path).unwrap(), String::new());
+        let mut hunks: Vec<(String, String)> = Vec::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("--- a/") {
+                file = fs::read_to_string(root().join(name)).unwrap();
+            } else if line.starts_with("@@ ") {
+                hunks.push((file.clone(), String::new()));
+            } else if let (Some(kept), Some((_, before))) = (line.strip_prefix([' ', '-']), hunks.last_mut())
+                && !line.starts_with("--- ")
+            {
+                before.push_str(kept);
+                before.push('\n');
+            }
+        }
+        assert!(!hunks.is_empty(), "{}: no hunk", path.display());
+        for (file, before) in hunks {
+            assert_eq!(file.matches(&before).count(), 1, "{} does not fit:\n{before}", path.display());
+        }
+        builds += 1;
+    }
+    assert!(builds > 10, "{builds} patches");
+}
+
 #[test]
 fn every_member_inherits_the_lints_and_no_code_is_unsafe() {
     let read =
