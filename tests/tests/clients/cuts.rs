@@ -54,13 +54,16 @@ async fn containerd_asks_for_the_rest_after_each_cut_of_its_connection() {
     }
 }
 
-/// containerd gives up where its connection is reset, and keeps what it has: the next pull begins there.
+/// containerd gives up where its connection is reset, and keeps what it has until it tidies up, which is put off here: the next pull begins
+/// there.
 #[tokio::test(flavor = "multi_thread")]
 async fn containerd_asks_for_the_rest_at_the_pull_after_one_that_was_reset() {
     if needs::are_met(&containerd::PROGRAMS, true) {
         let scene = Scene::new("").await;
         let relay = scene.relay(&[Cut::Reset]).await;
-        let containerd = scene.containerd(&relay).await;
+        let url = format!("http://{}", relay.host_port());
+        let config = "[plugins.\"io.containerd.gc.v1.scheduler\"]\nstartup_delay = \"1h\"\n";
+        let containerd = Containerd::start_with(&scene.stage, &url, &url, "", config).await;
         containerd.pull(REPOSITORY).await.refused_with("connection reset by peer");
         containerd.pull(REPOSITORY).await.well();
         scene.check_containerd(&containerd).await;
