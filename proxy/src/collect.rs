@@ -28,6 +28,7 @@ use oci::{Addressed, Digest, ManifestKind, Repository, Tag, UntrustedManifest, U
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiece};
 use storage::Blobs;
 
+pub(crate) use candidate::SIGNATURE;
 pub use room::{Memory, Room, Work};
 pub use sieve::{About, Sieve};
 

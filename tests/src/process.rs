@@ -142,6 +142,31 @@ impl Process {
         Some(format!("http://{}", line["address"].as_str()?))
     }
 
+    /// `VmHWM`: the most memory that it ever had resident, bytes.
+    ///
+    /// # Errors
+    /// When it has ended, or the system does not say.
+    pub fn resident_peak(&self) -> Result<u64, String> {
+        self.in_status("VmHWM:")
+    }
+
+    /// `VmRSS`: the memory that it has resident now, bytes.
+    ///
+    /// # Errors
+    /// As [`Self::resident_peak`].
+    pub fn resident(&self) -> Result<u64, String> {
+        self.in_status("VmRSS:")
+    }
+
+    fn in_status(&self, key: &str) -> Result<u64, String> {
+        let id = self.id().ok_or("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"));
+        let status = status.map_err(|error| format!("its status: {error}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
+        kib.map(|kib| kib * 1024).ok_or_else(|| format!("its status has no {key} in kB"))
+    }
+
     /// `127.0.0.1:<port>`, as it stands in an image reference.
     #[must_use]
     pub fn host_port(&self) -> String {

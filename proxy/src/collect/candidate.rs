@@ -8,7 +8,7 @@ use policy::{Form, Origin, UntrustedPiece};
 /// From this size on a layer is looked at only where all smaller ones together do not suffice.
 const HEAVY_BYTES_MIN: u64 = 8 << 20;
 /// Where cosign writes what makes a simple signing payload a signature.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 /// Where it writes what vouches for a signature.
 const VOUCHERS: [&str; 2] = ["dev.sigstore.cosign/certificate", "dev.sigstore.cosign/bundle"];
 

@@ -9,15 +9,12 @@ use oci::{Addressed, Digest, UnixTime};
 use policy::{Form, Origin, UntrustedConfigs, UntrustedPiece};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{Collected, Place};
+use crate::collect::{Collected, Place, SIGNATURE};
 
 /// The form of notes. One of another form is not read.
 const FORMAT: u32 = 2;
 /// Of what a place does not show any more, or breaks off after, so many pieces stay, those that have satisfied a policy first.
 const PIECES_KEPT_MAX: usize = 256;
-
-/// The annotation in which cosign's signature layers have their signature.
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// What was collected about a digest, place by place, each as it was asked last.
 #[derive(Debug, Serialize, Deserialize)]
@@ -136,9 +133,7 @@ impl Note {
             UntrustedConfigs::Flawed(why) => self.configs = Some(ConfigsNote::Flawed(why.clone())),
         }
     }
-}
 
-impl Note {
     fn pieces_of(&self, origin: &Origin) -> &[PieceNote] {
         let place = self.places.iter().find(|place| place.origin == *origin);
         place.map_or(&[], |place| place.pieces.as_slice())
@@ -181,32 +176,27 @@ impl PlaceNote {
     /// Goes over to what a place gives now, but for what is proven, and for what nobody had seen `before`. Whether all that is proven stays.
     fn follow(&mut self, new: Self, before: &[PieceNote]) -> bool {
         let known = mem::replace(self, new).pieces;
-        let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
-        let since = others.into_iter().filter(|piece| !before.iter().any(|it| it.is(piece)));
-        let is_whole = proven.len() <= PIECES_KEPT_MAX;
-        self.keep(proven.into_iter().chain(since));
-        is_whole
+        self.keep(known.into_iter().filter(|piece| piece.proven || !before.iter().any(|it| it.is(piece))))
     }
 
     /// Adds what a place gave before it stopped to answer. Who breaks off again and again does not push out what is proven. Whether all of that
     /// stays.
     fn join(&mut self, new: Self) -> bool {
         let known = mem::replace(&mut self.pieces, new.pieces);
-        let (proven, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|piece| piece.proven);
-        let is_whole = proven.len() <= PIECES_KEPT_MAX;
-        self.keep(proven.into_iter().chain(others));
-        is_whole
+        self.keep(known.into_iter())
     }
 
-    /// Keeps the first so many of these before what there is.
-    fn keep(&mut self, known: impl Iterator<Item = PieceNote>) {
-        let new = mem::take(&mut self.pieces);
-        self.pieces = known.take(PIECES_KEPT_MAX).collect();
-        for piece in new {
+    /// Keeps so many of these before what there is, what is proven first. Whether all of that is among them.
+    fn keep(&mut self, known: impl Iterator<Item = PieceNote>) -> bool {
+        let (proven, others): (Vec<_>, Vec<_>) = known.partition(|piece| piece.proven);
+        let is_whole = proven.len() <= PIECES_KEPT_MAX;
+        let kept = proven.into_iter().chain(others).take(PIECES_KEPT_MAX).collect();
+        for piece in mem::replace(&mut self.pieces, kept) {
             if !self.pieces.iter().any(|it| it.is(&piece)) {
                 self.pieces.push(piece);
             }
         }
+        is_whole
     }
 }
 

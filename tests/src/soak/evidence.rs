@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     Bounds, Say, Stage, Tally, failed,
-    memory::{in_mib, resident, resident_peak},
+    memory::in_mib,
     stage::{clients_view, ended_well},
 };
 use crate::{
@@ -174,11 +174,11 @@ async fn measure(stage: &Stage, images: &[Image], store: &str) -> Result<Measure
     let process = stage.serve(&store).await?;
     let (client, base) = clients_view(&process);
     warm(stage, &client, &base).await?;
-    let idle = resident(&process)?;
+    let idle = process.resident()?;
     let started = Instant::now();
     let asked = join_all(images.iter().map(|image| ask(&client, &base, &image.digest, started)));
     let answers = asked.await.into_iter().collect::<Result<Vec<_>, String>>()?;
-    let (took, peak) = (started.elapsed(), resident_peak(&process)?);
+    let (took, peak) = (started.elapsed(), process.resident_peak()?);
     end(process).await?;
     stage.discard(&store)?;
     Ok(Measured {

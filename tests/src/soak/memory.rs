@@ -16,7 +16,6 @@ use super::{
 use crate::{
     client::{Client, Open},
     image,
-    process::Process,
     upstream::{Fault, noise},
     world::Setup,
 };
@@ -98,7 +97,7 @@ async fn peak(stage: &Stage, truth: &Truth, clients: usize, store: &str) -> Resu
             return Err(format!("{got:?} for {}", page.path));
         }
     }
-    let before = resident_peak(&process)?;
+    let before = process.resident_peak()?;
     registry.clear_calls();
     let layer = truth.largest().clone();
     let (path, size) = (layer.path.clone(), layer.bytes.len() as u64);
@@ -125,7 +124,7 @@ async fn peak(stage: &Stage, truth: &Truth, clients: usize, store: &str) -> Resu
     if asked != 1 {
         return Err(format!("{asked} upstream GETs for one blob"));
     }
-    let after = resident_peak(&process)?;
+    let after = process.resident_peak()?;
     ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
     stage.discard(&store)?;
     Ok(Peak { before, after })
@@ -146,24 +145,6 @@ async fn finish(open: Open, layer: Page) -> Result<(), String> {
 
 fn told(status: u16, complete: bool, length: u64, digest: &Digest) -> String {
     format!("a client got {status}, complete: {complete}, {length} bytes of {digest}")
-}
-
-/// `VmHWM`: the most memory that the process ever had resident, bytes.
-pub(super) fn resident_peak(process: &Process) -> Result<u64, String> {
-    in_status(process, "VmHWM:")
-}
-
-/// `VmRSS`: the memory that the process has resident now, bytes.
-pub(super) fn resident(process: &Process) -> Result<u64, String> {
-    in_status(process, "VmRSS:")
-}
-
-fn in_status(process: &Process, key: &str) -> Result<u64, String> {
-    let id = process.id().ok_or("the process has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{id}/status")).map_err(|error| failed("its status", error))?;
-    let line = status.lines().find_map(|line| line.strip_prefix(key));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).and_then(|kib| kib.trim().parse::<u64>().ok());
-    kib.map(|kib| kib * 1024).ok_or_else(|| format!("its status has no {key} in kB"))
 }
 
 pub(super) fn in_mib(bytes: u64) -> String {

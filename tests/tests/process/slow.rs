@@ -109,11 +109,11 @@ async fn a_slow_reader_of_a_large_blob_costs_no_memory_and_is_not_given_up() {
         let stored = world.directory.path().join("store/blobs/sha256").join(layer.hex());
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&stored).unwrap();
         file.set_len(LARGE as u64).unwrap();
-        let before = resident_peak(&process);
+        let before = process.resident_peak().unwrap();
         let mut open = client.open(Method::GET, &format!("{base}/blobs/{layer}"), &[]).await.unwrap();
         let taken = walk(&mut open, 4 * PATIENCE).await;
         assert!(taken > 0 && taken < LARGE as u64 / 4, "{taken} bytes");
-        let cost = resident_peak(&process).saturating_sub(before);
+        let cost = process.resident_peak().unwrap().saturating_sub(before);
         assert!(cost <= COST_MAX, "{cost} bytes");
         // Nothing but the pace was wrong with it. TLS would take an unoptimised build too long.
         if !tls {
@@ -136,13 +136,6 @@ async fn walk(open: &mut Open, how_long: Duration) -> u64 {
         taken += piece.len() as u64;
     }
     taken
-}
-
-/// The most memory that the process ever had resident, bytes.
-fn resident_peak(process: &Process) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().trim().parse::<u64>().unwrap() * 1024
 }
 
 #[tokio::test]
@@ -199,7 +192,7 @@ async fn cost_of_large_manifests(room: &str) -> (u64, usize) {
         "[limits]\nmanifest_memory_bytes_max = \"{room}\"\nmanifest_cache_bytes_max = \"1MiB\"\nqueue_timeout = \"200ms\"\n"
     );
     let (process, _, base) = serve(&world, false, &limits).await;
-    let before = resident_peak(&process);
+    let before = process.resident_peak().unwrap();
     let ask = async |digest: &Digest| Client::plain().get(&format!("{base}/manifests/{digest}"), &[]).await.unwrap();
     let (mut waiting, mut told) = (images, 0);
     for _ in 0..100 {
@@ -213,7 +206,7 @@ async fn cost_of_large_manifests(room: &str) -> (u64, usize) {
         waiting.retain(|_| statuses.next().is_some_and(|status| status != 200));
     }
     assert!(waiting.is_empty(), "never served: {waiting:?}");
-    let cost = resident_peak(&process).saturating_sub(before);
+    let cost = process.resident_peak().unwrap().saturating_sub(before);
     process.terminate().await.unwrap();
     (cost, told)
 }

@@ -165,16 +165,20 @@ async fn a_child_whose_own_verdict_ends_before_its_indexs_is_renewed_itself() {
     assert!(stored(&pratique, child).is_none(), "it is let in through its index");
 }
 
-#[tokio::test]
-async fn a_renewal_that_upstream_had_to_be_spared_is_made_later() {
-    let world = World::new().await;
+/// Two policies: one that Chainguard's signature satisfies, and one that only warns. What that one finds wanting is asked for again.
+fn signed_and_warned_about() -> Setup {
     let fork = Signer::fork();
     let signed = chainguard_policy("signed", "cgr.dev/**");
-    // What it finds wanting is asked for again.
     let warning =
         keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject).replace("spec:\n", "spec:\n  mode: warn\n");
     let policies = vec![("signed.yaml".to_owned(), signed), ("fork.yaml".to_owned(), warning)];
-    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    Setup { policies, ..Setup::default() }
+}
+
+#[tokio::test]
+async fn a_renewal_that_upstream_had_to_be_spared_is_made_later() {
+    let world = World::new().await;
+    let (time, pratique) = by_hand(&world, &signed_and_warned_about()).await;
     let images = pushed(&world, 2);
     let base = format!("{}/v2/{REPOSITORY}/manifests", pratique.url());
     let address = format!("{base}/{}", images[0].digest);
@@ -204,12 +208,7 @@ async fn a_renewal_that_upstream_had_to_be_spared_is_made_later() {
 #[tokio::test]
 async fn evidence_that_satisfied_a_policy_is_not_forgotten_when_upstream_shows_it_no_more() {
     let world = World::new().await;
-    let fork = Signer::fork();
-    let signed = chainguard_policy("signed", "cgr.dev/**");
-    let warning =
-        keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject).replace("spec:\n", "spec:\n  mode: warn\n");
-    let policies = vec![("signed.yaml".to_owned(), signed), ("fork.yaml".to_owned(), warning)];
-    let (time, pratique) = by_hand(&world, &Setup { policies, ..Setup::default() }).await;
+    let (time, pratique) = by_hand(&world, &signed_and_warned_about()).await;
     let images = pushed(&world, 2);
     let address = |image: &Image| format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest);
     assert_eq!(get(&address(&images[0])).await.status, 200);

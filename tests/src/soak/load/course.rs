@@ -10,10 +10,7 @@ use tokio::time::sleep;
 use crate::{
     client::Client,
     process::Process,
-    soak::{
-        Say, failed,
-        memory::{in_mib, resident},
-    },
+    soak::{Say, failed, memory::in_mib},
 };
 
 /// Caches fill, and the allocator finds its size: memory may grow for so long.
@@ -57,7 +54,7 @@ impl Course {
         none_stays(metrics, "pratique_fills", 0.0).await?;
         let id = process.id().ok_or("the process has ended")?;
         let descriptors = fs::read_dir(format!("/proc/{id}/fd")).map_err(|error| failed("its descriptors", error))?;
-        let sample = Sample { at: started.elapsed(), resident: resident(process)?, descriptors: descriptors.count() };
+        let sample = Sample { at: started.elapsed(), resident: process.resident()?, descriptors: descriptors.count() };
         self.samples.push(sample);
         if self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
             self.told = Some(Instant::now());
