@@ -188,7 +188,7 @@ impl Collected {
 const FLAWED_TOLD_MAX: usize = 16;
 
 impl Place {
-    fn new(origin: Origin) -> Self {
+    pub(crate) fn new(origin: Origin) -> Self {
         Self { origin, unasked: None, partly: None, flawed: Vec::new(), flawed_more: 0 }
     }
 

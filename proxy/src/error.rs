@@ -54,6 +54,9 @@ pub enum ApiError {
         /// When it is worth asking again.
         retry_after: Duration,
     },
+    /// Nothing that was judged yet says anything, and nobody was asked: the same as undecided to whom it is told.
+    #[error("not judged yet; nothing served")]
+    NotJudged,
     /// Upstream asks us to slow down.
     #[error("{message}; nothing served")]
     RateLimited {
@@ -193,7 +196,7 @@ impl ApiError {
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
             Self::Wrong { .. } => StatusCode::BAD_GATEWAY,
             Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Undecided { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Undecided { .. } | Self::NotJudged | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeadersTooMany { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Range { .. } => StatusCode::RANGE_NOT_SATISFIABLE,
@@ -209,7 +212,7 @@ impl ApiError {
             Self::Unknown { code, .. } | Self::Wrong { code, .. } => code,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => "DENIED",
             Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => "TOOMANYREQUESTS",
-            Self::Undecided { .. } | Self::Overloaded { .. } => "UNAVAILABLE",
+            Self::Undecided { .. } | Self::NotJudged | Self::Overloaded { .. } => "UNAVAILABLE",
             Self::Unsupported { .. } | Self::HeadersTooMany { .. } => "UNSUPPORTED",
             Self::NoSuchEndpoint => "NOT_FOUND",
             Self::Range { .. } => "RANGE_INVALID",
@@ -224,6 +227,7 @@ impl ApiError {
             Self::Undecided { retry_after, .. } | Self::RateLimited { retry_after, .. } => {
                 Some(retry_after.as_secs().max(1))
             }
+            Self::NotJudged => Some(RETRY_AFTER.as_secs()),
             Self::Overloaded { .. } => Some(1),
             Self::Malformed(..)
             | Self::Unknown { .. }
@@ -249,7 +253,7 @@ impl ApiError {
     fn weight(&self) -> u8 {
         match self {
             Self::Fault { .. } => 4,
-            Self::Undecided { .. } | Self::RateLimited { .. } | Self::Overloaded { .. } => 3,
+            Self::Undecided { .. } | Self::NotJudged | Self::RateLimited { .. } | Self::Overloaded { .. } => 3,
             Self::Wrong { .. } => 2,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => 1,
             Self::Malformed(..)

@@ -1,5 +1,6 @@
 //! Evidence at rest: what was collected about a digest, kept beside the image so that it can be judged again without upstream.
 
+mod hold;
 mod note;
 
 use std::{
@@ -15,7 +16,7 @@ use oci::{Addressed, Digest, Repository, Tag, UnixTime, UntrustedManifest, Upstr
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, Wanted};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store, StoreError};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
     time::{Instant, timeout_at},
 };
 
@@ -25,6 +26,7 @@ use crate::{
     resolve::edges,
     upstream::Upstream,
 };
+use hold::{Hold, Holds};
 use note::{BlobNote, ConfigsNote, Note, PieceNote, PlaceNote};
 
 /// Collects evidence and keeps it.
@@ -34,6 +36,8 @@ pub struct EvidenceStore {
     memory: Arc<Memory>,
     /// One writer of a note at a time: it is read, added to and written again.
     notes: [Mutex<()>; NOTE_LOCKS],
+    /// Of whom evidence is being judged.
+    holds: Holds,
 }
 
 const NOTE_LOCKS: usize = 64;
@@ -51,6 +55,8 @@ pub struct Gathered {
     /// When upstream wants to be asked again, where it limited our rate.
     pub patience: Option<Duration>,
     room: Room,
+    /// Until the judgement is remembered, nobody forgets what it was made by.
+    hold: Hold,
 }
 
 /// What is asked about: an image, with its manifest for the sake of its configs.
@@ -85,7 +91,7 @@ impl EvidenceStore {
     #[must_use]
     pub fn new(store: Store, limits: Arc<Limits>) -> Self {
         let memory = Memory::new(limits.evidence_memory_bytes_max, limits.evidence_timeout);
-        Self { store, limits, memory, notes: [const { Mutex::const_new(()) }; NOTE_LOCKS] }
+        Self { store, limits, memory, notes: [const { Mutex::const_new(()) }; NOTE_LOCKS], holds: Holds::default() }
     }
 
     /// A collector that asks `upstreams`.
@@ -116,16 +122,18 @@ impl EvidenceStore {
         now: UnixTime,
     ) -> Result<Gathered, ApiError> {
         let Subject { repository, manifest } = subject;
-        let known = self.note(repository, manifest.digest())?.unwrap_or_default();
+        let (hold, known) = self.held(repository, manifest.digest()).await?;
+        let known = known.unwrap_or_default();
         let (mut before, room) = match before {
-            Some(Gathered { evidence, room, .. }) => (evidence, room),
+            // Its hold ends here: this one's is there already.
+            Some(Gathered { evidence, room, hold: _older, .. }) => (evidence, room),
             None => (UntrustedEvidence::default(), self.room(sieve.work())),
         };
         let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, sieve, &room).await;
         if wanted.configs {
             collected.configs = collector.configs(repository, manifest, &room).await;
         }
-        self.keep(collector, (subject, &known), &collected, now).await?;
+        self.keep(collector, (subject, &known, &hold), &collected, now).await?;
         before.pieces.retain(|piece| !wanted.origins.contains(&piece.origin));
         before.asked.retain(|origin| !wanted.origins.contains(origin));
         before.unasked.retain(|unasked| !wanted.origins.contains(&unasked.origin));
@@ -138,7 +146,7 @@ impl EvidenceStore {
             evidence.configs = before.configs;
         }
         self.recall(subject, &mut evidence, wanted, &room).await?;
-        Ok(Gathered { evidence, patience: collector.patience(), room })
+        Ok(Gathered { evidence, patience: collector.patience(), room, hold })
     }
 
     /// Adds what is stored and was not collected now: of places that do not answer all that they gave before, while they stay unasked; of
@@ -192,7 +200,7 @@ impl EvidenceStore {
         (repository, subject): (&Repository, &Digest),
         pieces: &HashSet<Digest>,
     ) -> Result<(), ApiError> {
-        let _writing = self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await;
+        let _writing = self.writing(repository, subject).await;
         let Some(mut note) = self.note(repository, subject)? else { return Ok(()) };
         if note.prove(pieces) {
             self.write(repository, subject, &note, Vec::new()).await?;
@@ -225,7 +233,7 @@ impl EvidenceStore {
     async fn keep(
         &self,
         collector: &Collector,
-        (Subject { repository, manifest }, before): (Subject<'_>, &Note),
+        (Subject { repository, manifest }, before, hold): (Subject<'_>, &Note, &Hold),
         collected: &Collected,
         now: UnixTime,
     ) -> Result<(), ApiError> {
@@ -246,9 +254,11 @@ impl EvidenceStore {
         for (manifest, tag) in &collected.manifests {
             changes.extend(found(repository, subject, manifest, tag.as_ref(), now));
         }
-        let _writing = self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await;
+        let _writing = self.writing(repository, subject).await;
         let mut note = self.note(repository, subject)?.unwrap_or_else(|| Note::begun(now));
-        note.add(collected, before, now);
+        // Somebody else who judges by what was known may yet find that it satisfies a policy.
+        let nothing = Note::default();
+        note.add(collected, if hold.is_shared() { &nothing } else { before }, now);
         self.write(repository, subject, &note, changes).await
     }
 
@@ -264,8 +274,10 @@ impl EvidenceStore {
         wanted: &Wanted,
         work: Work,
     ) -> Result<Option<Gathered>, ApiError> {
-        let Some(note) = self.note(repository, subject)? else { return Ok(None) };
-        let mut gathered = Gathered { evidence: UntrustedEvidence::default(), patience: None, room: self.room(work) };
+        let (hold, note) = self.held(repository, subject).await?;
+        let Some(note) = note else { return Ok(None) };
+        let (evidence, room) = (UntrustedEvidence::default(), self.room(work));
+        let mut gathered = Gathered { evidence, patience: None, room, hold };
         let Gathered { evidence, room, .. } = &mut gathered;
         let mut never: BTreeSet<&Origin> = wanted.origins.iter().collect();
         for place in note.places.iter().filter(|place| wanted.origins.contains(&place.origin)) {
@@ -326,6 +338,16 @@ impl EvidenceStore {
             Err(StoreError::Corrupt { .. }) => Ok(None),
             other => Ok(other?),
         }
+    }
+
+    /// The note about `subject`, of which nothing is forgotten until the hold is dropped.
+    async fn held(&self, repository: &Repository, subject: &Digest) -> Result<(Hold, Option<Note>), ApiError> {
+        let _writing = self.writing(repository, subject).await;
+        Ok((self.holds.hold(repository, subject), self.note(repository, subject)?))
+    }
+
+    async fn writing(&self, repository: &Repository, subject: &Digest) -> MutexGuard<'_, ()> {
+        self.notes.get(lock_of(repository, subject)).unwrap_or(&self.notes[0]).lock().await
     }
 
     /// The note about `subject`. One of another form is one that was never made.
@@ -416,3 +438,6 @@ pub(crate) fn found(
     }));
     changes
 }
+
+#[cfg(test)]
+mod tests;

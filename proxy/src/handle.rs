@@ -103,6 +103,7 @@ fn told(error: &ApiError) {
         ApiError::Fault { .. } => tracing::error!("{error}"),
         ApiError::Wrong { .. }
         | ApiError::Undecided { .. }
+        | ApiError::NotJudged
         | ApiError::RateLimited { .. }
         | ApiError::Overloaded { .. } => {
             tracing::warn!("{error}");

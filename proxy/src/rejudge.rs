@@ -148,7 +148,7 @@ impl Round<'_> {
                 left -= usize::from(!matches!(outcome, Ok(None)));
                 match outcome {
                     Ok(None) => {}
-                    Err(ApiError::Undecided { .. }) => open.push(usage),
+                    Err(ApiError::Undecided { .. } | ApiError::NotJudged) => open.push(usage),
                     outcome => tally.add("reload", &outcome.map(drop)),
                 }
             }

@@ -54,35 +54,48 @@ impl Admission {
                 return Ok(admitted);
             }
             // 2.
-            if let Some(through) =
-                self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?
+            let through = self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?;
+            if let Some(through) = through.verdict
                 && effort.takes_verdict(&through)
             {
                 return through.inspect(|admitted| self.keep(in_force, admitted, since, effort));
             }
-            // 3.
-            if let Some(Err(refused)) = verdict {
-                return Err(refused);
-            }
-            // 4. and 5.
-            if effort.is_local() {
-                let Some(manifest) = manifest else { return Err(not_judged()) };
-                return self.judged_from_store(in_force, repository, manifest, effort).await;
-            }
-            let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
-            let joined = self.judging.join(key, || {
-                let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
-                let (repository, digest) = (repository.clone(), digest.clone());
-                async move { this.anew(&in_force, &repository, &digest, effort).await }
-            });
-            let admitted = joined.await?;
-            // The work may have been begun under another generation with the same policies and other lifetimes, or by somebody to whom what
-            // is there sufficed.
-            if in_force.judge.in_force(&admitted, self.clock.now()) && effort.takes(&admitted) {
-                return Ok(admitted);
-            }
-            self.anew(in_force, repository, digest, effort).await
+            let own = match verdict {
+                // 3.
+                Some(Err(refused)) => Err(refused),
+                // 4. and 5.
+                Some(Ok(_)) | None => self.by_itself(in_force, repository, digest, manifest, effort).await,
+            };
+            own.map_err(|error| through.open.map_or(error.clone(), |open| error.or_worse(open)))
         })
+    }
+
+    /// Judges an image by its own evidence.
+    async fn by_itself(
+        self: &Arc<Self>,
+        in_force: &Arc<InForce>,
+        repository: &Repository,
+        digest: &Digest,
+        manifest: Option<UntrustedManifest>,
+        effort: Effort,
+    ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
+        if effort.is_local() {
+            let Some(manifest) = manifest else { return Err(ApiError::NotJudged) };
+            return self.judged_from_store(in_force, repository, manifest, effort).await;
+        }
+        let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
+        let joined = self.judging.join(key, || {
+            let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
+            let (repository, digest) = (repository.clone(), digest.clone());
+            async move { this.anew(&in_force, &repository, &digest, effort).await }
+        });
+        let admitted = joined.await?;
+        // The work may have been begun under another generation with the same policies and other lifetimes, or by somebody to whom what
+        // is there sufficed.
+        if in_force.judge.in_force(&admitted, self.clock.now()) && effort.takes(&admitted) {
+            return Ok(admitted);
+        }
+        self.anew(in_force, repository, digest, effort).await
     }
 
     /// The stored verdict on `manifest` by its own evidence, where it holds, and long enough.
@@ -116,12 +129,12 @@ impl Admission {
             async move {
                 match this.by_stored_evidence(&in_force, &repository, &manifest, effort).await? {
                     ByStore::Judged(judged) => judged.map(Arc::new),
-                    ByStore::Open { .. } => Err(not_judged()),
+                    ByStore::Open { .. } => Err(ApiError::NotJudged),
                 }
             }
         });
         let admitted = joined.await?;
-        if in_force.judge.in_force(&admitted, self.clock.now()) { Ok(admitted) } else { Err(not_judged()) }
+        if in_force.judge.in_force(&admitted, self.clock.now()) { Ok(admitted) } else { Err(ApiError::NotJudged) }
     }
 
     /// Judges by stored evidence, where that says something new: a refusal that has ended under the same fingerprint would only
@@ -203,7 +216,7 @@ impl Admission {
             .await
     }
 
-    /// The admission of a child through any index of this repository that is admitted now. `None` where no such index is known.
+    /// The admission of a child through any index of this repository that is admitted now.
     async fn through_index(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -212,24 +225,34 @@ impl Admission {
         manifest: Option<&UntrustedManifest>,
         depth: usize,
         effort: Effort,
-    ) -> Result<Option<Result<Arc<Admitted<Manifest>>, ApiError>>, ApiError> {
+    ) -> Result<ThroughIndex, ApiError> {
+        let mut through = ThroughIndex::default();
         if depth >= self.limits.index_depth_max {
-            return Ok(None);
+            return Ok(through);
         }
         let parents = self.parents(repository, digest, |kind| kind == EdgeKind::Child)?;
-        let mut refused = None;
         for edge in parents {
             // Of an index only what the store knows counts here: a client that wants it judged anew asks for it.
-            let index = self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await;
-            let Ok(index) = index else { continue };
+            let index = match self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await {
+                Ok(index) => index,
+                Err(error) => {
+                    if matches!(error, ApiError::Undecided { .. }) {
+                        through.open = Some(error);
+                    }
+                    continue;
+                }
+            };
             match self.child(in_force, &index, digest, manifest, effort).await {
-                Ok(Some(admitted)) => return Ok(Some(Ok(Arc::new(admitted)))),
+                Ok(Some(admitted)) => {
+                    through.verdict = Some(Ok(Arc::new(admitted)));
+                    return Ok(through);
+                }
                 Ok(None) => {}
-                Err(error) => refused = Some(error),
+                // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
+                Err(error) => through.verdict = Some(Err(error)),
             }
         }
-        // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
-        Ok(refused.map(Err))
+        Ok(through)
     }
 
     #[expect(
@@ -266,7 +289,7 @@ impl Admission {
             ChildOutcome::NeedsEvidence(wanted) => {
                 let gathered = self.evidence_of_child(in_force, &child, index, &wanted, effort).await?;
                 // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
-                let gathered = gathered.ok_or_else(not_judged)?;
+                let gathered = gathered.ok_or(ApiError::NotJudged)?;
                 patience = gathered.patience;
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
                 let evidence = gathered.evidence.clone();
@@ -275,7 +298,7 @@ impl Admission {
                     return match judged.outcome {
                         ChildOutcome::Admitted(admitted) if effort == Effort::Stored => Ok(Some(admitted)),
                         // What was not asked then may be asked now.
-                        _ => Err(not_judged()),
+                        _ => Err(ApiError::NotJudged),
                     };
                 }
                 judged
@@ -325,7 +348,6 @@ impl Admission {
 }
 
 /// What the store alone says about an image.
-#[expect(clippy::large_enum_variant, reason = "made once per judgement and moved, never kept in lists")]
 enum ByStore {
     Judged(Result<Admitted<Manifest>, ApiError>),
     /// Nothing, or nothing new: this is to be collected, and judged together with what is stored.
@@ -335,7 +357,11 @@ enum ByStore {
     },
 }
 
-/// What the store alone cannot say.
-fn not_judged() -> ApiError {
-    ApiError::undecided("not judged yet")
+/// What the indexes around a child say about it.
+#[derive(Default)]
+struct ThroughIndex {
+    /// None where none says anything.
+    verdict: Option<Result<Arc<Admitted<Manifest>>, ApiError>>,
+    /// Why one that may yet let it in could not be looked at, for want of room, say: then nothing else is a no.
+    open: Option<ApiError>,
 }

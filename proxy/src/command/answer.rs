@@ -398,6 +398,7 @@ impl From<ApiError> for Failure {
             | ApiError::Wrong { .. }
             | ApiError::Range { .. } => Kind::No,
             ApiError::Undecided { .. }
+            | ApiError::NotJudged
             | ApiError::RateLimited { .. }
             | ApiError::Overloaded { .. }
             | ApiError::Fault { .. } => Kind::Unanswered,
