@@ -135,9 +135,13 @@ pub struct Limits {
     /// Client connections. Default 4096.
     #[serde(deserialize_with = "units::count")]
     pub connections_max: usize,
-    /// Those of them that one client (an address; of IPv6 a /64) may have; more are closed at once. Default 2048.
+    /// Those of them that one client (an address; of IPv6 a /64) may have. Default 2048.
     #[serde(deserialize_with = "units::count")]
     pub connections_per_client_max: usize,
+    /// Client connections beyond these two that wait for `queue_timeout` before they are told to come again; more wait in the kernel's
+    /// queue, or are closed where it is their client that has too many. Default 64.
+    #[serde(deserialize_with = "units::count")]
+    pub connections_waiting_max: usize,
     /// HTTP/2 streams of one client connection. Default 256.
     #[serde(deserialize_with = "units::count")]
     pub http2_streams_max: u32,
@@ -250,6 +254,7 @@ impl Default for Limits {
             fills_per_upstream_max: 24,
             connections_max: 4096,
             connections_per_client_max: 2048,
+            connections_waiting_max: 64,
             http2_streams_max: 256,
             request_header_bytes_max: 32 * KIB,
             request_headers_max: 100,

@@ -108,12 +108,31 @@ pub enum Crowd {
     /// The client itself.
     #[error("too many requests of this client at once; limits.requests_per_client_max")]
     Client,
+    /// The client itself, by its connections.
+    #[error("too many connections of this client at once; limits.connections_per_client_max")]
+    ClientConnections,
     /// All clients together.
     #[error("too many requests at once; limits.requests_max")]
     All,
+    /// All clients together, by their connections.
+    #[error("too many connections at once; limits.connections_max")]
+    Connections,
     /// All clients together, and those who wait for a turn too.
     #[error("too many requests wait already; limits.requests_waiting_max")]
     Waiting,
+}
+
+impl Crowd {
+    /// Whose, in one word.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::ClientConnections => "client_connections",
+            Self::All => "all",
+            Self::Connections => "connections",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 /// The OCI code of a malformed part of a request.
@@ -195,7 +214,9 @@ impl ApiError {
             Self::Unknown { .. } | Self::NoSuchEndpoint => StatusCode::NOT_FOUND,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => StatusCode::FORBIDDEN,
             Self::Wrong { .. } => StatusCode::BAD_GATEWAY,
-            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client | Crowd::ClientConnections, .. } => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Undecided { .. } | Self::NotJudged | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeadersTooMany { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Unsupported { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -211,7 +232,9 @@ impl ApiError {
             Self::Malformed(code, _) => code.0,
             Self::Unknown { code, .. } | Self::Wrong { code, .. } => code,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => "DENIED",
-            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client, .. } => "TOOMANYREQUESTS",
+            Self::RateLimited { .. } | Self::Overloaded { crowd: Crowd::Client | Crowd::ClientConnections, .. } => {
+                "TOOMANYREQUESTS"
+            }
             Self::Undecided { .. } | Self::NotJudged | Self::Overloaded { .. } => "UNAVAILABLE",
             Self::Unsupported { .. } | Self::HeadersTooMany { .. } => "UNSUPPORTED",
             Self::NoSuchEndpoint => "NOT_FOUND",

@@ -4,6 +4,7 @@ pub(crate) mod activity;
 pub(crate) mod client;
 mod pace;
 mod patience;
+mod seats;
 pub(crate) mod stream;
 mod tls;
 pub(crate) mod zero_copy;
@@ -15,7 +16,7 @@ use std::{
 };
 
 use config::Limits;
-use http::Request;
+use http::{Method, Request, Version};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -26,17 +27,23 @@ use metrics::{counter, gauge};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::Instant,
 };
 
 use tower::{BoxError, ServiceExt as _};
 
-use crate::{app::StartError, respond::Answer, seldom::Seldom};
+use crate::{
+    app::StartError,
+    error::ApiError,
+    respond::{self, Answer},
+    seldom::Seldom,
+};
 use activity::{Activity, Busy};
-use client::{Client, Clients, Connected};
+use client::{Client, Clients};
 use pace::{Paced, Turn};
 use patience::Patient;
+use seats::{Room, Seats, Unseated};
 use stream::Streams;
 pub use tls::TlsFiles;
 use zero_copy::{Link, ZeroCopy};
@@ -85,41 +92,43 @@ impl Listener {
         S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
         S::Future: Send,
     {
-        let slots = Arc::new(Semaphore::new(self.limits.connections_max));
-        let clients = Arc::new(Clients::new(&self.limits));
+        let seats = Arc::new(Seats::new(&self.limits));
         let builder = Arc::new(builder(&self.limits));
         // Closed when the last connection has dropped its end.
         let open = watch::Sender::new(());
         loop {
-            // Above the limit connections wait in the kernel's queue instead of being accepted and starved.
             let accepted = tokio::select! {
-                accepted = accept(&self.tcp, &slots, &clients) => accepted,
+                accepted = accept(&self.tcp, &seats) => accepted,
                 _ = drain.wait_for(|drain| *drain) => break,
             };
-            let Some(Accepted { stream, slot, connected }) = accepted else { continue };
-            let (tls, limits) = (self.tls.clone(), Arc::clone(&self.limits));
-            let (service, builder, open) = (service.clone(), Arc::clone(&builder), open.subscribe());
-            let (drain, client) = (drain.clone(), Arc::clone(&connected.client));
+            let Some((stream, client, room)) = accepted else { continue };
+            let (tls, limits, seats) = (self.tls.clone(), Arc::clone(&self.limits), Arc::clone(&seats));
+            let (service, builder) = (service.clone(), Arc::clone(&builder));
+            let (open, mut drain) = (open.subscribe(), drain.clone());
             tokio::spawn(async move {
                 gauge!("pratique_connections").increment(1);
-                let talk = Talk { service, builder, client, drain, limits };
-                match tls {
-                    None => {
-                        let link = Arc::new(Link::default());
-                        let io = ZeroCopy::new(stream, Arc::clone(&link));
-                        link.scope(talk.over(io)).await;
+                let seated = tokio::select! {
+                    seated = seats.seat(client, room) => Some(seated),
+                    // Nobody has heard what it wants.
+                    _ = drain.wait_for(|drain| *drain) => None,
+                };
+                match seated {
+                    Some(Ok(seated)) => {
+                        let client = Arc::clone(&seated.client);
+                        Talk { service, builder, client, drain, limits }.by(stream, tls).await;
                     }
-                    Some(tls) => {
-                        let handshake = tls.acceptor().accept(stream);
-                        match tokio::time::timeout(talk.limits.request_header_timeout, handshake).await {
-                            Ok(Ok(stream)) => talk.over(stream).await,
-                            Ok(Err(error)) => tracing::debug!("tls handshake failed: {error}"),
-                            Err(_) => tracing::debug!("tls handshake timed out"),
+                    Some(Err(Unseated { client, told })) => {
+                        refused(&client, told.as_ref().map(|(error, _)| error));
+                        if let Some((error, _place)) = told {
+                            let limit = limits.request_header_timeout;
+                            let talk = Talk { service: refusing(error), builder, client, drain, limits };
+                            let _ = tokio::time::timeout(limit, Box::pin(talk.by(stream, tls))).await;
                         }
                     }
+                    None => {}
                 }
                 gauge!("pratique_connections").decrement(1);
-                drop((slot, connected, open));
+                drop(open);
             });
         }
         drop(self.tcp);
@@ -129,27 +138,14 @@ impl Listener {
     }
 }
 
-struct Accepted {
-    stream: TcpStream,
-    slot: OwnedSemaphorePermit,
-    connected: Connected,
-}
-
-async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>, clients: &Arc<Clients>) -> Option<Accepted> {
-    static CROWDED: Seldom = Seldom::new();
+/// The next connection. Where nobody can even wait, it is left in the kernel's queue.
+async fn accept(tcp: &TcpListener, seats: &Seats) -> Option<(TcpStream, Arc<Client>, Room)> {
     static FAILED: Seldom = Seldom::new();
-    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    let room = seats.room().await;
     match tcp.accept().await {
         Ok((stream, peer)) => {
-            let Some(connected) = clients.connected(peer.ip()) else {
-                counter!("pratique_connections_refused_total").increment(1);
-                if let Some(times) = CROWDED.times() {
-                    tracing::warn!(client = %peer.ip(), times, "a client has limits.connections_per_client_max connections: more were closed");
-                }
-                return None;
-            };
             let _ = stream.set_nodelay(true);
-            Some(Accepted { stream, slot, connected })
+            Some((stream, seats.client(peer.ip()), room))
         }
         Err(error) => {
             // Out of file descriptors, most likely: a pause lets some be given back.
@@ -161,6 +157,32 @@ async fn accept(tcp: &TcpListener, slots: &Arc<Semaphore>, clients: &Arc<Clients
             None
         }
     }
+}
+
+/// Tells of a connection that got no seat.
+fn refused(client: &Client, told: Option<&ApiError>) {
+    static REFUSED: Seldom = Seldom::new();
+    counter!("pratique_connections_refused_total").increment(1);
+    if let Some(times) = REFUSED.times() {
+        let client = client.address;
+        let closed = "closed, as limits.connections_waiting_max wait already";
+        let why = told.map_or_else(|| closed.to_owned(), ToString::to_string);
+        tracing::warn!(%client, times, "a connection was refused: {why}");
+    }
+}
+
+/// What a connection without a seat is answered, whatever it asks for.
+fn refusing(
+    error: ApiError,
+) -> impl tower::Service<Arrived, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
+    tower::service_fn(move |Arrived { request, busy, .. }: Arrived| {
+        let mut answer = respond::error(&error, request.method() == Method::HEAD);
+        if request.version() != Version::HTTP_2 {
+            respond::close(&mut answer);
+        }
+        answer.body_mut().keep(busy);
+        std::future::ready(Ok(answer))
+    })
 }
 
 /// How much of one HTTP/2 stream's body waits in h2 for the client, in bytes.
@@ -202,12 +224,12 @@ where
     S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
-    let Some(connected) = Arc::new(Clients::new(&limits)).connected(client) else { return };
-    let (builder, client) = (Arc::new(builder(&limits)), Arc::clone(&connected.client));
+    let client = Arc::new(Clients::new(&limits)).known(client);
+    let builder = Arc::new(builder(&limits));
     // Held to the end: one that is gone tells its connection to drain.
     let (open, drain) = watch::channel(false);
     Talk { service, builder, client, drain, limits }.over(stream).await;
-    drop((open, connected));
+    drop(open);
 }
 
 /// What a connection is served with.
@@ -224,6 +246,21 @@ where
     S: tower::Service<Arrived, Response = Answer, Error = BoxError> + Clone + Send + 'static,
     S::Future: Send,
 {
+    /// Serves over a socket, with TLS where there is any.
+    async fn by(self, stream: TcpStream, tls: Option<Arc<TlsFiles>>) {
+        let Some(tls) = tls else {
+            let link = Arc::new(Link::default());
+            let io = ZeroCopy::new(stream, Arc::clone(&link));
+            return link.scope(self.over(io)).await;
+        };
+        let handshake = tls.acceptor().accept(stream);
+        match tokio::time::timeout(self.limits.request_header_timeout, handshake).await {
+            Ok(Ok(stream)) => self.over(stream).await,
+            Ok(Err(error)) => tracing::debug!("tls handshake failed: {error}"),
+            Err(_) => tracing::debug!("tls handshake timed out"),
+        }
+    }
+
     /// Serves until the client leaves, has had nothing to ask for too long, or we drain.
     async fn over<I>(self, stream: I)
     where

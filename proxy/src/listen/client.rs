@@ -7,7 +7,7 @@ use std::{
 };
 
 use config::Limits;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 
 /// Everybody who has a connection, or something under way; so there are no more of them than connections and requests may be.
 pub(super) struct Clients {
@@ -30,12 +30,6 @@ pub(crate) struct Client {
     clients: Weak<Clients>,
 }
 
-/// A client as one of its connections has it.
-pub(super) struct Connected {
-    pub(super) client: Arc<Client>,
-    _connection: OwnedSemaphorePermit,
-}
-
 impl Clients {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
@@ -45,16 +39,13 @@ impl Clients {
         }
     }
 
-    /// One more connection from `address`; `None` where it has as many as it may.
-    pub(super) fn connected(self: &Arc<Self>, address: IpAddr) -> Option<Connected> {
-        let address = counted_as(address);
-        let client = self.known(address);
-        let connection = Arc::clone(&client.connections).try_acquire_owned().ok()?;
-        Some(Connected { client, _connection: connection })
+    /// Who comes from `address`.
+    pub(super) fn known(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
+        self.counted(counted_as(address))
     }
 
     /// Who has this address. No client is dropped here: that would wait for the lock that is held.
-    fn known(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
+    fn counted(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = known.get(&address).and_then(Weak::upgrade) {
             return client;
@@ -76,6 +67,11 @@ impl Client {
             connections: semaphore(connections_max),
             clients,
         }
+    }
+
+    /// A seat for each of its connections.
+    pub(super) fn connection(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.connections)
     }
 
     /// One that nobody else knows.
@@ -119,35 +115,26 @@ mod tests {
     }
 
     #[test]
-    fn a_client_beyond_its_connections_is_refused_until_one_of_them_ends_and_others_are_not() {
-        let clients = clients(2);
-        let first = clients.connected(ip("192.0.2.1")).unwrap();
-        let second = clients.connected(ip("192.0.2.1")).unwrap();
-        assert!(clients.connected(ip("192.0.2.1")).is_none());
-        assert!(clients.connected(ip("::ffff:192.0.2.1")).is_none(), "the same client, as IPv6 writes it");
-        let _other = clients.connected(ip("192.0.2.2")).unwrap();
-        drop(first);
-        let _third = clients.connected(ip("192.0.2.1")).unwrap();
-        assert!(clients.connected(ip("192.0.2.1")).is_none());
-        drop(second);
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_client() {
+    fn addresses_of_one_ipv6_network_are_one_client_and_so_is_ipv4_as_ipv6_writes_it() {
         let clients = clients(1);
-        let _one = clients.connected(ip("2001:db8:0:1::1")).unwrap();
-        assert!(clients.connected(ip("2001:db8:0:1:ffff::9")).is_none());
-        assert!(clients.connected(ip("2001:db8:0:2::1")).is_some());
+        let is_one = |one: &str, other: &str| Arc::ptr_eq(&clients.known(ip(one)), &clients.known(ip(other)));
+        let held = clients.known(ip("192.0.2.1"));
+        assert!(is_one("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(!is_one("192.0.2.1", "192.0.2.2"));
+        drop(held);
+        let _held = clients.known(ip("2001:db8:0:1::1"));
+        assert!(is_one("2001:db8:0:1::1", "2001:db8:0:1:ffff::9"));
+        assert!(!is_one("2001:db8:0:1::1", "2001:db8:0:2::1"));
     }
 
     #[test]
     fn who_hangs_up_with_work_under_way_and_comes_again_is_the_same_client() {
         let clients = clients(1);
-        let first = clients.connected(ip("192.0.2.1")).unwrap();
-        let under_way = Arc::clone(&first.client);
+        let first = clients.known(ip("192.0.2.1"));
+        let under_way = Arc::clone(&first);
         drop(first);
-        let again = clients.connected(ip("192.0.2.1")).unwrap();
-        assert!(Arc::ptr_eq(&again.client, &under_way));
+        let again = clients.known(ip("192.0.2.1"));
+        assert!(Arc::ptr_eq(&again, &under_way));
         drop((again, under_way));
         assert!(clients.known.lock().unwrap().is_empty());
     }
@@ -155,8 +142,7 @@ mod tests {
     #[test]
     fn nothing_is_known_of_who_is_gone() {
         let clients = clients(9);
-        let connected: Vec<_> =
-            (1..=9).map(|n| clients.connected(ip(&format!("192.0.2.{}", n % 3))).unwrap()).collect();
+        let connected: Vec<_> = (1..=9).map(|n| clients.known(ip(&format!("192.0.2.{}", n % 3)))).collect();
         assert_eq!(clients.known.lock().unwrap().len(), 3);
         drop(connected);
         assert!(clients.known.lock().unwrap().is_empty());

@@ -104,29 +104,25 @@ impl Slots {
             // Given back if there was one of everybody's: it is not held while the client's own is waited for.
             (own, _) => own.ok(),
         };
-        self.wait(client, own).await.map_err(|crowd| self.shed(client, crowd))
+        self.wait(client, own).await.map_err(|(crowd, max)| self.shed(client, crowd, max))
     }
 
-    async fn wait(&self, client: &Arc<Client>, own: Option<OwnedSemaphorePermit>) -> Result<Slot, Crowd> {
-        let _place = client.places.try_acquire().map_err(|_| Crowd::Client)?;
-        let _waiting = self.waiting.try_acquire().map_err(|_| Crowd::Waiting)?;
+    async fn wait(&self, client: &Arc<Client>, own: Option<OwnedSemaphorePermit>) -> Result<Slot, (Crowd, usize)> {
+        let too_many = (Crowd::Client, self.per_client_max);
+        let _place = client.places.try_acquire().map_err(|_| too_many)?;
+        let _waiting = self.waiting.try_acquire().map_err(|_| (Crowd::Waiting, self.waiting_max))?;
         let _counted = Counted::new();
         let deadline = Instant::now() + self.patience;
         let own = match own {
             Some(own) => own,
-            None => in_time(deadline, &client.slots).await.ok_or(Crowd::Client)?,
+            None => in_time(deadline, &client.slots).await.ok_or(too_many)?,
         };
-        let shared = in_time(deadline, &self.all).await.ok_or(Crowd::All)?;
+        let shared = in_time(deadline, &self.all).await.ok_or((Crowd::All, self.requests_max))?;
         Ok(Slot::new(client, own, shared))
     }
 
-    fn shed(&self, client: &Client, crowd: Crowd) -> ApiError {
-        let (why, max) = match crowd {
-            Crowd::Client => ("client", self.per_client_max),
-            Crowd::All => ("all", self.requests_max),
-            Crowd::Waiting => ("waiting", self.waiting_max),
-        };
-        counter!("pratique_requests_shed_total", "why" => why).increment(1);
+    fn shed(&self, client: &Client, crowd: Crowd, max: usize) -> ApiError {
+        counter!("pratique_requests_shed_total", "why" => crowd.label()).increment(1);
         let error = ApiError::Overloaded { crowd, max };
         if let Some(times) = self.told.times() {
             tracing::warn!(client = %client.address, times, "told to come again: {error}");

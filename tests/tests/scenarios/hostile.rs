@@ -265,13 +265,36 @@ async fn who_asks_and_hangs_up_again_and_again_is_told_429_and_others_are_served
 }
 
 #[tokio::test]
-async fn a_client_with_too_many_connections_has_the_others_closed_at_once() {
-    let (_world, pratique) = pulled("connections_per_client_max = 2").await;
+async fn connections_beyond_a_limit_wait_and_are_told_which_one() {
+    for (limit, status) in [("connections_per_client_max", 429), ("connections_max", 503)] {
+        let limits = format!("{limit} = 2\nconnections_waiting_max = 1\nqueue_timeout = \"1s\"");
+        let (_world, pratique) = pulled(&limits).await;
+        let address = pratique.server.address;
+        let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let began = Instant::now();
+        let asking = format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n");
+        let heard = heard(address, asking.as_bytes()).await;
+        assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+        let text = String::from_utf8_lossy(&heard);
+        assert_eq!(statuses(&heard), [status], "{text}");
+        assert!(text.contains(&format!("limits.{limit} is 2")) && text.contains("connection: close"), "{text}");
+        // Who waits is served when one of the two leaves.
+        let waiting = tokio::spawn(async move { self::heard(address, asking.as_bytes()).await });
+        sleep(Duration::from_millis(300)).await;
+        drop(held);
+        assert_eq!(statuses(&waiting.await.unwrap()), [200]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_with_too_many_connections_and_others_waiting_has_the_next_closed_at_once() {
+    let (_world, pratique) = pulled("connections_per_client_max = 2\nconnections_waiting_max = 1").await;
     let address = pratique.server.address;
-    let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
-    let mut third = TcpStream::connect(address).await.unwrap();
-    let ended = timeout(Duration::from_secs(5), third.read(&mut [0; 1])).await.expect("closed, long before the others");
-    assert!(matches!(ended, Ok(0) | Err(_)));
+    let connect = async || TcpStream::connect(address).await.unwrap();
+    let held = [connect().await, connect().await, connect().await];
+    sleep(Duration::from_millis(300)).await;
+    let ended = timeout(Duration::from_secs(3), connect().await.read(&mut [0; 1])).await;
+    assert!(matches!(ended.expect("closed, before anybody is told anything"), Ok(0) | Err(_)));
     drop(held);
     // The two are taken off when their tasks have noticed.
     let again = async {
