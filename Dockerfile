@@ -4,6 +4,8 @@
 #   docker compose up            (docker-compose.yml)
 
 FROM rust:1.95-slim-bookworm AS build
+# For jemalloc.
+RUN apt-get update -q && apt-get install -q -y --no-install-recommends make
 WORKDIR /src
 COPY . .
 # `--target` keeps build scripts and procedural macros, which cannot be static, out of the flag's reach.

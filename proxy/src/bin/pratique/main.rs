@@ -15,6 +15,11 @@ mod verify;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use tikv_jemallocator::Jemalloc;
+
+/// Gives back what a burst took (docs/decisions/0013).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A registry to point `docker pull` at. It serves an image only after its signatures satisfy your policy.
 #[derive(Parser)]
