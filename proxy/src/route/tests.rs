@@ -153,13 +153,121 @@ fn every_call_is_read() {
     assert_eq!(artifact_type.as_deref(), Some("a/b"));
 }
 
+/// A reading of a target that knows no tricks: upstream and path of the repository, and what is asked of it.
+fn plainly(path: &str, endpoint: &str, last: &str) -> Option<(String, String)> {
+    let is_segment = |segment: &str| {
+        let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let ends = [segment.bytes().next(), segment.bytes().last()];
+        ends.into_iter().all(|end| end.is_some_and(is_inner))
+            && segment.bytes().all(|byte| is_inner(byte) || b"._-".contains(&byte))
+    };
+    if !path.split('/').all(is_segment) {
+        return None;
+    }
+    let prefixes = [("gh/quay/", "quay.io/"), ("gh/", "ghcr.io/"), ("hub/", "docker.io/")];
+    let under = prefixes.iter().find_map(|(prefix, upstream)| Some((upstream, path.strip_prefix(prefix)?)));
+    let repository = match under {
+        Some((&"docker.io/", image)) if !image.contains('/') => format!("docker.io/library/{image}"),
+        Some((upstream, rest)) => format!("{upstream}{rest}"),
+        None => format!("cgr.dev/{path}"),
+    };
+    Some((repository, format!("{endpoint} {last}")))
+}
+
+/// What a call is about, as [`plainly`] has it.
+fn read(call: &Call) -> (String, String) {
+    let (named, asked) = match call {
+        Call::Manifest { named, reference } => (named, format!("manifests {reference}")),
+        Call::Blob { named, digest } => (named, format!("blobs {digest}")),
+        Call::Referrers { named, digest, .. } => (named, format!("referrers {digest}")),
+        Call::Tags { named, .. } => (named, "tags list".to_owned()),
+        Call::Base => panic!("no repository"),
+    };
+    (named.repository.to_string(), asked)
+}
+
+/// Pieces of paths that somebody may read otherwise than we do.
+fn piece() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "a",
+        "b.c",
+        "d--e",
+        "hub",
+        "gh",
+        "quay",
+        "manifests",
+        "blobs",
+        "referrers",
+        "tags",
+        "list",
+        "latest",
+        "library",
+        "uploads",
+        "",
+        ".",
+        "..",
+        "%2e%2e",
+        "%2E",
+        "a%2fb",
+        "%00",
+        "%",
+        "a%20b",
+        "A",
+        "_",
+        "a_",
+        "-a",
+        "a:b",
+        "a@b",
+        "~",
+        "a;b",
+        "a\\b",
+        "%c3%a9",
+        "%ef%bc%8f",
+        "cgr.dev",
+        "ghcr.io",
+    ])
+}
+
+fn last() -> impl Strategy<Value = (&'static str, String)> {
+    let digest = || Just(digest());
+    let tag = "[A-Za-z0-9_][A-Za-z0-9._-]{0,20}";
+    prop_oneof![
+        prop_oneof![tag.boxed(), digest().boxed()].prop_map(|last| ("manifests", last)),
+        digest().prop_map(|last| ("blobs", last)),
+        digest().prop_map(|last| ("referrers", last)),
+        Just(("tags", "list".to_owned())),
+    ]
+}
+
 proptest! {
     #[test]
-    fn no_path_makes_it_panic_or_name_another_upstream(path in "/v2/[a-zA-Z0-9._:/%~-]{0,60}", query in "[a-z0-9=&%.-]{0,30}") {
-        if let Ok(uri) = format!("{path}?{query}").parse()
-            && let Ok(Call::Manifest { named, .. }) = Call::parse(&Method::GET, &uri, &routes())
-        {
-            prop_assert!(path.contains(named.typed.as_str()));
+    fn no_path_makes_it_panic(path in "/v2/[a-zA-Z0-9._:/%~-]{0,60}", query in "[a-z0-9=&%.-]{0,30}") {
+        if let Ok(uri) = format!("{path}?{query}").parse() {
+            let _ = Call::parse(&Method::GET, &uri, &routes());
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_as_it_stands(name in "[a-z0-9]{1,8}((\\.|_|__|-{1,3}|/)[a-z0-9]{1,8}){0,6}", (endpoint, last) in last()) {
+        let call = parse(&format!("/v2/{name}/{endpoint}/{last}")).unwrap();
+        prop_assert_eq!(Some(read(&call)), plainly(&name, endpoint, &last));
+    }
+
+    #[test]
+    fn whatever_is_read_is_what_stands_there(pieces in prop::collection::vec(piece(), 1..6), (endpoint, last) in last()) {
+        let path = pieces.join("/");
+        let Ok(uri) = format!("/v2/{path}/{endpoint}/{last}").parse() else { return Ok(()) };
+        if let Ok(call) = Call::parse(&Method::GET, &uri, &routes()) {
+            prop_assert_eq!(Some(read(&call)), plainly(&path, endpoint, &last));
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_no_digest_or_tag_is_read_as_one(name in "[a-z]{1,8}", endpoint in "manifests|blobs|referrers", last in "[a-zA-Z0-9._:%@~+-]{1,80}") {
+        let Ok(uri) = format!("/v2/{name}/{endpoint}/{last}").parse() else { return Ok(()) };
+        if let Ok(call) = Call::parse(&Method::GET, &uri, &routes()) {
+            prop_assert_eq!(read(&call).1, format!("{endpoint} {last}"));
+            prop_assert!(!last.contains(['%', '@', '~', '+']));
         }
     }
 }

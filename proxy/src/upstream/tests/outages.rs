@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -11,7 +11,10 @@ use std::{
 
 use config::Scheme;
 use http::Version;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use super::{
     super::{
@@ -230,6 +233,37 @@ async fn an_upstream_that_is_not_who_it_should_be_gets_no_request() {
     assert_eq!(error, unavailable(Outage::Tls(TlsFault::Handshake)));
 }
 
+/// A server that knows no TLS after 1.0 says so by an alert, or goes on with what it knows.
+#[tokio::test]
+async fn an_upstream_that_speaks_only_old_tls_gets_no_request() {
+    // TLS_RSA_WITH_AES_128_CBC_SHA, no session, no compression.
+    let hello = [&[2, 0, 0, 38, 3, 1][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+    let goes_on = [&[22, 3, 1, 0, 42][..], &hello].concat();
+    let refuses = [21, 3, 1, 0, 2, 2, 70].to_vec();
+    for said in [refuses, goes_on] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let ours = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut first = [0; 4096];
+                assert!(stream.read(&mut first).await.unwrap() > 0);
+                stream.write_all(&said).await.unwrap();
+                let mut rest = Vec::new();
+                let _ = stream.read_to_end(&mut rest).await;
+                ours.lock().unwrap().push(rest);
+            }
+        });
+        let upstream = Setup::at(Scheme::Https, "127.0.0.1", port).credentials("user", "hunter2").build();
+        assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Tls(TlsFault::Handshake)));
+        drop(upstream);
+        let all = heard.lock().unwrap().concat();
+        // An alert, or nothing: never a record of content.
+        assert!(all.is_empty() || all[0] == 21 && all.len() == 7, "{all:?}");
+    }
+}
+
 #[tokio::test]
 async fn what_cannot_be_set_up_is_told_before_anything_is_sent() {
     let build = |setup: &Setup| Upstream::new(&setup.upstream, &setup.limits).map(|_| ()).unwrap_err();
@@ -305,11 +339,13 @@ async fn what_fails_in_one_repository_without_naming_a_time_keeps_nobody_waiting
         })
     })
     .await;
-    let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = SOON).build();
-    for _ in 0..3 {
+    // Long enough for those who answer, on a busy machine too.
+    let within = 20 * SOON;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = within).build();
+    for _ in 0..2 {
         let failing = UpstreamError::Unavailable { what: Kind::Tags, why: Outage::Status(500) };
         assert_eq!(upstream.tags(&repository(), None, None).await.unwrap_err(), failing);
-        assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::AnswerTimedOut(SOON)));
+        assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::AnswerTimedOut(within)));
         other(&upstream).await.unwrap();
     }
 }
