@@ -273,10 +273,23 @@ impl ApiError {
         if other.weight() > self.weight() { other } else { self }
     }
 
+    /// Unless something else is `open`: then that is told instead of a no, or of what nobody has asked.
+    #[must_use]
+    pub fn unless(self, open: Option<Self>) -> Self {
+        if matches!(self, Self::Refused(_) | Self::NotJudged) { open.unwrap_or(self) } else { self }
+    }
+
+    /// Whether somebody was asked, or something looked at, and it could not be decided.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Undecided { .. } | Self::RateLimited { .. } | Self::Fault { .. })
+    }
+
     fn weight(&self) -> u8 {
         match self {
-            Self::Fault { .. } => 4,
-            Self::Undecided { .. } | Self::NotJudged | Self::RateLimited { .. } | Self::Overloaded { .. } => 3,
+            Self::Fault { .. } => 5,
+            Self::Undecided { .. } | Self::RateLimited { .. } | Self::Overloaded { .. } => 4,
+            Self::NotJudged => 3,
             Self::Wrong { .. } => 2,
             Self::Refused(_) | Self::Led(_) | Self::RepositoryRefused { .. } => 1,
             Self::Malformed(..)

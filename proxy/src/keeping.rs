@@ -108,7 +108,13 @@ pub async fn drop_idle_tags(app: &App) -> Result<(), StoreError> {
         let page = snapshot.tag_facts(after.as_ref(), PAGE)?;
         let mut gone = Vec::new();
         for (repository, tag, fact) in &page {
-            if fact.checked_at < since && snapshot.tag_served(repository, tag)?.is_none() {
+            // A record that cannot be read holds its tag as others do: `cache forget-newest` is the way out.
+            let is_held = match snapshot.tag_served(repository, tag) {
+                Ok(served) => served.is_some(),
+                Err(error) if error.is_damage() => true,
+                Err(error) => return Err(error),
+            };
+            if fact.checked_at < since && !is_held {
                 gone.push(Change::TagForgotten { repository: repository.clone(), tag: tag.clone(), since });
             }
         }

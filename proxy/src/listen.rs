@@ -35,7 +35,7 @@ use tower::{BoxError, ServiceExt as _};
 
 use crate::{
     app::StartError,
-    error::ApiError,
+    error::{ApiError, Crowd},
     respond::{self, Answer},
     seldom::Seldom,
 };
@@ -117,11 +117,13 @@ impl Listener {
                         let client = Arc::clone(&seated.client);
                         Talk { service, builder, client, drain, limits }.by(stream, tls).await;
                     }
-                    Some(Err(Unseated { client, told })) => {
-                        refused(&client, told.as_ref().map(|(error, _)| error));
-                        if let Some((error, _place)) = told {
+                    Some(Err(unseated)) => {
+                        refused(&unseated);
+                        if let Unseated { client, told: Some(refusal) } = &unseated {
+                            let (answered, drain) = watch::channel(false);
+                            let service = refusing(refusal.crowd, refusal.max, answered);
                             let limit = limits.request_header_timeout;
-                            let talk = Talk { service: refusing(error), builder, client, drain, limits };
+                            let talk = Talk { service, builder, client: Arc::clone(client), drain, limits };
                             let _ = tokio::time::timeout(limit, Box::pin(talk.by(stream, tls))).await;
                         }
                     }
@@ -138,13 +140,14 @@ impl Listener {
     }
 }
 
-/// The next connection. Where nobody can even wait, it is left in the kernel's queue.
+/// The next connection, and the room for it. Where nobody can even wait, those behind it are left in the kernel's queue.
 async fn accept(tcp: &TcpListener, seats: &Seats) -> Option<(TcpStream, Arc<Client>, Room)> {
     static FAILED: Seldom = Seldom::new();
-    let room = seats.room().await;
     match tcp.accept().await {
         Ok((stream, peer)) => {
             let _ = stream.set_nodelay(true);
+            // Not before: a seat that nobody sits on yet would be one too few.
+            let room = seats.room().await;
             Some((stream, seats.client(peer.ip()), room))
         }
         Err(error) => {
@@ -160,27 +163,32 @@ async fn accept(tcp: &TcpListener, seats: &Seats) -> Option<(TcpStream, Arc<Clie
 }
 
 /// Tells of a connection that got no seat.
-fn refused(client: &Client, told: Option<&ApiError>) {
+fn refused(Unseated { client, told }: &Unseated) {
     static REFUSED: Seldom = Seldom::new();
-    counter!("pratique_connections_refused_total").increment(1);
+    let why = told.as_ref().map_or(Crowd::Waiting, |refusal| refusal.crowd);
+    counter!("pratique_connections_refused_total", "why" => why.label()).increment(1);
     if let Some(times) = REFUSED.times() {
-        let client = client.address;
-        let closed = "closed, as limits.connections_waiting_max wait already";
-        let why = told.map_or_else(|| closed.to_owned(), ToString::to_string);
-        tracing::warn!(%client, times, "a connection was refused: {why}");
+        let closed =
+            || "closed, as limits.connections_waiting_max wait already, or half of them of this client".to_owned();
+        let why = told.as_ref().map_or_else(closed, |refusal| format!("{} is {}", refusal.crowd, refusal.max));
+        tracing::warn!(client = %client.address, times, "a connection was refused: {why}");
     }
 }
 
-/// What a connection without a seat is answered, whatever it asks for.
+/// What a connection without a seat is answered, whatever it asks for. After that there is nothing more to be said.
 fn refusing(
-    error: ApiError,
+    crowd: Crowd,
+    max: usize,
+    answered: watch::Sender<bool>,
 ) -> impl tower::Service<Arrived, Response = Answer, Error = BoxError, Future: Send> + Clone + Send + 'static {
+    let answered = Arc::new(answered);
     tower::service_fn(move |Arrived { request, busy, .. }: Arrived| {
-        let mut answer = respond::error(&error, request.method() == Method::HEAD);
+        let mut answer = respond::error(&ApiError::Overloaded { crowd, max }, request.method() == Method::HEAD);
         if request.version() != Version::HTTP_2 {
             respond::close(&mut answer);
         }
         answer.body_mut().keep(busy);
+        answered.send_replace(true);
         std::future::ready(Ok(answer))
     })
 }

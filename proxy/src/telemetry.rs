@@ -97,7 +97,10 @@ fn describe() {
         ("pratique_requests_total", "Answers by call and status"),
         ("pratique_requests_shed_total", "Requests told to come again for want of room, by whose limit was reached"),
         ("pratique_background_panics_total", "Tasks of the background that ended in a fault of ours and began anew"),
-        ("pratique_connections_refused_total", "Connections closed at once, as their client had too many"),
+        (
+            "pratique_connections_refused_total",
+            "Connections that got no place in time, or were closed as too many wait",
+        ),
         ("pratique_manifest_hits_total", "Manifests served from the store"),
         ("pratique_manifest_misses_total", "Manifests fetched from upstream"),
         ("pratique_blob_hits_total", "Blobs served from the store"),

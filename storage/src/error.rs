@@ -155,7 +155,8 @@ impl StoreError {
     }
 
     /// Whether only damage of the facts file can have brought this about.
-    pub(crate) fn is_damage(&self) -> bool {
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
         matches!(self, Self::FactUnreadable { .. })
             || matches!(self, Self::Facts { source, .. } if source.is_corrupted())
     }

@@ -55,18 +55,17 @@ impl Admission {
             }
             // 2.
             let through = self.through_index(in_force, repository, digest, manifest.as_ref(), depth, effort).await?;
-            if let Some(through) = through.verdict
-                && effort.takes_verdict(&through)
-            {
-                return through.inspect(|admitted| self.keep(in_force, admitted, since, effort));
+            if let Some(admitted) = through.admitted.filter(|admitted| effort.takes(admitted)) {
+                self.keep(in_force, &admitted, since, effort);
+                return Ok(admitted);
             }
-            let own = match verdict {
-                // 3.
-                Some(Err(refused)) => Err(refused),
+            let own = match (through.refused, verdict) {
+                // 2. and 3.
+                (Some(refused), _) | (None, Some(Err(refused))) => Err(refused),
                 // 4. and 5.
-                Some(Ok(_)) | None => self.by_itself(in_force, repository, digest, manifest, effort).await,
+                (None, Some(Ok(_)) | None) => self.by_itself(in_force, repository, digest, manifest, effort).await,
             };
-            own.map_err(|error| through.open.map_or(error.clone(), |open| error.or_worse(open)))
+            own.map_err(|error| error.unless(through.open))
         })
     }
 
@@ -236,20 +235,18 @@ impl Admission {
             let index = match self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await {
                 Ok(index) => index,
                 Err(error) => {
-                    if matches!(error, ApiError::Undecided { .. }) {
-                        through.open = Some(error);
-                    }
+                    through.open = Some(worse(through.open, error)).filter(ApiError::is_open);
                     continue;
                 }
             };
             match self.child(in_force, &index, digest, manifest, effort).await {
                 Ok(Some(admitted)) => {
-                    through.verdict = Some(Ok(Arc::new(admitted)));
+                    through.admitted = Some(Arc::new(admitted));
                     return Ok(through);
                 }
                 Ok(None) => {}
                 // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
-                Err(error) => through.verdict = Some(Err(error)),
+                Err(error) => through.refused = Some(worse(through.refused, error)),
             }
         }
         Ok(through)
@@ -284,13 +281,13 @@ impl Admission {
             }
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
-        let mut patience = None;
+        // Not let go of before the judgement is remembered.
+        let mut judged_by = None;
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence(wanted) => {
                 let gathered = self.evidence_of_child(in_force, &child, index, &wanted, effort).await?;
                 // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
-                let gathered = gathered.ok_or(ApiError::NotJudged)?;
-                patience = gathered.patience;
+                let gathered = judged_by.insert(gathered.ok_or(ApiError::NotJudged)?);
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
                 let evidence = gathered.evidence.clone();
                 let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
@@ -310,6 +307,7 @@ impl Admission {
             ChildOutcome::Admitted(admitted) => Ok(Some(admitted)),
             ChildOutcome::Refused(refusal) | ChildOutcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
             ChildOutcome::Undecided(undecided) => {
+                let patience = judged_by.and_then(|gathered| gathered.patience);
                 Err(ApiError::undecided(format!("cannot decide: {undecided}")).limited(patience))
             }
             _ => Ok(None),
@@ -360,8 +358,17 @@ enum ByStore {
 /// What the indexes around a child say about it.
 #[derive(Default)]
 struct ThroughIndex {
-    /// None where none says anything.
-    verdict: Option<Result<Arc<Admitted<Manifest>>, ApiError>>,
+    /// By one that lets it in.
+    admitted: Option<Arc<Admitted<Manifest>>>,
+    /// By those that do not.
+    refused: Option<ApiError>,
     /// Why one that may yet let it in could not be looked at, for want of room, say: then nothing else is a no.
     open: Option<ApiError>,
+}
+
+fn worse(known: Option<ApiError>, error: ApiError) -> ApiError {
+    match known {
+        Some(known) => known.or_worse(error),
+        None => error,
+    }
 }

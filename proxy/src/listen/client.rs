@@ -9,9 +9,11 @@ use std::{
 use config::Limits;
 use tokio::sync::Semaphore;
 
-/// Everybody who has a connection, or something under way; so there are no more of them than connections and requests may be.
+/// Everybody who has a connection, or something under way; so there are no more of them than connections, waiting ones
+/// included, and requests may be.
 pub(super) struct Clients {
     connections_max: usize,
+    arriving_max: usize,
     requests_max: usize,
     known: Mutex<HashMap<IpAddr, Weak<Client>>>,
 }
@@ -26,6 +28,8 @@ pub(crate) struct Client {
     pub(crate) places: Arc<Semaphore>,
     /// One for each of its connections.
     connections: Arc<Semaphore>,
+    /// One for each of its connections that waits.
+    arriving: Arc<Semaphore>,
     /// Those who know it.
     clients: Weak<Clients>,
 }
@@ -34,6 +38,7 @@ impl Clients {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             connections_max: limits.connections_per_client_max,
+            arriving_max: (limits.connections_waiting_max / 2).max(1),
             requests_max: limits.requests_per_client_max,
             known: Mutex::default(),
         }
@@ -50,21 +55,28 @@ impl Clients {
         if let Some(client) = known.get(&address).and_then(Weak::upgrade) {
             return client;
         }
-        let client = Arc::new(Client::new(address, self.connections_max, self.requests_max, Arc::downgrade(self)));
+        let of_connections = (self.connections_max, self.arriving_max);
+        let client = Arc::new(Client::new(address, of_connections, self.requests_max, Arc::downgrade(self)));
         known.insert(address, Arc::downgrade(&client));
         client
     }
 }
 
 impl Client {
-    /// One that may have so many requests worked on, and as many waiting.
-    fn new(address: IpAddr, connections_max: usize, requests_max: usize, clients: Weak<Clients>) -> Self {
+    /// One that may have so many connections served and waiting, and so many requests worked on, and as many waiting.
+    fn new(
+        address: IpAddr,
+        (connections_max, arriving_max): (usize, usize),
+        requests_max: usize,
+        clients: Weak<Clients>,
+    ) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         Self {
             address,
             slots: semaphore(requests_max),
             places: semaphore(requests_max),
             connections: semaphore(connections_max),
+            arriving: semaphore(arriving_max),
             clients,
         }
     }
@@ -74,10 +86,15 @@ impl Client {
         Arc::clone(&self.connections)
     }
 
+    /// A place for each of those that wait for one.
+    pub(super) fn place(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.arriving)
+    }
+
     /// One that nobody else knows.
     #[cfg(test)]
     pub(crate) fn alone(address: IpAddr, requests_max: usize) -> Arc<Self> {
-        Arc::new(Self::new(address, 1, requests_max, Weak::new()))
+        Arc::new(Self::new(address, (1, 1), requests_max, Weak::new()))
     }
 }
 

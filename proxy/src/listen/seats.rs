@@ -1,5 +1,5 @@
 //! Seats for connections: each takes one of everybody's and one of its client's, waits a while where there is none, and is told to come
-//! again then. Of connections that nobody has heard yet so many wait here; more wait in the kernel's queue, or are closed where it is their
+//! again then. So many wait here, of one client half as many at most; more wait in the kernel's queue, or are closed where it is their
 //! client that has too many.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::client::{Client, Clients};
-use crate::error::{ApiError, Crowd};
+use crate::error::Crowd;
 
 /// All seats, and the places of those who wait for one.
 pub(super) struct Seats {
@@ -41,8 +41,16 @@ pub(super) struct Seated {
 /// A connection that got no seat.
 pub(super) struct Unseated {
     pub(super) client: Arc<Client>,
-    /// What it is told in its place; none where there is not even room to tell it.
-    pub(super) told: Option<(ApiError, OwnedSemaphorePermit)>,
+    /// What it is to be told; none where there is not even room for that.
+    pub(super) told: Option<Refusal>,
+}
+
+/// Why a connection got no seat.
+pub(super) struct Refusal {
+    pub(super) crowd: Crowd,
+    pub(super) max: usize,
+    /// Where it is told so: one of everybody's places, and one of its client's.
+    _place: (OwnedSemaphorePermit, OwnedSemaphorePermit),
 }
 
 impl Seats {
@@ -78,16 +86,17 @@ impl Seats {
     /// When it has none by then, or may not even wait.
     pub(super) async fn seat(&self, client: Arc<Client>, room: Room) -> Result<Seated, Unseated> {
         let own = client.connection().try_acquire_owned().ok();
-        let place = match (own, room) {
+        let (own, shared) = match (own, room) {
             (Some(own), Room::Seat(seat)) => return Ok(Seated { client, _own: own, _seat: seat }),
             (own, Room::Place(place)) => (own, Some(place)),
             // The seat is not held while the client's own is waited for.
             (own, Room::Seat(_)) => (own, Arc::clone(&self.waiting).try_acquire_owned().ok()),
         };
-        let (own, Some(place)) = place else { return Err(Unseated { client, told: None }) };
+        let place = client.place().try_acquire_owned().ok().zip(shared);
+        let Some(place) = place else { return Err(Unseated { client, told: None }) };
         match self.wait(&client, own).await {
             Ok((own, seat)) => Ok(Seated { client, _own: own, _seat: seat }),
-            Err(error) => Err(Unseated { client, told: Some((error, place)) }),
+            Err((crowd, max)) => Err(Unseated { client, told: Some(Refusal { crowd, max, _place: place }) }),
         }
     }
 
@@ -95,17 +104,16 @@ impl Seats {
         &self,
         client: &Client,
         own: Option<OwnedSemaphorePermit>,
-    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), ApiError> {
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), (Crowd, usize)> {
         let deadline = Instant::now() + self.patience;
-        let in_time = async |seats: Arc<Semaphore>, crowd, max| {
-            let seat = timeout_at(deadline, seats.acquire_owned()).await;
-            seat.ok().and_then(Result::ok).ok_or(ApiError::Overloaded { crowd, max })
+        let in_time = async |seats: Arc<Semaphore>, too_many| {
+            timeout_at(deadline, seats.acquire_owned()).await.ok().and_then(Result::ok).ok_or(too_many)
         };
         let own = match own {
             Some(own) => own,
-            None => in_time(client.connection(), Crowd::ClientConnections, self.per_client_max).await?,
+            None => in_time(client.connection(), (Crowd::ClientConnections, self.per_client_max)).await?,
         };
-        Ok((own, in_time(Arc::clone(&self.all), Crowd::Connections, self.connections_max).await?))
+        Ok((own, in_time(Arc::clone(&self.all), (Crowd::Connections, self.connections_max)).await?))
     }
 }
 
@@ -124,8 +132,8 @@ mod tests {
         seats.seat(seats.client([192, 0, 2, last].into()), room).await
     }
 
-    fn said(outcome: Result<Seated, Unseated>) -> Option<u16> {
-        outcome.err().expect("no seat").told.map(|(error, _)| error.status().as_u16())
+    fn said(outcome: Result<Seated, Unseated>) -> Option<Crowd> {
+        outcome.err().expect("no seat").told.map(|refusal| refusal.crowd)
     }
 
     #[tokio::test(start_paused = true)]
@@ -133,8 +141,8 @@ mod tests {
         let seats = seats(2, 1, 9);
         let _held = (comes(&seats, 1).await.ok().unwrap(), comes(&seats, 2).await.ok().unwrap());
         let began = Instant::now();
-        assert_eq!(said(comes(&seats, 1).await), Some(429), "its own");
-        assert_eq!(said(comes(&seats, 3).await), Some(503), "everybody's");
+        assert_eq!(said(comes(&seats, 1).await), Some(Crowd::ClientConnections));
+        assert_eq!(said(comes(&seats, 3).await), Some(Crowd::Connections));
         assert_eq!(began.elapsed(), 2 * Limits::default().queue_timeout);
     }
 
@@ -153,6 +161,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_the_places_to_wait_one_client_takes_half() {
+        let seats = Arc::new(seats(9, 1, 4));
+        let _held = (comes(&seats, 1).await.ok().unwrap(), comes(&seats, 2).await.ok().unwrap());
+        for _ in 0..2 {
+            let theirs = Arc::clone(&seats);
+            tokio::spawn(async move { comes(&theirs, 1).await.is_ok() });
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(said(comes(&seats, 1).await), None);
+        assert_eq!(said(comes(&seats, 2).await), Some(Crowd::ClientConnections));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn beyond_those_who_wait_a_crowded_client_is_closed_and_others_are_not_even_accepted() {
         let seats = Arc::new(seats(3, 1, 1));
         let _held = comes(&seats, 1).await.ok().unwrap();
@@ -163,7 +184,7 @@ mod tests {
         let _others = (comes(&seats, 2).await.ok().unwrap(), comes(&seats, 3).await.ok().unwrap());
         let accepted = tokio::time::timeout(Duration::from_secs(1), seats.room()).await;
         assert!(accepted.is_err(), "all seats are taken, and the place to wait");
-        assert_eq!(waiting.await.unwrap(), Some(429));
+        assert_eq!(waiting.await.unwrap(), Some(Crowd::ClientConnections));
         assert!(matches!(seats.room().await, Room::Place(_)));
     }
 }

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use support::{
     canary,
     client::{Answer, Client},
@@ -23,10 +24,45 @@ fn lines_of(key: &str) -> Vec<String> {
     key.lines().filter(|line| line.len() > 20 && !line.starts_with('-')).map(str::to_owned).collect()
 }
 
-fn setup(world: &World) -> Setup {
+/// Where the account at the upstream stands.
+#[derive(Clone, Copy)]
+enum Account {
+    PasswordFile,
+    DockerConfig,
+}
+
+impl Account {
+    fn file(self) -> &'static str {
+        match self {
+            Self::PasswordFile => "password",
+            Self::DockerConfig => "docker.json",
+        }
+    }
+
+    /// What that file says.
+    fn text(self, world: &World, password: &str) -> String {
+        match self {
+            Self::PasswordFile => password.to_owned(),
+            Self::DockerConfig => {
+                let auth = STANDARD.encode(format!("{}:{password}", canary::USER));
+                format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{auth}\"}}}}}}", world.registry.host_port())
+            }
+        }
+    }
+
+    /// How the configuration names it.
+    fn lines(self) -> String {
+        match self {
+            Self::PasswordFile => format!("username = \"{}\"\npassword_file = \"password\"", canary::USER),
+            Self::DockerConfig => "docker_config = \"docker.json\"".to_owned(),
+        }
+    }
+}
+
+fn setup(world: &World, account: Account) -> Setup {
     let upstream = format!(
-        "username = \"{}\"\npassword_file = \"password\"\nrealms = [\"{}\"]\nredirects = [\"{}\"]",
-        canary::USER,
+        "{}\nrealms = [\"{}\"]\nredirects = [\"{}\"]",
+        account.lines(),
         world.registry.host_port_of(Place::Auth),
         world.registry.host_port_of(Place::Storage),
     );
@@ -64,6 +100,7 @@ impl Heard {
 /// A world with a secret in every place, and a server in front of it.
 struct Stage {
     world: World,
+    account: Account,
     index: Image,
     /// The private key of the listener.
     key: String,
@@ -74,9 +111,9 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new() -> Self {
-        let account = TokenAuth::account(canary::USER, canary::PASSWORD).realm_at(Place::Auth);
-        let world = World::with(Registry::builder().https().redirect_blobs().token_auth(account)).await;
+    async fn new(account: Account) -> Self {
+        let auth = TokenAuth::account(canary::USER, canary::PASSWORD).realm_at(Place::Auth);
+        let world = World::with(Registry::builder().https().redirect_blobs().token_auth(auth)).await;
         let index = image::index([image::single("linux/amd64", [noise(200_000, 1)])]);
         world.push_signed(REPOSITORY, "latest", &index);
         image::single("linux/amd64", [noise(10, 9)]).push(&world.registry, REPOSITORY, Some("unsigned"));
@@ -84,15 +121,19 @@ impl Stage {
         let (certificate, key) = ca.server_pem(Certificate::Good).unwrap();
         fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
         fs::write(world.directory.path().join("tls.key"), &key).unwrap();
-        fs::write(world.directory.path().join("password"), canary::PASSWORD).unwrap();
-        let config = world.write(&setup(&world));
+        fs::write(world.directory.path().join(account.file()), account.text(&world, canary::PASSWORD)).unwrap();
+        let config = world.write(&setup(&world, account));
         let process = Process::serve(&config).await.unwrap();
         let client = Client::trusting(&ca.pem()).unwrap();
-        Self { world, index, key, config, process, client, heard: Heard::default() }
+        Self { world, account, index, key, config, process, client, heard: Heard::default() }
     }
 
     fn write_password(&self, password: &str) {
-        fs::write(self.world.directory.path().join("password"), password).unwrap();
+        fs::write(self.account_file(), self.account.text(&self.world, password)).unwrap();
+    }
+
+    fn account_file(&self) -> PathBuf {
+        self.world.directory.path().join(self.account.file())
     }
 
     /// Asks with all the secrets that a client can bring along.
@@ -146,7 +187,7 @@ impl Stage {
         self.write_password(canary::WRONG_PASSWORD);
         self.process.reload().await.unwrap();
         self.ask(&format!("{REPOSITORY}/manifests/missing")).await;
-        fs::remove_file(self.world.directory.path().join("password")).unwrap();
+        fs::remove_file(self.account_file()).unwrap();
         self.process.reload().await.unwrap_err();
         self.write_password(canary::PASSWORD);
         self.process.reload().await.unwrap();
@@ -190,7 +231,13 @@ fn travelled(calls: &[Call]) -> Vec<String> {
 
 #[tokio::test]
 async fn no_secret_is_found_in_any_log_answer_metric_command_or_file_of_the_store() {
-    let mut stage = Stage::new().await;
+    for account in [Account::PasswordFile, Account::DockerConfig] {
+        Box::pin(leaves_no_secret_behind(account)).await;
+    }
+}
+
+async fn leaves_no_secret_behind(account: Account) {
+    let mut stage = Stage::new(account).await;
     stage.what_upstream_answers_well().await;
     stage.what_upstream_answers_ill().await;
     stage.what_operators_ask().await;
@@ -203,5 +250,5 @@ async fn no_secret_is_found_in_any_log_answer_metric_command_or_file_of_the_stor
     assert!(told.is_empty(), "in the log: {:#?}", &told[..told.len().min(5)]);
     // Where they are found at all is where we have put them.
     let found = canary::files_with(&secrets, world.directory.path());
-    assert_eq!(found, BTreeSet::from(["password".to_owned(), "tls.key".to_owned()]));
+    assert_eq!(found, BTreeSet::from([account.file().to_owned(), "tls.key".to_owned()]));
 }

@@ -561,6 +561,25 @@ async fn while_nobody_can_read_how_new_a_tag_was_nothing_is_served_under_it() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_does_not_keep_idle_tags_from_making_way() {
+    let setup = Setup::with_policy(&policy("own", "enforce", &["rollback: deny"])).sections("[limits]\ntags_max = 2\n");
+    let stage = Stage::with(&setup).await;
+    stage.lead(&sized(10, 1), 10);
+    assert_eq!(stage.ask().await.status, 200);
+    let served = stage.served();
+    let stage = Box::pin(stage.restarted_after(&setup, |world| damaged(world, &served))).await;
+    sized(10, 3).push(&stage.world.registry, REPOSITORY, Some("unsigned"));
+    assert_eq!(get(&stage.url("unsigned")).await.status, 403);
+    stage.time.fetch_add(3_700_000, Ordering::SeqCst);
+    let app = &stage.pratique.server.app;
+    keeping::drop_idle_tags(app).await.unwrap();
+    let repository = format!("cgr.dev/{REPOSITORY}").parse().unwrap();
+    let is_known =
+        |tag: &str| app.store.facts().read().unwrap().tag(&repository, &tag.parse().unwrap()).unwrap().is_some();
+    assert!(is_known("latest") && !is_known("unsigned"));
+}
+
+#[tokio::test]
 async fn a_tag_that_leads_to_a_platform_let_in_through_its_index_is_explained_as_it_is_answered() {
     let stage = Stage::new(&policy("own", "enforce", &["rollback: deny", "max-age: 30d"])).await;
     let child = sized(10, 1);

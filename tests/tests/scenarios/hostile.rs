@@ -2,6 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{
     canary,
     client::Client,
@@ -266,23 +271,36 @@ async fn who_asks_and_hangs_up_again_and_again_is_told_429_and_others_are_served
 
 #[tokio::test]
 async fn connections_beyond_a_limit_wait_and_are_told_which_one() {
+    let asking = format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n");
     for (limit, status) in [("connections_per_client_max", 429), ("connections_max", 503)] {
-        let limits = format!("{limit} = 2\nconnections_waiting_max = 1\nqueue_timeout = \"1s\"");
+        let limits = format!("{limit} = 2\nconnections_waiting_max = 1\nqueue_timeout = \"3s\"");
         let (_world, pratique) = pulled(&limits).await;
         let address = pratique.server.address;
-        let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let connect = async || TcpStream::connect(address).await.unwrap();
+        let (held, leaving) = (connect().await, connect().await);
         let began = Instant::now();
-        let asking = format!("GET {LATEST} HTTP/1.1\r\nhost: p\r\nconnection: close\r\n\r\n");
-        let heard = heard(address, asking.as_bytes()).await;
-        assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
-        let text = String::from_utf8_lossy(&heard);
-        assert_eq!(statuses(&heard), [status], "{text}");
+        let told = heard(address, asking.as_bytes()).await;
+        assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+        let text = String::from_utf8_lossy(&told);
+        assert_eq!(statuses(&told), [status], "{text}");
         assert!(text.contains(&format!("limits.{limit} is 2")) && text.contains("connection: close"), "{text}");
+        // Over HTTP/2 it ends after the answer, too: long before it would be given up.
+        let stream = TokioIo::new(connect().await);
+        let (mut line, connection) =
+            http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), stream).await.unwrap();
+        let ended = tokio::spawn(connection);
+        let request = Request::get(format!("http://p{LATEST}")).body(Empty::new()).unwrap();
+        assert_eq!(line.send_request(request).await.unwrap().status().as_u16(), status);
+        timeout(Duration::from_secs(5), ended).await.expect("closed").unwrap().unwrap();
         // Who waits is served when one of the two leaves.
-        let waiting = tokio::spawn(async move { self::heard(address, asking.as_bytes()).await });
+        let waiting = tokio::spawn({
+            let asking = asking.clone();
+            async move { heard(address, asking.as_bytes()).await }
+        });
         sleep(Duration::from_millis(300)).await;
+        drop(leaving);
+        assert_eq!(statuses(&waiting.await.unwrap()), [200], "{limit}");
         drop(held);
-        assert_eq!(statuses(&waiting.await.unwrap()), [200]);
     }
 }
 
@@ -296,9 +314,9 @@ async fn a_client_with_too_many_connections_and_others_waiting_has_the_next_clos
     let ended = timeout(Duration::from_secs(3), connect().await.read(&mut [0; 1])).await;
     assert!(matches!(ended.expect("closed, before anybody is told anything"), Ok(0) | Err(_)));
     drop(held);
-    // The two are taken off when their tasks have noticed.
+    // They are taken off when their tasks have noticed.
     let again = async {
-        while Client::plain().get(&format!("{}/v2/", pratique.url()), &[]).await.is_err() {
+        while !Client::plain().get(&format!("{}/v2/", pratique.url()), &[]).await.is_ok_and(|got| got.status == 200) {
             sleep(Duration::from_millis(20)).await;
         }
     };

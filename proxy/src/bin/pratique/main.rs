@@ -17,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use tikv_jemallocator::Jemalloc;
 
-/// Gives back what a burst took (docs/decisions/0013).
+/// Gives back what a burst took, as the system's does not (docs/decisions/0013).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

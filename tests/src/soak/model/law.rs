@@ -53,7 +53,7 @@ impl Law {
     pub async fn judge(&self, seen: &Seen<'_>, outcome: &Outcome) -> String {
         let (told, failed) = match outcome {
             Outcome::Stuck => ("stuck".to_owned(), Err("it never came to an end".to_owned())),
-            Outcome::Lost => ("lost".to_owned(), Ok(())),
+            Outcome::Lost => ("lost".to_owned(), Err("there was no answer, by a new connection either".to_owned())),
             Outcome::Answer(got) => {
                 let how = if got.is_complete { "whole" } else { "broken" };
                 (format!("{} {how} {}", got.status.as_u16(), got.body.len()), self.answer(seen, got).await)
