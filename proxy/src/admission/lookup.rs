@@ -190,9 +190,12 @@ impl Admission {
         if let Some(verdict) = self.verdict(in_force, repository, &manifest, effort)? {
             return verdict.map(Arc::new);
         }
-        let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, Effort::Upstream).await? {
-            ByStore::Judged(judged) => return judged.map(Arc::new),
-            ByStore::Open { wanted, stored } => (wanted, stored),
+        let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, Effort::Upstream).await {
+            Ok(ByStore::Judged(judged)) => return judged.map(Arc::new),
+            Ok(ByStore::Open { wanted, stored }) => (wanted, stored),
+            // There is no room for what is stored. What upstream shows may be less by now.
+            Err(ApiError::Undecided { .. }) => (in_force.judge.wanted(repository, digest), None),
+            Err(error) => return Err(error),
         };
         let sieve = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone()));
         let gathered = self.collect(in_force, (repository, &manifest), &wanted, stored, &sieve).await?;
