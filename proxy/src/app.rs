@@ -149,7 +149,7 @@ impl App {
     /// When any of them cannot be used: nothing is served rather than something unjudged.
     pub fn new(settings: Settings, clock: Clock) -> Result<Noted<Arc<Self>>, StartError> {
         let settings = Arc::new(settings);
-        let network: Arc<dyn Network> = Arc::new(System);
+        let network: Arc<dyn Network> = Arc::new(System::default());
         let Noted { value: in_force, mut notes } = load(&settings, None, clock.now(), &network)?;
         let store = Store::open_with(&settings.storage.path, &store_options(&settings)).map_err(not_opened)?;
         notes.extend(lost(store.facts_state()));
@@ -387,6 +387,6 @@ pub(crate) fn no_match(configured: config::NoMatch) -> policy::NoMatch {
 /// # Errors
 /// As [`App::new`].
 pub fn check(settings: &Settings, clock: &Clock) -> Result<Vec<String>, StartError> {
-    let network: Arc<dyn Network> = Arc::new(System);
+    let network: Arc<dyn Network> = Arc::new(System::default());
     load(&Arc::new(settings.clone()), None, clock.now(), &network).map(|loaded| loaded.notes)
 }

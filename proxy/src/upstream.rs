@@ -31,6 +31,7 @@ mod expiry;
 pub mod fuzz;
 mod links;
 mod lists;
+mod lookups;
 mod manifest;
 mod meter;
 mod mirror;
@@ -76,7 +77,7 @@ impl Upstream {
     /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing, and
     /// later through no proxy.
     pub fn new(upstream: &config::Upstream, limits: &Limits) -> Result<Self, UpstreamSetupError> {
-        Self::within(upstream, limits, &Proxies::default(), &(Arc::new(System) as Arc<dyn Network>))
+        Self::within(upstream, limits, &Proxies::default(), &(Arc::new(System::default()) as Arc<dyn Network>))
     }
 
     /// The same through `proxies`, with connections from `network`.

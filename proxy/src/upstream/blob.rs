@@ -101,7 +101,7 @@ impl Upstream {
     }
 
     /// A whole blob of `size` bytes, in one buffer; unchecked like [`Self::blob`]. Whoever asks has made room for it. It may take
-    /// `longer` than a manifest.
+    /// `longer` than a manifest. It is fetched once more where the connection is lost in the middle of it.
     pub async fn whole_blob(
         &self,
         repository: &RepositoryPath,
@@ -109,8 +109,14 @@ impl Upstream {
         size: u64,
         longer: Duration,
     ) -> Result<Bytes, UpstreamError> {
-        let stream = self.blob(repository, digest, 0).await?;
-        stream.body.read_into(size, self.whole_within().saturating_add(longer)).await
+        let mut is_retry = false;
+        loop {
+            let stream = self.blob(repository, digest, 0).await?;
+            match stream.body.read_into(size, self.whole_within().saturating_add(longer)).await {
+                Err(UpstreamError::Unavailable { why: Outage::ConnectionLost, .. }) if !is_retry => is_retry = true,
+                outcome => return outcome,
+            }
+        }
     }
 }
 

@@ -108,7 +108,11 @@ impl Client {
         let deadline = Instant::now() + self.response_timeout;
         let mut is_retry = false;
         loop {
-            let answer = timeout_at(deadline, Box::pin(self.answer(&request)))
+            let asking = async {
+                // Where one connection that was idle is dead, the others may be as well.
+                if is_retry { self.fresh.request(request.clone()).await } else { self.answer(&request).await }
+            };
+            let answer = timeout_at(deadline, Box::pin(asking))
                 .await
                 .map_err(|_| unavailable(Outage::AnswerTimedOut(self.response_timeout)))?;
             match answer {

@@ -30,7 +30,7 @@ impl Mirror {
     pub fn new(refresh: &TrustRootRefresh, limits: &Limits, proxies: &Proxies) -> Result<Self, UpstreamSetupError> {
         let own = Origin::of_upstream(&refresh.mirror.origin);
         let tls = tls::client_config("policy.trust_root_mirror", refresh.ca_file.as_deref())?;
-        let (network, proxies) = (Arc::new(System), proxies.clone());
+        let (network, proxies) = (Arc::new(System::default()), proxies.clone());
         let dialer = Dialer::new(network, proxies, tls, own.clone(), Vec::new(), limits.connect_timeout);
         Ok(Self {
             client: Client::new(dialer, Pointer::Redirect, limits),

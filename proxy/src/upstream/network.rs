@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::ready,
     io, iter,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::{
         Arc,
@@ -23,10 +23,12 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tower::{BoxError, ServiceExt as _, service_fn};
+
+use super::lookups::Lookups;
 
 /// Resolves names and opens connections, and judges neither: which addresses may be connected to was decided between the two.
 pub trait Network: Send + Sync {
@@ -42,12 +44,23 @@ pub trait Network: Send + Sync {
 }
 
 /// The operating system's network.
-#[derive(Debug, Clone, Copy)]
-pub struct System;
+#[derive(Debug, Default)]
+pub struct System {
+    lookups: Arc<Lookups>,
+}
 
 impl Network for System {
     fn lookup(self: Arc<Self>, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
-        Box::pin(async move { Ok(lookup_host((host.as_str(), port)).await?.collect()) })
+        Box::pin(async move {
+            if let Ok(address) = host.parse::<IpAddr>() {
+                return Ok(vec![(address, port).into()]);
+            }
+            let resolve = |(host, port): &(String, u16)| {
+                let found = (host.as_str(), *port).to_socket_addrs().map_err(|error| error.kind())?;
+                Ok(found.collect())
+            };
+            self.lookups.join((host, port), resolve).await.map_err(io::Error::from)
+        })
     }
 
     fn connect(

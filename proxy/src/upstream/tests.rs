@@ -48,7 +48,7 @@ impl Setup {
             upstream,
             limits: Limits::default(),
             proxies: Proxies::default(),
-            network: Arc::new(System),
+            network: Arc::new(System::default()),
             files: tempfile::tempdir().unwrap(),
         }
     }

@@ -161,12 +161,15 @@ async fn every_error_is_as_long_as_it_says_and_the_connection_goes_on() {
     let pratique = world.pratique(&Setup::default()).await;
     let path = |rest: &str| format!("/v2/chainguard/nginx/{rest}");
     let blob = path(&format!("blobs/{}", image.layers()[0].0));
-    let asked: [(&str, String, &[&str], u16); 11] = [
+    let asked: [(&str, String, &[&str], u16); 14] = [
         ("GET", path("manifests/latest"), &[], 200),
         ("GET", path("manifests/%3Cscript%3E"), &[], 400),
         ("GET", path("manifests/%0d%0aset-cookie:%20a"), &[], 400),
         ("GET", path("manifests/unsigned"), &[], 403),
         ("GET", path("manifests/missing"), &[], 404),
+        ("HEAD", path("manifests/unsigned"), &[], 403),
+        ("HEAD", path("manifests/missing"), &[], 404),
+        ("HEAD", path("manifests/wrong"), &[], 502),
         ("POST", path("manifests/latest"), &["content-length: 0"], 405),
         ("GET", blob, &["range: bytes=1000-"], 416),
         ("GET", path("manifests/wrong"), &[], 502),
@@ -179,7 +182,9 @@ async fn every_error_is_as_long_as_it_says_and_the_connection_goes_on() {
     let answers = raw::converse(pratique.server.address, &requests).await.unwrap();
     for ((method, path, _, status), answer) in asked.iter().zip(&answers) {
         assert_eq!(answer.status, *status, "{method} {path}: {}", answer.head);
-        if *status >= 400 {
+        if *status >= 400 && *method == "HEAD" {
+            assert!(answer.content.is_empty() && answer.header("content-length").is_some_and(|length| length != "0"));
+        } else if *status >= 400 {
             let document: serde_json::Value = serde_json::from_slice(&answer.content).expect("an error document");
             assert!(document["errors"][0]["code"].is_string(), "{document}");
             assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");

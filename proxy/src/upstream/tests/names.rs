@@ -85,7 +85,7 @@ impl Network for Names {
         let is_public = |address: &SocketAddr| PUBLIC.iter().any(|public| public.parse() == Ok(address.ip()));
         let reached = addresses.iter().map(|address| if is_public(address) { here } else { *address }).collect();
         self.connected.lock().unwrap().push(addresses);
-        Arc::new(System).connect(reached, within)
+        Arc::new(System::default()).connect(reached, within)
     }
 }
 

@@ -133,6 +133,31 @@ async fn a_connection_that_was_idle_too_long_is_tried_anew_once() {
     assert_eq!(connections.load(Ordering::SeqCst), 3, "connections were not reused at all, or more than once retried");
 }
 
+/// A middlebox has forgotten them all.
+#[tokio::test]
+async fn several_idle_connections_that_are_dead_cost_one_retry() {
+    let (connections, both) = (Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(2)));
+    let counted = Arc::clone(&connections);
+    let server = Server::start_raw(move |mut stream| {
+        let (number, both) = (counted.fetch_add(1, Ordering::SeqCst), Arc::clone(&both));
+        async move {
+            if read_head(&mut stream).await {
+                if number < 2 {
+                    both.wait().await;
+                }
+                write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+                read_head(&mut stream).await;
+            }
+        }
+    })
+    .await;
+    let upstream = Setup::of(&server).build();
+    let (one, two) = tokio::join!(manifest(&upstream), manifest(&upstream));
+    assert!(one.is_ok() && two.is_ok() && connections.load(Ordering::SeqCst) == 2);
+    assert_eq!(&manifest(&upstream).await.unwrap().bytes[..], b"{}");
+    assert_eq!(connections.load(Ordering::SeqCst), 3);
+}
+
 #[tokio::test]
 async fn an_upstream_that_always_hangs_up_is_tried_twice() {
     let connections = Arc::new(AtomicUsize::new(0));

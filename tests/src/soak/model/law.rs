@@ -21,8 +21,8 @@ use crate::upstream::{Call, Place, Registry};
 const GRACE: Duration = Duration::from_millis(100);
 /// The same where a machine takes its time.
 const REAL_GRACE: Duration = Duration::from_secs(2);
-/// How long a client waits for the head of an answer about a manifest: containerd gives up after this.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client waits for the head of an answer about a manifest: `limits.decision_timeout`, and what is done besides.
+const HEAD_WITHIN: Duration = Duration::from_secs(22);
 /// Statuses that are answers. 500 would be a fault of ours, and nothing here gives a reason for one.
 const STATUSES: [u16; 10] = [200, 206, 304, 400, 403, 404, 416, 429, 502, 503];
 

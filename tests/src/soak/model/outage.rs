@@ -80,7 +80,7 @@ impl Simulation {
                     (Outcome::Answer(got), true) => got.status == 200 && got.is_complete,
                     // What may never be served may be refused as well: the law looks at what is served.
                     (Outcome::Answer(got), false) => {
-                        !got.status.is_success() && (held.admitted != [true; 2] || got.status == 503)
+                        got.status == 503 || got.status == 403 && held.admitted != [true; 2]
                     }
                     (Outcome::Lost | Outcome::Stuck, _) => false,
                 };
