@@ -1,7 +1,7 @@
 //! `Link: <…>; rel="next"`: where the next page of a list is.
 
 use http::{HeaderMap, header};
-use oci::RepositoryPath;
+use oci::{Digest, RepositoryPath};
 use url::Url;
 
 use super::{
@@ -38,11 +38,13 @@ fn forbidden(url: &Url, own: &Origin, repository: &RepositoryPath) -> Option<For
     if Origin::of(url).as_ref() != Some(own) {
         return Some(Forbidden::OtherHost);
     }
-    // The parser has resolved `..`; what is still escaped could be read otherwise by the other side.
+    // The parser has resolved `..`; what is still escaped could be read otherwise by the other side, and is no list.
     let rest = url.path().strip_prefix("/v2/").and_then(|path| path.strip_prefix(repository.as_str()));
-    let is_same =
-        rest.is_some_and(|rest| rest.starts_with("/referrers/") || rest == "/tags/list") && !url.path().contains('%');
-    (!is_same).then_some(Forbidden::OtherRepository)
+    let is_list = |rest: &str| {
+        let subject = rest.strip_prefix("/referrers/");
+        rest == "/tags/list" || subject.is_some_and(|subject| subject.parse::<Digest>().is_ok())
+    };
+    (!rest.is_some_and(is_list)).then_some(Forbidden::OtherRepository)
 }
 
 /// The URI reference of the first link whose relation is `next`.
@@ -142,6 +144,8 @@ mod tests {
             ("</v2/a/b/%2e%2e/c/tags/list>; rel=next", Forbidden::OtherRepository),
             ("</v2/a/b/referrers/..%2f..%2fc>; rel=next", Forbidden::OtherRepository),
             ("</v2/a/b/blobs/x>; rel=next", Forbidden::OtherRepository),
+            ("</v2/a/b/referrers/>; rel=next", Forbidden::OtherRepository),
+            ("</v2/a/b/referrers//tags/list>; rel=next", Forbidden::OtherRepository),
             ("</admin>; rel=next", Forbidden::OtherRepository),
         ] {
             let Err(UpstreamError::Misdirected { what: Pointer::NextPage, why, .. }) = next(link) else {

@@ -83,6 +83,7 @@ mod tests {
             "",
             "{}",
             "[]",
+            r#"["abc", "abc", 60]"#,
             "null",
             "<html>",
             r#"{"token":""}"#,

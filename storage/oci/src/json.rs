@@ -67,12 +67,16 @@ pub fn check(bytes: &[u8], depth_max: usize) -> Result<(), JsonError> {
     Ok(())
 }
 
-/// [`check`], then parse into `T`.
+/// [`check`], then parse an object into `T`. A list is none: serde takes one for a struct, its values for the fields in their order, and no
+/// other reader does.
 ///
 /// # Errors
-/// When the document is ambiguous or is not a `T`.
+/// When the document is ambiguous, is no object, or is not a `T`.
 pub fn parse<T: de::DeserializeOwned>(bytes: &[u8], depth_max: usize) -> Result<T, JsonError> {
     check(bytes, depth_max)?;
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(JsonError(JsonFault("not an object".to_owned())));
+    }
     Ok(serde_json::from_slice(bytes)?)
 }
 
@@ -197,21 +201,31 @@ mod tests {
         format!("{error}: {}", std::error::Error::source(error).unwrap())
     }
 
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Document {
+        #[serde(rename = "a")]
+        _a: u32,
+    }
+
+    #[test]
+    fn a_list_of_the_values_is_not_taken_for_the_object() {
+        parse::<Document>(b" \n{\"a\":1}", 8).unwrap();
+        for document in ["[1]", " [1]", "1", "null", "\"a\""] {
+            let error = parse::<Document>(document.as_bytes(), 8).unwrap_err();
+            assert_eq!(text(&error), "not unambiguous JSON: not an object", "{document}");
+        }
+    }
+
     #[test]
     fn an_error_repeats_little_of_the_document_and_says_where_it_is_wrong() {
-        #[derive(Debug, serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Document {
-            #[serde(rename = "a")]
-            _a: u32,
-        }
         let long = "\u{1b}[31m\u{202e}é\n".repeat(100_000);
         let quoted = serde_json::to_string(&long).unwrap();
         for document in [
             format!("{{\"a\":{quoted}}}"),
             format!("{{{quoted}:1}}"),
             format!("{{\"a\":1,{quoted}:1,{quoted}:1}}"),
-            format!("[{quoted}]"),
+            format!("{{\"a\":[{quoted}]}}"),
         ] {
             let error = parse::<Document>(document.as_bytes(), 8).unwrap_err();
             let text = text(&error);
@@ -223,8 +237,8 @@ mod tests {
 
     #[test]
     fn a_short_fault_is_told_in_full() {
-        let error = parse::<u32>(b"\"2\"", 8).unwrap_err();
-        assert_eq!(text(&error), "not unambiguous JSON: invalid type: string \"2\", expected u32 at line 1 column 3");
+        let error = parse::<Document>(b"{\"a\":\"2\"}", 8).unwrap_err();
+        assert_eq!(text(&error), "not unambiguous JSON: invalid type: string \"2\", expected u32 at line 1 column 8");
     }
 
     proptest! {
