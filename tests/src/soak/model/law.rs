@@ -53,6 +53,8 @@ impl Law {
     pub async fn judge(&self, seen: &Seen<'_>, outcome: &Outcome) -> String {
         let (told, failed) = match outcome {
             Outcome::Stuck => ("stuck".to_owned(), Err("it never came to an end".to_owned())),
+            // A body that breaks before its head has left the buffer takes that along.
+            Outcome::Lost if matches!(seen.operation.what, What::Blob(_)) => ("lost".to_owned(), Ok(())),
             Outcome::Lost => ("lost".to_owned(), Err("there was no answer, by a new connection either".to_owned())),
             Outcome::Answer(got) => {
                 let how = if got.is_complete { "whole" } else { "broken" };
