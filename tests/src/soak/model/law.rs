@@ -144,9 +144,9 @@ impl Law {
 
     /// What nobody has pushed, and was found under a tag: upstream may put other evidence there whenever it likes, even flip a bit in what
     /// says where it is, and whether it is true is for whoever takes it to see. It is of an image that is admitted, all the same, and has
-    /// nothing in it but what evidence in that repository has.
+    /// nothing in it but what evidence has, be it another image's.
     fn evidence(&self, seen: &Seen<'_>, got: &Got, tag: &str, told: &Digest) -> Result<(), String> {
-        let Operation { upstream, repository, method, .. } = seen.operation;
+        let method = &seen.operation.method;
         let mut of = tag.split(['-', '.']);
         let subject = of.next().zip(of.next()).and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok());
         self.admitted(seen, got, &subject.ok_or_else(|| format!("{told} is no manifest of that repository"))?)?;
@@ -160,7 +160,7 @@ impl Law {
         let layers = manifest["layers"].as_array().ok_or("no layers")?;
         let is_evidence = |layer: &Value| {
             let digest = layer["digest"].as_str().and_then(|digest| digest.parse().ok());
-            digest.is_some_and(|digest| self.world.is_evidence(*upstream, repository, &digest))
+            digest.is_some_and(|digest| self.world.is_evidence_anywhere(&digest))
         };
         if layers.iter().all(is_evidence) { Ok(()) } else { Err("a layer that is no evidence".to_owned()) }
     }

@@ -310,10 +310,10 @@ impl World {
         self.manifests.iter().any(|held| held.image.digest == *digest && held.is_evidence())
     }
 
-    /// Whether some evidence in that repository has that blob.
+    /// Whether some evidence has that blob, in whatever repository: an upstream that lies may show it in any other.
     #[must_use]
-    pub fn is_evidence(&self, upstream: usize, repository: &str, blob: &Digest) -> bool {
-        self.in_it(upstream, repository).any(|held| held.is_evidence() && held.has(blob))
+    pub fn is_evidence_anywhere(&self, blob: &Digest) -> bool {
+        self.manifests.iter().any(|held| held.is_evidence() && held.has(blob))
     }
 
     /// Whether, under `policy`, a manifest of that repository that may be served has that blob.
