@@ -49,13 +49,22 @@ mod tunnel;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use config::{HostPort, Limits, Proxies};
+use http::HeaderMap;
 use oci::{RepositoryPath, UnixTime};
 use url::Url;
 
 use self::{
-    auth::Auth, backoff::Backoff, client::Client, credentials::Credentials, dial::Dialer, exchange::Exchange,
-    meter::Meter, origin::Origin, redirect::Redirects,
+    auth::Auth,
+    backoff::Backoff,
+    client::{Answer, Client},
+    credentials::Credentials,
+    dial::Dialer,
+    exchange::{Exchange, Question},
+    meter::Meter,
+    origin::Origin,
+    redirect::Redirects,
 };
 pub use self::{
     blob::BlobStream,
@@ -176,9 +185,34 @@ impl Upstream {
             .expect("a configured origin, and a path of which no part needs escaping, are a URL")
     }
 
+    /// The headers of an answer and its whole body, of at most `bytes_max` bytes; asked for once more where the connection is lost in the
+    /// middle of it.
+    async fn whole(&self, question: &Question<'_>, bytes_max: u64) -> Result<(HeaderMap, Bytes), UpstreamError> {
+        let read = |answer: Answer| async {
+            let headers = answer.headers().clone();
+            Ok((headers, answer.body.read(bytes_max, self.whole_within()).await?))
+        };
+        again_where_lost(|| self.exchange.ask(question), read).await
+    }
+
     /// How long a manifest or a page of a list may take: longer than any pause in it, not longer than a few.
     fn whole_within(&self) -> Duration {
         self.limits.upstream_stall_timeout.saturating_mul(2)
+    }
+}
+
+/// What is read of an answer; asked for once more where the connection is lost in the middle of it. Before that the client sees to it.
+async fn again_where_lost<A, T, Asked, Read>(
+    ask: impl Fn() -> Asked,
+    read: impl Fn(A) -> Read,
+) -> Result<T, UpstreamError>
+where
+    Asked: Future<Output = Result<A, UpstreamError>>,
+    Read: Future<Output = Result<T, UpstreamError>>,
+{
+    match read(ask().await?).await {
+        Err(UpstreamError::Unavailable { why: Outage::ConnectionLost, .. }) => read(ask().await?).await,
+        outcome => outcome,
     }
 }
 

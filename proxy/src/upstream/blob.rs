@@ -8,7 +8,7 @@ use oci::{Digest, RepositoryPath};
 use tokio::time::Instant;
 
 use super::{
-    Upstream,
+    Upstream, again_where_lost,
     body::Body,
     client::{Answer, single},
     error::{Flaw, Kind, Outage, UpstreamError},
@@ -109,14 +109,9 @@ impl Upstream {
         size: u64,
         longer: Duration,
     ) -> Result<Bytes, UpstreamError> {
-        let mut is_retry = false;
-        loop {
-            let stream = self.blob(repository, digest, 0).await?;
-            match stream.body.read_into(size, self.whole_within().saturating_add(longer)).await {
-                Err(UpstreamError::Unavailable { why: Outage::ConnectionLost, .. }) if !is_retry => is_retry = true,
-                outcome => return outcome,
-            }
-        }
+        let within = self.whole_within().saturating_add(longer);
+        let read = |stream: BlobStream| stream.body.read_into(size, within);
+        again_where_lost(|| self.blob(repository, digest, 0), read).await
     }
 }
 

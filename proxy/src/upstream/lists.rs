@@ -163,15 +163,15 @@ impl Upstream {
         const WHAT: Kind = Kind::Tags;
         static UNFOLLOWED: Seldom = Seldom::new();
         static SKIPPED: Seldom = Seldom::new();
-        let answer = self.exchange.ask(&Question::get(WHAT, repository, url.clone(), "application/json")).await?;
-        let next = next_page(WHAT, answer.headers(), url, &self.exchange.own, repository).transpose();
+        let question = Question::get(WHAT, repository, url.clone(), "application/json");
+        let (headers, body) = self.whole(&question, self.limits.tags_list_bytes_max).await?;
+        let next = next_page(WHAT, &headers, url, &self.exchange.own, repository).transpose();
         if let Some(Err(error)) = &next
             && let Some(times) = UNFOLLOWED.times()
         {
             let upstream = &self.name;
             tracing::warn!(%upstream, %repository, times, "tags go on after the last one, not where upstream says: {error}");
         }
-        let body = answer.body.read(self.limits.tags_list_bytes_max, self.whole_within()).await?;
         let document: TagsDocument = self.json(WHAT, &body)?;
         let (mut entries, mut skipped) = good(document.tags);
         let end = entries.last().filter(|entry| (1..=LAST_BYTES_MAX).contains(&entry.len())).cloned();
@@ -201,10 +201,9 @@ impl Upstream {
         listed: &mut HashSet<Digest>,
     ) -> Result<Result<Option<Url>, UpstreamError>, UpstreamError> {
         const WHAT: Kind = Kind::Referrers;
-        let answer =
-            self.exchange.ask(&Question::get(WHAT, repository, url.clone(), oci::MediaType::OCI_INDEX)).await?;
-        let next = next_page(WHAT, answer.headers(), url, &self.exchange.own, repository);
-        let body = answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await?;
+        let question = Question::get(WHAT, repository, url.clone(), oci::MediaType::OCI_INDEX);
+        let (headers, body) = self.whole(&question, self.limits.manifest_bytes_max).await?;
+        let next = next_page(WHAT, &headers, url, &self.exchange.own, repository);
         let page: IndexPage = self.json(WHAT, &body)?;
         let (mut descriptors, skipped) = good(page.manifests);
         found.skipped += skipped;

@@ -3,14 +3,11 @@
 //! The system's resolver takes a thread for as long as it is silent, whoever still waits. Those threads also do the work of the store:
 //! a resolver that does not answer must not take them all.
 
-use std::{
-    collections::HashMap,
-    io::ErrorKind,
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+
+use crate::flight::Flight;
 
 /// Looks under way at one time; there is one for each host that is configured or led to.
 const LOOKS_MAX: usize = 32;
@@ -20,53 +17,26 @@ type Name = (String, u16);
 pub(super) type Found = Result<Vec<SocketAddr>, ErrorKind>;
 
 /// The looks that are under way.
-#[derive(Debug)]
 pub(super) struct Lookups {
-    under_way: Mutex<HashMap<Name, watch::Receiver<Option<Found>>>>,
-    threads: Semaphore,
+    under_way: Flight<Name, Found>,
+    threads: Arc<Semaphore>,
 }
 
 impl Default for Lookups {
     fn default() -> Self {
-        Self { under_way: Mutex::default(), threads: Semaphore::new(LOOKS_MAX) }
+        Self { under_way: Flight::default(), threads: Arc::new(Semaphore::new(LOOKS_MAX)) }
     }
 }
 
 impl Lookups {
     /// What `look` finds under `name`, or somebody else's look that is under way. `look` may block.
-    pub(super) async fn join(
-        self: &Arc<Self>,
-        name: Name,
-        look: impl FnOnce(&Name) -> Found + Send + 'static,
-    ) -> Found {
-        let mut told = {
-            let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-            // One without a sender ended with its runtime.
-            if let Some(told) = under_way.get(&name).filter(|told| told.has_changed().is_ok()) {
-                told.clone()
-            } else {
-                let (tell, told) = watch::channel(None);
-                under_way.insert(name.clone(), told.clone());
-                tokio::spawn(Arc::clone(self).look(name, tell, look));
-                told
-            }
-        };
-        let found = told.wait_for(Option::is_some).await;
-        found.ok().and_then(|found| found.clone()).unwrap_or(Err(ErrorKind::Other))
-    }
-
-    async fn look(
-        self: Arc<Self>,
-        name: Name,
-        tell: watch::Sender<Option<Found>>,
-        look: impl FnOnce(&Name) -> Found + Send + 'static,
-    ) {
-        let thread = self.threads.acquire().await;
-        let named = name.clone();
-        let found = storage::work::run(move || look(&named)).await.unwrap_or(Err(ErrorKind::Other));
-        drop(thread);
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
-        tell.send_replace(Some(found));
+    pub(super) async fn join(&self, name: Name, look: impl FnOnce(&Name) -> Found + Send + 'static) -> Found {
+        let (threads, named) = (Arc::clone(&self.threads), name.clone());
+        let looking = self.under_way.join(name, || async move {
+            let _thread = threads.acquire().await;
+            Ok(storage::work::run(move || look(&named)).await.unwrap_or(Err(ErrorKind::Other)))
+        });
+        looking.await.unwrap_or(Err(ErrorKind::Other))
     }
 }
 
@@ -74,6 +44,7 @@ impl Lookups {
 mod tests {
     use std::{
         sync::{
+            Mutex,
             atomic::{AtomicUsize, Ordering},
             mpsc,
         },

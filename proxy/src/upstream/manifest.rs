@@ -63,19 +63,11 @@ impl Upstream {
     /// Fetches a manifest; once more where the connection is lost in the middle of it.
     pub async fn manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Fetched, UpstreamError> {
         const WHAT: Kind = Kind::Manifest;
-        let mut is_retry = false;
-        loop {
-            let url = self.url(repository, &format!("manifests/{reference}"));
-            let answer = self.exchange.ask(&Question::get(WHAT, repository, url, ACCEPT)).await?;
-            let content_type =
-                content_type(answer.headers()).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
-            let digest = digest(answer.headers());
-            match answer.body.read(self.limits.manifest_bytes_max, self.whole_within()).await {
-                Ok(bytes) => return Ok(Fetched { bytes, content_type, digest }),
-                Err(UpstreamError::Unavailable { why: Outage::ConnectionLost, .. }) if !is_retry => is_retry = true,
-                Err(error) => return Err(error),
-            }
-        }
+        let url = self.url(repository, &format!("manifests/{reference}"));
+        let question = Question::get(WHAT, repository, url, ACCEPT);
+        let (headers, bytes) = self.whole(&question, self.limits.manifest_bytes_max).await?;
+        let content_type = content_type(&headers).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
+        Ok(Fetched { bytes, content_type, digest: digest(&headers) })
     }
 }
 

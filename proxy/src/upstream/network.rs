@@ -44,9 +44,9 @@ pub trait Network: Send + Sync {
 }
 
 /// The operating system's network.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct System {
-    lookups: Arc<Lookups>,
+    lookups: Lookups,
 }
 
 impl Network for System {

@@ -1,6 +1,12 @@
 //! Manifests and blobs: bounded, unencoded, in the range asked for.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use oci::Digest;
 
@@ -263,19 +269,32 @@ async fn who_says_that_nothing_is_left_of_its_rate_is_spared_what_nobody_waits_f
     assert!(!upstream.is_to_be_spared());
 }
 
-#[tokio::test]
-async fn a_manifest_whose_connection_is_lost_in_the_middle_is_asked_for_once_more() {
-    let server = Server::start_raw(|mut stream| async move {
-        static CONNECTIONS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-        let is_first = CONNECTIONS.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0;
-        read_head(&mut stream).await;
-        write(&mut stream, "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}").await;
-        if !is_first {
-            write(&mut stream, " ").await;
+/// Hangs up in the middle of its first answer; later ones are whole.
+async fn hangs_up_once(body: &'static str) -> Server {
+    let is_first = Arc::new(AtomicBool::new(true));
+    Server::start_raw(move |mut stream| {
+        let is_first = Arc::clone(&is_first);
+        async move {
+            read_head(&mut stream).await;
+            let sent = if is_first.swap(false, Ordering::SeqCst) { &body[..body.len() - 1] } else { body };
+            write(&mut stream, &format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{sent}", body.len())).await;
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn what_loses_its_connection_in_the_middle_is_asked_for_once_more() {
+    let server = hangs_up_once("{} ").await;
     assert_eq!(&manifest(&Setup::of(&server).build()).await.unwrap().bytes[..], b"{} ");
+    let server = hangs_up_once(r#"{"tags":["v1"]}"#).await;
+    assert_eq!(Setup::of(&server).build().tags(&repository(), None, None).await.unwrap().tags.len(), 1);
+    let server = hangs_up_once(r#"{"manifests":[]}"#).await;
+    let referrers = Setup::of(&server).build().referrers(&repository(), &digest()).await.unwrap();
+    assert_eq!(referrers.map(|found| found.cut), Some(None));
+    let server = hangs_up_once("blob").await;
+    let blob = Setup::of(&server).build().whole_blob(&repository(), &digest(), 4, Duration::ZERO).await;
+    assert_eq!(blob.as_deref(), Ok(&b"blob"[..]));
 }
 
 #[tokio::test]
