@@ -238,7 +238,7 @@ impl Admission {
         Ending { repository, digest, path, .. }: &Ending,
     ) -> Result<bool, ApiError> {
         let fingerprint = in_force.judge.fingerprint_through(repository, path, digest);
-        self.wants_new_evidence(repository, digest, fingerprint, Effort::Upstream)
+        Ok(self.past(repository, digest, fingerprint)?.wants_new_evidence(Effort::Upstream))
     }
 
     /// Judges an image for nobody in particular, so that the next who asks need not wait.
@@ -345,47 +345,42 @@ impl Admission {
         Ok(())
     }
 
+    /// What was decided before under `fingerprint`, as it is at one moment: between two somebody else may decide anew, and what then holds
+    /// is not to be taken for what has ended.
+    fn past(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<Past, ApiError> {
+        let key = (repository.clone(), digest.clone(), fingerprint);
+        let in_memory = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let bytes = self.store.facts().read()?.verdict(repository, digest, fingerprint.as_bytes())?;
+        // One that cannot be read has ended.
+        let stored = bytes.and_then(|bytes| Record::from_bytes(&bytes).ok());
+        Ok(Past { in_memory, stored, now: self.clock.now() })
+    }
+}
+
+/// Verdicts of before, whether they still hold or not.
+struct Past {
+    in_memory: Option<Record>,
+    stored: Option<Record>,
+    now: UnixTime,
+}
+
+impl Past {
+    /// The one that counts, if it holds.
+    fn record(&self) -> Option<&Record> {
+        self.in_memory.as_ref().filter(|record| record.holds_at(self.now)).or(self.stored.as_ref())
+    }
+
     /// Whether a verdict that has ended must not be made again from the same evidence: it found something wanting, and only new
     /// evidence can change that. So with one that could not be decided in full: what it found wanting is asked for again with what it
     /// could not ask for.
-    fn wants_new_evidence(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        fingerprint: Fingerprint,
-        effort: Effort,
-    ) -> Result<bool, ApiError> {
-        let failed = |finding: &policy::PolicyFinding| matches!(finding.finding, policy::Finding::Failed { .. });
-        let key = (repository.clone(), digest.clone(), fingerprint);
-        let kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if effort != Effort::Stored
-            && kept.is_some_and(|record| record.refusal().is_some() || record.findings().iter().any(failed))
-        {
-            return Ok(true);
-        }
-        let wanting = |finding: &policy::PolicyFinding| {
-            matches!(finding.finding, policy::Finding::Failed { .. } | policy::Finding::Undecided { .. })
-        };
-        let ended = self.remembered(repository, digest, fingerprint)?;
-        Ok(ended.is_some_and(|record| record.refusal().is_some() || record.findings().iter().any(wanting)))
-    }
-
-    /// The verdict that is remembered under `fingerprint`, whether it still holds or not.
-    fn remembered(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-        fingerprint: Fingerprint,
-    ) -> Result<Option<Record>, ApiError> {
-        let key = (repository.clone(), digest.clone(), fingerprint);
-        let now = self.clock.now();
-        let kept = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(record) = kept.filter(|record| record.holds_at(now)) {
-            return Ok(Some(record));
-        }
-        let bytes = self.store.facts().read()?.verdict(repository, digest, fingerprint.as_bytes())?;
-        // One that cannot be read has ended.
-        Ok(bytes.and_then(|bytes| Record::from_bytes(&bytes).ok()))
+    fn wants_new_evidence(&self, effort: Effort) -> bool {
+        use policy::Finding::{Failed, Undecided};
+        let failed = |finding: &policy::PolicyFinding| matches!(finding.finding, Failed { .. });
+        let wanting = |finding: &policy::PolicyFinding| matches!(finding.finding, Failed { .. } | Undecided { .. });
+        let in_memory =
+            self.in_memory.as_ref().is_some_and(|it| it.refusal().is_some() || it.findings().iter().any(failed));
+        let of_before = self.record().is_some_and(|it| it.refusal().is_some() || it.findings().iter().any(wanting));
+        (effort != Effort::Stored && in_memory) || of_before
     }
 }
 

@@ -6,7 +6,7 @@ use oci::{Digest, Repository, UntrustedManifest};
 use policy::{Admitted, ChildOutcome, Manifest, Outcome, UntrustedEvidence, Wanted};
 use storage::EdgeKind;
 
-use super::{Admission, Effort, readmitted};
+use super::{Admission, Effort, Past, readmitted};
 use crate::{
     app::InForce,
     collect::{About, Sieve},
@@ -106,11 +106,7 @@ impl Admission {
         effort: Effort,
     ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
         let fingerprint = in_force.judge.fingerprint(repository, manifest.digest());
-        let Some(record) = self.remembered(repository, manifest.digest(), fingerprint)? else {
-            return Ok(None);
-        };
-        let readmission = in_force.judge.readmit(repository, manifest.clone(), &record, self.clock.now());
-        Ok(readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)))
+        Ok(self.past(repository, manifest.digest(), fingerprint)?.verdict(in_force, repository, manifest, effort))
     }
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
@@ -148,14 +144,18 @@ impl Admission {
         effort: Effort,
     ) -> Result<ByStore, ApiError> {
         let digest = manifest.digest();
+        let past = self.past(repository, digest, in_force.judge.fingerprint(repository, digest))?;
+        // Somebody else may have judged it while this look was on its way.
+        if let Some(verdict) = past.verdict(in_force, repository, manifest, effort) {
+            return Ok(ByStore::Judged(verdict));
+        }
         let wanted = in_force.judge.wanted(repository, digest);
         if wanted.is_empty() {
             return Ok(ByStore::Judged(
                 self.judge(in_force, repository, manifest, &UntrustedEvidence::default()).await,
             ));
         }
-        let fingerprint = in_force.judge.fingerprint(repository, digest);
-        if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
+        if past.wants_new_evidence(effort) {
             return Ok(ByStore::Open { wanted, stored: None });
         }
         let work = self.sieve(&in_force.judge, About::Itself(repository.clone(), digest.clone())).work();
@@ -186,11 +186,7 @@ impl Admission {
     ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
         let upstream = in_force.upstream(repository.upstream())?;
         let manifest = self.resolver.manifest(&upstream, repository, digest).await?;
-        // Somebody may have judged it while this look was on its way.
-        if let Some(verdict) = self.verdict(in_force, repository, &manifest, effort)? {
-            return verdict.map(Arc::new);
-        }
-        let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, Effort::Upstream).await {
+        let (wanted, stored) = match self.by_stored_evidence(in_force, repository, &manifest, effort).await {
             Ok(ByStore::Judged(judged)) => return judged.map(Arc::new),
             Ok(ByStore::Open { wanted, stored }) => (wanted, stored),
             // There is no room for what is stored. What upstream shows may be less by now.
@@ -277,8 +273,9 @@ impl Admission {
             }
         };
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
-        if let Some(record) = self.remembered(repository, digest, fingerprint)? {
-            let readmission = in_force.judge.readmit_child(index, child.clone(), &record, self.clock.now());
+        let past = self.past(repository, digest, fingerprint)?;
+        if let Some(record) = past.record() {
+            let readmission = in_force.judge.readmit_child(index, child.clone(), record, past.now);
             if let Some(verdict) = readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)) {
                 return verdict.map(Some);
             }
@@ -288,7 +285,8 @@ impl Admission {
         let mut judged_by = None;
         let judged = match judged.outcome {
             ChildOutcome::NeedsEvidence(wanted) => {
-                let gathered = self.evidence_of_child(in_force, &child, index, &wanted, effort).await?;
+                let is_to_be_new = past.wants_new_evidence(effort);
+                let gathered = self.evidence_of_child(in_force, &child, index, (&wanted, is_to_be_new), effort).await?;
                 // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
                 let gathered = judged_by.insert(gathered.ok_or(ApiError::NotJudged)?);
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
@@ -324,17 +322,14 @@ impl Admission {
         in_force: &Arc<InForce>,
         child: &UntrustedManifest,
         index: &Arc<Admitted<Manifest>>,
-        wanted: &Wanted,
+        (wanted, is_to_be_new): (&Wanted, bool),
         effort: Effort,
     ) -> Result<Option<Arc<Gathered>>, ApiError> {
         let (repository, digest) = (index.repository(), child.digest());
         let fingerprint = in_force.judge.child_fingerprint(index, digest);
         let sieve = self.sieve(&in_force.judge, About::Through(Arc::clone(index), Box::new(child.clone())));
-        let stored = if self.wants_new_evidence(repository, digest, fingerprint, effort)? {
-            None
-        } else {
-            self.evidence.stored(repository, digest, wanted, sieve.work()).await?
-        };
+        let stored =
+            if is_to_be_new { None } else { self.evidence.stored(repository, digest, wanted, sieve.work()).await? };
         if effort.is_local() || stored.as_ref().is_some_and(|stored| stored.is_complete(wanted)) {
             return Ok(stored.map(Arc::new));
         }
@@ -345,6 +340,20 @@ impl Admission {
             async move { this.collect(&in_force, (&repository, &child), &missing, stored, &sieve).await.map(Arc::new) }
         };
         self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await.map(Some)
+    }
+}
+
+impl Past {
+    /// The one on `manifest` by its own evidence, where it holds, and long enough.
+    fn verdict(
+        &self,
+        in_force: &InForce,
+        repository: &Repository,
+        manifest: &UntrustedManifest,
+        effort: Effort,
+    ) -> Option<Result<Admitted<Manifest>, ApiError>> {
+        let readmission = in_force.judge.readmit(repository, manifest.clone(), self.record()?, self.now);
+        readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict))
     }
 }
 

@@ -41,13 +41,13 @@ impl Admission {
         digest: &Digest,
     ) -> Result<Option<Record>, ApiError> {
         let fingerprint = judge.fingerprint(repository, digest);
-        let Some(record) = self.remembered(repository, digest, fingerprint)? else { return Ok(None) };
-        let now = self.clock.now();
+        let past = self.past(repository, digest, fingerprint)?;
+        let Some(record) = past.record() else { return Ok(None) };
         let holds = match self.resolver.stored(repository, digest).await? {
-            Some(manifest) => !matches!(judge.readmit(repository, manifest, &record, now), Readmission::Ended),
-            None => record.holds_at(now),
+            Some(manifest) => !matches!(judge.readmit(repository, manifest, record, past.now), Readmission::Ended),
+            None => record.holds_at(past.now),
         };
-        Ok(holds.then_some(record))
+        Ok(holds.then(|| record.clone()))
     }
 
     /// What decides about a child through this index, where that is admitted now by its own evidence: the verdict on the index, or on the
@@ -70,10 +70,9 @@ impl Admission {
         };
         let Some(Ok(admitted)) = self.verdict(in_force, repository, &index, Effort::Stored)? else { return Ok(None) };
         let admitted = Arc::new(admitted);
-        let remembered =
-            self.remembered(repository, child.digest(), judge.child_fingerprint(&admitted, child.digest()))?;
-        if let Some(record) = remembered.filter(|record| record.holds_at(now)) {
-            return Ok(Some(Through { record, is_stored: true }));
+        let past = self.past(repository, child.digest(), judge.child_fingerprint(&admitted, child.digest()))?;
+        if let Some(record) = past.record().filter(|record| record.holds_at(now)) {
+            return Ok(Some(Through { record: record.clone(), is_stored: true }));
         }
         let mut judged = judge.admit_child(&admitted, child.clone(), None, now);
         if let ChildOutcome::NeedsEvidence(wanted) = &judged.outcome {

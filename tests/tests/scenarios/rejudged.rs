@@ -88,6 +88,54 @@ async fn what_is_in_use_is_judged_after_a_reload_without_a_request_and_without_u
     assert_eq!(world.registry.count(|_| true), 0, "by stored evidence");
 }
 
+/// Who looks for the last good image meets others who judge the same images: a refusal that is made between two of its looks holds, and is
+/// not taken for one that has ended and wants new evidence.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_refusal_that_was_made_a_moment_ago_asks_nobody() {
+    const TAGS: u64 = 8;
+    let mut world = World::new().await;
+    let (time, is_slow) = (Arc::new(AtomicU64::new(1_790_000_000_000)), Arc::new(AtomicBool::new(false)));
+    let (reading, slowly) = (Arc::clone(&time), Arc::clone(&is_slow));
+    let clock = Clock::reading(move || {
+        // Who looks at what was decided reads the clock in between, and on a busy machine much happens meanwhile.
+        if slowly.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        UnixTime::from_millis(reading.load(Ordering::SeqCst))
+    });
+    let setup = |policy: &str| Setup::with_policy(policy).sections("[tags]\nttl = \"1h\"\n");
+    let pratique = world.try_pratique(&setup(&chainguard_policy("one", "cgr.dev/**")), clock).await.unwrap();
+    let address = |reference: &str| format!("{}/v2/{REPOSITORY}/manifests/{reference}", pratique.url());
+    let mut addresses: Vec<_> = (0..TAGS).map(|n| address(&format!("v{n}"))).collect();
+    for turn in 0..3 {
+        for n in 0..TAGS {
+            let image = sized(1000, turn * TAGS + n);
+            world.push_signed(REPOSITORY, &format!("v{n}"), &image);
+            assert_eq!(get(&address(&format!("v{n}"))).await.status, 200);
+            addresses.push(address(&image.digest.to_string()));
+        }
+        time.fetch_add(3_700_000, Ordering::SeqCst);
+    }
+    for n in 0..TAGS {
+        assert_eq!(get(&address(&format!("v{n}"))).await.status, 200);
+    }
+    world.registry.stop().await;
+    is_slow.store(true, Ordering::SeqCst);
+    let fork = Signer::fork();
+    for turn in 0..10 {
+        let refusing = keyless_policy(&format!("fork-{turn}"), "cgr.dev/**", &fork.issuer, &fork.subject);
+        let annotation = "metadata:\n  annotations:\n    pratique.dev/on-refusal: last-good\n";
+        pratique.reload(&world, &setup(&refusing.replace("metadata:\n", annotation))).await.unwrap();
+        let answers = (0..).zip(&addresses).map(|(n, address)| async move {
+            tokio::time::sleep(Duration::from_millis(n * 7 % 31)).await;
+            get(address).await
+        });
+        for answer in futures_util::future::join_all(answers).await {
+            assert_eq!(answer.status, 403, "turn {turn}: {}", answer.text());
+        }
+    }
+}
+
 /// The same policy, its verdicts ending because it looks at the time.
 pub(crate) fn looking_at_the_time(policy: &str, condition: &str) -> String {
     let rule = format!(
