@@ -28,7 +28,13 @@ const TURN_MILLIS: u64 = 3_700_000;
 const TOLD_EVERY: u64 = 50;
 
 /// What clients get, by what they ask for.
-type Seen = BTreeMap<String, String>;
+type Seen = BTreeMap<String, Got>;
+
+struct Got {
+    told: String,
+    /// What came with a 503: not compared.
+    why: String,
+}
 
 /// Changes of policy until a bound is reached, over about so many images: two under each tag, of two repositories.
 pub async fn run(bounds: Bounds, images: u64, say: Say) -> Tally {
@@ -120,8 +126,8 @@ impl Stage {
         let wrong: Vec<_> = self
             .before
             .iter()
-            .filter(|(what, told)| expected.get(*what) != Some(told))
-            .map(|(what, told)| format!("{what}: {told}, and {:?} was said", expected.get(what)))
+            .filter(|(what, got)| expected.get(*what) != Some(&got.told))
+            .map(|(what, Got { told, why })| format!("{what}: {told}, and {:?} was said {why}", expected.get(what)))
             .collect();
         tally.check(wrong.is_empty(), || format!("change {seed}:\n{}\n{:#?}", wrong.join("\n"), setup.policies));
         Ok((differences.changed.len() + differences.tags.len()) as u64)
@@ -145,7 +151,8 @@ impl Stage {
                 (503, _) => "undecided".to_owned(),
                 (status, _) => return Err(format!("{status} for {url}")),
             };
-            seen.insert(format!("{repository} {reference}"), told);
+            let why = if told == "undecided" { answer.text() } else { String::new() };
+            seen.insert(format!("{repository} {reference}"), Got { told, why });
         }
         Ok(seen)
     }
@@ -195,7 +202,8 @@ fn policy(random: &mut Random, name: &str) -> String {
 }
 
 /// What was seen, with what is said to become of it.
-fn predicted(mut seen: Seen, differences: &Differences) -> Seen {
+fn predicted(seen: Seen, differences: &Differences) -> BTreeMap<String, String> {
+    let mut seen: BTreeMap<_, _> = seen.into_iter().map(|(what, got)| (what, got.told)).collect();
     for changed in &differences.changed {
         let told = match changed.to {
             Verdict::Served => "served",
