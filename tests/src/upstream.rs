@@ -33,7 +33,6 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
@@ -49,7 +48,7 @@ pub use tls::{Certificate, TestCa};
 pub use token::TokenAuth;
 pub use waiting::NeverReached;
 
-use listen::{Running, Shared};
+use listen::{Closed, Running, Shared};
 
 /// One of the four listeners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +72,7 @@ impl Place {
 pub struct Registry {
     shared: Arc<Shared>,
     running: Option<Running>,
+    closed: Option<Closed>,
 }
 
 impl Registry {
@@ -82,23 +82,12 @@ impl Registry {
         Builder::default()
     }
 
-    /// Stops listening and breaks every connection; the contents, faults and call log stay.
+    /// Stops listening and breaks every connection; the contents, faults and call log stay, and so do the ports: who connects is refused,
+    /// whatever other tests start meanwhile.
     pub async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop().await;
+            self.closed = Some(running.stop(&self.shared).await);
         }
-    }
-
-    /// Listens again, on the same ports and with the same contents. Does nothing while it runs.
-    ///
-    /// # Errors
-    ///
-    /// When one of the ports was taken in the meantime.
-    pub async fn resume(&mut self) -> io::Result<()> {
-        if self.running.is_none() {
-            self.running = Some(Running::start(&self.shared).await?);
-        }
-        Ok(())
     }
 
     /// Stops for good; when this returns, nothing listens and nothing is sent any more.

@@ -116,7 +116,7 @@ impl Builder {
         self
     }
 
-    /// Everything under `/v2/` wants a bearer token.
+    /// Everything under `/v2/` wants a bearer token, or the account itself.
     #[must_use]
     pub fn token_auth(mut self, token_auth: TokenAuth) -> Self {
         self.options.token_auth = Some(token_auth);
@@ -165,7 +165,7 @@ impl Builder {
         let ports = self.options.ports.clone();
         let shared = Arc::new(Shared::new(self.options, ca));
         shared.set_ports(ports);
-        Ok(Registry { shared, running: None })
+        Ok(Registry { shared, running: None, closed: None })
     }
 
     /// Listens and serves, within the tokio runtime it is called in.
@@ -180,6 +180,6 @@ impl Builder {
         };
         let shared = Arc::new(Shared::new(self.options, ca));
         let running = Running::start(&shared).await?;
-        Ok(Registry { shared, running: Some(running) })
+        Ok(Registry { shared, running: Some(running), closed: None })
     }
 }

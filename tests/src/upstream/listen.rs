@@ -12,7 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use storage::Told;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
@@ -136,23 +136,19 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Binds all places, the second time on the ports of the first.
+    /// Binds all places.
     pub(super) async fn start(shared: &Arc<Shared>) -> io::Result<Self> {
         let mut bound = Vec::new();
         for place in Place::ALL {
-            let port = match shared.ports.get() {
-                Some(ports) => ports.get(&place).copied(),
-                None => shared.options.ports.get(&place).copied(),
-            };
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port.unwrap_or_default())).await?;
+            let port = shared.options.ports.get(&place).copied().unwrap_or_default();
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
             bound.push((place, listener, shared.acceptor(place)?));
         }
         let mut ports = BTreeMap::new();
         for (place, listener, _) in &bound {
             ports.insert(*place, listener.local_addr()?.port());
         }
-        // at a resumption they are already set, and the same
-        shared.ports.get_or_init(|| ports);
+        shared.set_ports(ports);
         let stop = watch::Sender::new(false);
         let listeners = bound
             .into_iter()
@@ -164,14 +160,28 @@ impl Running {
         Ok(Self { stop, listeners })
     }
 
-    /// When it returns, the ports are free and every connection is closed.
-    pub(super) async fn stop(mut self) {
+    /// When it returns, nothing listens and every connection is closed.
+    pub(super) async fn stop(mut self, shared: &Shared) -> Closed {
         self.stop.send_replace(true);
         for listener in self.listeners.drain(..) {
             // a listener that panicked has ended as well
             let _ = listener.await;
         }
+        // Another test's server may have been faster.
+        Closed(shared.ports.get().into_iter().flatten().filter_map(|(_, port)| closed(*port).ok()).collect())
     }
+}
+
+/// Ports that refuse whoever connects, and that the system gives to nobody else who asks for any.
+pub(super) struct Closed(#[expect(dead_code, reason = "it is there")] Vec<TcpSocket>);
+
+/// Bound, and not listening.
+fn closed(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    // what was connected to it lingers
+    socket.set_reuseaddr(true)?;
+    socket.bind((Ipv4Addr::LOCALHOST, port).into())?;
+    Ok(socket)
 }
 
 impl Drop for Running {
