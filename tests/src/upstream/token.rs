@@ -1,4 +1,4 @@
-//! Bearer tokens, as cgr.dev and Docker Hub hand them out.
+//! Bearer tokens, as cgr.dev and Docker Hub hand them out; or the account itself, as distribution and zot want it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use super::listen::Shared;
 pub struct TokenAuth {
     account: Option<(String, String)>,
     anonymous: bool,
+    basic: bool,
     private: BTreeSet<String>,
     expires_in: Option<i64>,
     realm: Place,
@@ -33,6 +34,7 @@ impl TokenAuth {
         Self {
             account: None,
             anonymous: true,
+            basic: false,
             private: BTreeSet::new(),
             expires_in: Some(300),
             realm: Place::Registry,
@@ -44,6 +46,12 @@ impl TokenAuth {
     #[must_use]
     pub fn account(user: &str, password: &str) -> Self {
         Self { account: Some((user.to_owned(), password.to_owned())), anonymous: false, ..Self::anonymous() }
+    }
+
+    /// This account is let in by itself, nobody else; there are no tokens.
+    #[must_use]
+    pub fn basic(user: &str, password: &str) -> Self {
+        Self { basic: true, ..Self::account(user, password) }
     }
 
     /// Those without credentials get tokens too, but none that opens a private repository.
@@ -124,6 +132,9 @@ impl Tokens {
 /// What is wrong with a call's token, as a 401; nothing if it may pass. `repository` is what it wants to pull from, if any.
 pub(super) fn challenge(shared: &Shared, call: &Call, repository: Option<&str>) -> Option<Draft> {
     let auth = shared.options.token_auth.as_ref()?;
+    if auth.basic {
+        return (credentials(call) != auth.account).then(|| Draft::challenge("Basic realm=\"pratique\""));
+    }
     let opened = call
         .authorization()
         .and_then(|value| value.strip_prefix("Bearer "))
@@ -149,7 +160,7 @@ pub(super) fn challenge(shared: &Shared, call: &Call, repository: Option<&str>) 
 
 /// Answers `/token`.
 pub(super) fn answer(shared: &Shared, call: &Call) -> Draft {
-    let Some(auth) = &shared.options.token_auth else {
+    let Some(auth) = shared.options.token_auth.as_ref().filter(|auth| !auth.basic) else {
         return Draft::error(StatusCode::NOT_FOUND, "NOT_FOUND", "no token service");
     };
     if call.method != Method::GET {

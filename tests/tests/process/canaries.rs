@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -29,12 +30,14 @@ fn lines_of(key: &str) -> Vec<String> {
 enum Account {
     PasswordFile,
     DockerConfig,
+    Helper,
 }
 
 impl Account {
     fn file(self) -> &'static str {
         match self {
-            Self::PasswordFile => "password",
+            // From there the helper has it.
+            Self::PasswordFile | Self::Helper => "password",
             Self::DockerConfig => "docker.json",
         }
     }
@@ -42,7 +45,7 @@ impl Account {
     /// What that file says.
     fn text(self, world: &World, password: &str) -> String {
         match self {
-            Self::PasswordFile => password.to_owned(),
+            Self::PasswordFile | Self::Helper => password.to_owned(),
             Self::DockerConfig => {
                 let auth = STANDARD.encode(format!("{}:{password}", canary::USER));
                 format!("{{\"auths\":{{\"{}\":{{\"auth\":\"{auth}\"}}}}}}", world.registry.host_port())
@@ -54,9 +57,38 @@ impl Account {
     fn lines(self) -> String {
         match self {
             Self::PasswordFile => format!("username = \"{}\"\npassword_file = \"password\"", canary::USER),
-            Self::DockerConfig => "docker_config = \"docker.json\"".to_owned(),
+            Self::DockerConfig | Self::Helper => "docker_config = \"docker.json\"".to_owned(),
         }
     }
+}
+
+/// What the upstream wants to see.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wants {
+    Tokens,
+    Basic,
+}
+
+/// A credential helper for the upstream, and what names it.
+fn write_helper(world: &World) {
+    let (directory, bin) = (world.directory.path(), bin(world));
+    fs::create_dir(&bin).unwrap();
+    let (program, user) = (bin.join("docker-credential-canary"), canary::USER);
+    let script = format!(
+        "#!/bin/sh\nsecret=$(cat \"${{0%/*}}/../password\") || exit 1\necho \"{{\\\"Username\\\":\\\"{user}\\\",\\\"Secret\\\":\\\"$secret\\\"}}\"\n"
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let document = format!("{{\"credHelpers\":{{\"{}\":\"canary\"}}}}", world.registry.host_port());
+    fs::write(directory.join("docker.json"), document).unwrap();
+}
+
+fn bin(world: &World) -> PathBuf {
+    world.directory.path().join("bin")
+}
+
+fn path(world: &World) -> String {
+    format!("{}:/usr/bin:/bin", bin(world).display())
 }
 
 fn setup(world: &World, account: Account) -> Setup {
@@ -86,9 +118,9 @@ impl Heard {
         answer.status.as_u16()
     }
 
-    async fn command(&mut self, arguments: &[&str], config: &Path) {
+    async fn command(&mut self, arguments: &[&str], config: &Path, path: &str) {
         let mut command = Command::new(process::binary().await.unwrap());
-        command.args(arguments).arg("--config").arg(config).env_clear().kill_on_drop(true);
+        command.args(arguments).arg("--config").arg(config).env_clear().env("PATH", path).kill_on_drop(true);
         let output = tokio::time::timeout(std::time::Duration::from_secs(60), command.output());
         let output = output.await.expect("it ends by itself").unwrap();
         assert!(!output.stdout.is_empty() || !output.stderr.is_empty(), "{arguments:?} says something");
@@ -111,8 +143,11 @@ struct Stage {
 }
 
 impl Stage {
-    async fn new(account: Account) -> Self {
-        let auth = TokenAuth::account(canary::USER, canary::PASSWORD).realm_at(Place::Auth);
+    async fn new(account: Account, wants: Wants) -> Self {
+        let auth = match wants {
+            Wants::Tokens => TokenAuth::account(canary::USER, canary::PASSWORD).realm_at(Place::Auth),
+            Wants::Basic => TokenAuth::basic(canary::USER, canary::PASSWORD),
+        };
         let world = World::with(Registry::builder().https().redirect_blobs().token_auth(auth)).await;
         let index = image::index([image::single("linux/amd64", [noise(200_000, 1)])]);
         world.push_signed(REPOSITORY, "latest", &index);
@@ -121,9 +156,10 @@ impl Stage {
         let (certificate, key) = ca.server_pem(Certificate::Good).unwrap();
         fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
         fs::write(world.directory.path().join("tls.key"), &key).unwrap();
+        write_helper(&world);
         fs::write(world.directory.path().join(account.file()), account.text(&world, canary::PASSWORD)).unwrap();
         let config = world.write(&setup(&world, account));
-        let process = Process::serve(&config).await.unwrap();
+        let process = Process::serve_among(&[("PATH", &path(&world))], &config).await.unwrap();
         let client = Client::trusting(&ca.pem()).unwrap();
         Self { world, account, index, key, config, process, client, heard: Heard::default() }
     }
@@ -207,43 +243,50 @@ impl Stage {
             &["trust-root", "show"],
             &["check"],
         ] {
-            self.heard.command(command, &self.config).await;
+            self.heard.command(command, &self.config, &path(&self.world)).await;
         }
     }
 }
 
 /// The tokens and signatures that were made on the way, after a look at who got which.
-fn travelled(calls: &[Call]) -> Vec<String> {
+fn travelled(calls: &[Call], wants: Wants) -> Vec<String> {
     for call in calls {
         let has = |text: &str| call.authorization().is_some_and(|value| value.starts_with(text));
-        let belongs = match call.place {
-            Place::Auth => !has("Bearer "),
-            Place::Registry => !has("Basic "),
-            Place::Storage | Place::Foreign => !call.has_authorization(),
+        let belongs = match (call.place, wants) {
+            (Place::Registry, Wants::Tokens) => !has("Basic "),
+            (Place::Registry, Wants::Basic) | (Place::Auth, Wants::Tokens) => !has("Bearer "),
+            (Place::Storage | Place::Foreign, _) | (Place::Auth, Wants::Basic) => !call.has_authorization(),
         };
         assert!(belongs && !call.mentions(canary::CLIENT) && !call.mentions(canary::QUERY), "{call:?}");
     }
     let tokens = calls.iter().filter_map(|call| call.authorization()?.strip_prefix("Bearer "));
     let signatures = calls.iter().filter_map(|call| call.query.strip_prefix("X-Signature="));
-    assert!(tokens.clone().count() > 0 && signatures.clone().count() > 0, "both were used");
+    let accounts = calls.iter().filter(|call| call.authorization().is_some_and(|value| value.starts_with("Basic ")));
+    assert!(signatures.clone().count() > 0 && accounts.count() > 0, "both were used");
+    assert_eq!(tokens.clone().count() > 0, wants == Wants::Tokens);
     tokens.chain(signatures).map(str::to_owned).collect()
 }
 
 #[tokio::test]
 async fn no_secret_is_found_in_any_log_answer_metric_command_or_file_of_the_store() {
-    for account in [Account::PasswordFile, Account::DockerConfig] {
-        Box::pin(leaves_no_secret_behind(account)).await;
+    for (account, wants) in [
+        (Account::PasswordFile, Wants::Tokens),
+        (Account::DockerConfig, Wants::Tokens),
+        (Account::Helper, Wants::Tokens),
+        (Account::PasswordFile, Wants::Basic),
+    ] {
+        Box::pin(leaves_no_secret_behind(account, wants)).await;
     }
 }
 
-async fn leaves_no_secret_behind(account: Account) {
-    let mut stage = Stage::new(account).await;
+async fn leaves_no_secret_behind(account: Account, wants: Wants) {
+    let mut stage = Stage::new(account, wants).await;
     stage.what_upstream_answers_well().await;
     stage.what_upstream_answers_ill().await;
     stage.what_operators_ask().await;
     let Stage { world, key, process, heard, .. } = stage;
     let log = process.terminate().await.unwrap().log.join("\n");
-    let secrets = canary::spellings(travelled(&world.registry.calls()).into_iter().chain(lines_of(&key)));
+    let secrets = canary::spellings(travelled(&world.registry.calls(), wants).into_iter().chain(lines_of(&key)));
     assert_eq!(canary::within(&secrets, &heard.0), Vec::<&str>::new(), "in what it answered");
     assert!(log.len() > 10_000, "a log that tells everything");
     let told: Vec<_> = log.lines().filter(|line| !canary::within(&secrets, line.as_bytes()).is_empty()).collect();
