@@ -2,7 +2,12 @@
 
 mod lines;
 
-use std::{io::IsTerminal as _, sync::OnceLock, time::Duration};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::IsTerminal as _,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use config::{Log, LogFormat};
 use metrics::{describe_counter, describe_gauge, describe_histogram};
@@ -35,8 +40,7 @@ const AGES: [f64; 10] = [
 pub fn logs(log: &Log) -> Result<(), String> {
     let filter = EnvFilter::try_new(&log.filter).map_err(|error| format!("log.filter \"{}\": {error}", log.filter))?;
     let registry = tracing_subscriber::registry().with(filter);
-    // Already set: a test or an embedding program decides.
-    let _ = match log.format {
+    let set = match log.format {
         LogFormat::Human => {
             let colours = std::io::stderr().is_terminal();
             let form = if colours { Form::Coloured } else { Form::Plain };
@@ -48,7 +52,22 @@ pub fn logs(log: &Log) -> Result<(), String> {
             registry.with(fmt::layer().json().flatten_event(true).with_writer(writer)).try_init()
         }
     };
+    // Already set: a test or an embedding program decides.
+    if set.is_ok() {
+        std::panic::set_hook(Box::new(|panic| {
+            let (what, formatted) = (panic.payload().downcast_ref::<&str>(), panic.payload().downcast_ref::<String>());
+            panicked(what.copied().or(formatted.map(String::as_str)), panic.location());
+        }));
+    }
     Ok(())
+}
+
+/// A panic is an event like every other: not lines of its own, with whatever text is in it.
+fn panicked(what: Option<&str>, at: Option<&std::panic::Location<'_>>) {
+    let (what, at) = (what.unwrap_or("not told why"), at.map(ToString::to_string));
+    let backtrace = Some(Backtrace::capture()).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
+    let backtrace = backtrace.map(|backtrace| backtrace.to_string());
+    tracing::error!(at, backtrace, "a fault of pratique (panic): {what}");
 }
 
 /// The metrics of this process. The recorder is installed at the first call.
