@@ -23,9 +23,14 @@ use super::{
 const SETTINGS: u8 = 4;
 const HEADERS: u8 = 1;
 const ACK_OR_END: u8 = 1;
+const CONTINUATION: u8 = 9;
 const END_OF_HEADERS: u8 = 4;
+/// The most that a frame has where nothing else was agreed on.
+const FRAME_BYTES: usize = 16_384;
 /// `:status: 200`, from the table that both sides know.
 const OK: &[u8] = &[0x88];
+/// `:status: 103`.
+const HINTS: &[u8] = b"\x08\x03103";
 /// `:status: 206` and `content-range: bytes 2-3/4`.
 const FROM_2: &[u8] = b"\x8a\x0f\x0f\x0bbytes 2-3/4";
 /// `bytes=2-` as it stands in a header block, behind its length: in Huffman's code.
@@ -44,6 +49,10 @@ enum Then {
     AnswerHalf(&'static [u8]),
     /// 200, these bytes, and `RST_STREAM`; whoever asks again by the same connection gets what is said of `Rest`.
     AnswerReset(&'static [u8]),
+    /// 200 and so many header lines of so many bytes, over as many frames as that takes.
+    Lines(usize, usize),
+    /// Interim answers without end.
+    Interim,
     /// Of "blob" the bytes from the third on, where a range asks for those; else 200 and all of it.
     Rest,
 }
@@ -66,6 +75,13 @@ async fn next(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u8, u32, Vec
     let mut payload = vec![0; length as usize];
     stream.read_exact(&mut payload).await.ok()?;
     Some((head[3], head[4], u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]), payload))
+}
+
+/// A header line with so many bytes, up to 16 000 of them, in its value, as it stands in a header block: neither in a table nor in Huffman's code.
+fn line(length: usize) -> Vec<u8> {
+    let rest = u16::try_from(length - 127).unwrap();
+    let [low, high] = [rest & 0x7f | 0x80, rest >> 7].map(|part| u8::try_from(part).unwrap());
+    [&[0, 1, b'x', 0x7f, low, high][..], &vec![b'x'; length]].concat()
 }
 
 async fn serve(mut stream: TlsStream<TcpStream>, mut then: Then) {
@@ -101,6 +117,20 @@ async fn serve(mut stream: TlsStream<TcpStream>, mut then: Then) {
                 frame(&mut stream, 3, 0, id, &2_u32.to_be_bytes()).await;
                 then = Then::Rest;
             }
+            Then::Lines(count, length) => {
+                let lines = line(length).repeat(count);
+                let mut parts = lines.chunks(FRAME_BYTES).peekable();
+                frame(&mut stream, HEADERS, 0, id, OK).await;
+                while let Some(part) = parts.next() {
+                    let flags = if parts.peek().is_none() { END_OF_HEADERS } else { 0 };
+                    frame(&mut stream, CONTINUATION, flags, id, part).await;
+                }
+                frame(&mut stream, 0, ACK_OR_END, id, b"{}").await;
+            }
+            Then::Interim => loop {
+                frame(&mut stream, HEADERS, END_OF_HEADERS, id, HINTS).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            },
             Then::Rest => {
                 let is_part = payload.windows(ASKED_FROM_2.len()).any(|window| window == ASKED_FROM_2);
                 let (head, bytes) = if is_part { (FROM_2, b"ob".as_slice()) } else { (OK, b"blob".as_slice()) };
@@ -150,5 +180,23 @@ async fn a_blob_whose_connection_goes_away_ends_in_an_error_and_the_rest_comes_b
         assert_eq!(connections.load(Ordering::SeqCst), connected, "{first:?}");
         // Who asks for all of it gets all of it: it was the range that was answered.
         assert_eq!(blob(&upstream, 0).await.unwrap(), (0, b"blob".to_vec()), "{first:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_over_http2_is_bounded_in_bytes_and_time() {
+    let few = first_and_later(Then::Lines(10, 1000), Then::Lines(10, 1000)).await.0;
+    assert_eq!(&manifest(&Setup::of(&few).build()).await.unwrap().bytes[..], b"{}");
+    for (what, then) in [
+        ("10 MiB", Then::Lines(1000, 10_000)),
+        ("10 000 lines", Then::Lines(10_000, 128)),
+        ("interim answers without end", Then::Interim),
+    ] {
+        let (server, _) = first_and_later(then, then).await;
+        let upstream = Setup::of(&server).limits(|limits| limits.upstream_response_timeout = Duration::from_secs(2));
+        let refused = tokio::time::timeout(Duration::from_secs(30), manifest(&upstream.build())).await;
+        let error = refused.unwrap_or_else(|_| panic!("{what}: still waited for")).expect_err(what);
+        let is_told = matches!(error, UpstreamError::Malformed { .. } | UpstreamError::Unavailable { .. });
+        assert!(is_told, "{what}: {error:?}");
     }
 }
