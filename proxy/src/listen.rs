@@ -193,6 +193,8 @@ fn refusing(
     })
 }
 
+/// How much of the bodies of requests an HTTP/2 client may send before anybody has read of it, in bytes: what the protocol begins with.
+const WINDOW_BYTES: u32 = 65_535;
 /// How much of one HTTP/2 stream's body waits in h2 for the client, in bytes.
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that a client may have opened and reset before we have looked at them; at more its connection is closed (rapid reset).
@@ -214,6 +216,9 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.http2_streams_max)
+        // Bodies of requests are read by nobody.
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
         .max_send_buf_size(STREAM_BUFFER_BYTES)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)

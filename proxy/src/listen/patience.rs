@@ -1,5 +1,5 @@
-//! A connection whose peer must begin to talk, must end what it began to say, and must go on reading: one that says nothing or takes
-//! nothing for too long is closed, whatever it still has coming.
+//! A connection whose peer must begin to talk, must end what it began to say, must say something with it, and must go on reading: one that
+//! says nothing or takes nothing for too long is closed, whatever it still has coming, and so is one that says much and asks little.
 
 use std::{
     future::Future as _,
@@ -19,6 +19,8 @@ use super::activity::Activity;
 
 /// An IO that fails a write with `TimedOut` when the peer has taken nothing for the given time, and a read when the peer has not told in
 /// time which protocol it speaks, or over HTTP/1.1 has not ended the head of a request in time.
+///
+/// What it reads is what came, but for line feeds without a carriage return over HTTP/1.1: see [`Head::strictly`].
 pub(super) struct Patient<I> {
     io: I,
     patience: Duration,
@@ -28,6 +30,8 @@ pub(super) struct Patient<I> {
     alarm: Option<Pin<Box<Sleep>>>,
     /// What the peer is expected to say.
     hearing: Hearing,
+    /// Bytes that the peer has taken.
+    sent: u64,
     activity: Arc<Activity>,
 }
 
@@ -38,8 +42,8 @@ enum Hearing {
     Opening(Opening),
     /// HTTP/1.1: one head after the other.
     Heads(Head),
-    /// HTTP/2: a peer without a stream is idle, whatever it says.
-    Frames,
+    /// HTTP/2: a peer without a stream is idle, whatever it says. How many bytes that were.
+    Frames { heard: u64 },
 }
 
 struct Opening {
@@ -47,6 +51,8 @@ struct Opening {
     deadline: Pin<Box<Sleep>>,
     /// What must follow for the peer to speak HTTP/2.
     preface: &'static [u8],
+    /// The last byte that came.
+    last: u8,
 }
 
 struct Head {
@@ -57,7 +63,17 @@ struct Head {
     /// Until when this head must have ended.
     armed: bool,
     deadline: Pin<Box<Sleep>>,
+    /// The last byte that came.
+    last: u8,
 }
+
+/// What a peer may say over HTTP/2 without asking for anything, bytes: a few thousand pings.
+const UNASKED_BYTES_MAX: u64 = 64 * 1024;
+/// What it may say for each request, bytes: its head, and as much of a body as it may send without being asked for more.
+const ASKING_BYTES_MAX: u64 = 128 * 1024;
+/// And for so many bytes that it has taken one more: clients tell that they have taken some, in frames of 13 bytes, twice for 4 KiB at
+/// the most.
+const TAKING_BYTES: u64 = 16;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -66,8 +82,14 @@ impl<I> Patient<I> {
     /// `patience` to take something whenever we write.
     pub(super) fn new(io: I, head: Duration, patience: Duration, activity: Arc<Activity>) -> Self {
         let deadline = Box::pin(tokio::time::sleep(head));
-        let hearing = Hearing::Opening(Opening { patience: head, deadline, preface: PREFACE });
-        Self { io, patience, waiting: None, alarm: None, hearing, activity }
+        let hearing = Hearing::Opening(Opening { patience: head, deadline, preface: PREFACE, last: 0 });
+        Self { io, patience, waiting: None, alarm: None, hearing, sent: 0, activity }
+    }
+
+    fn count(&mut self, progress: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(sent)) = progress {
+            self.sent = self.sent.saturating_add(*sent as u64);
+        }
     }
 
     fn bounded<T>(&mut self, context: &mut Context<'_>, progress: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -102,9 +124,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.io).poll_read(context, buffer);
-        let Self { hearing, activity, .. } = &mut *self;
+        let Self { hearing, sent, activity, .. } = &mut *self;
         if progress.is_ready() {
-            hearing.hear(buffer.filled().get(before..).unwrap_or_default(), activity);
+            hearing.hear(buffer.filled_mut().get_mut(before..).unwrap_or_default(), activity);
+            if hearing.is_flooded(*sent, activity) {
+                let why = "the client says much over HTTP/2 and asks little";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, why)));
+            }
             return progress;
         }
         ready!(hearing.is_late(context, activity));
@@ -113,22 +139,24 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
 }
 
 impl Hearing {
-    fn hear(&mut self, said: &[u8], activity: &Activity) {
+    fn hear(&mut self, said: &mut [u8], activity: &Activity) {
         match self {
             Self::Opening(opening) => {
-                if let Some(rest) = opening.preface.strip_prefix(said)
-                    && !said.is_empty()
+                if let Some(rest) = opening.preface.strip_prefix(&*said)
+                    && let Some(last) = said.last()
                     && !rest.is_empty()
                 {
-                    opening.preface = rest;
+                    (opening.preface, opening.last) = (rest, *last);
                 } else if said.starts_with(opening.preface) {
-                    *self = Self::Frames;
+                    *self = Self::Frames { heard: said.len() as u64 };
                 } else {
                     // The time of the first head runs since the connection is there.
                     let unused = Box::pin(tokio::time::sleep(Duration::ZERO));
                     let deadline = std::mem::replace(&mut opening.deadline, unused);
-                    let patience = opening.patience;
-                    *self = Self::Heads(Head { patience, begun_after: Some(0), armed: true, deadline });
+                    let Opening { patience, last, .. } = *opening;
+                    let mut head = Head { patience, begun_after: Some(0), armed: true, deadline, last };
+                    head.strictly(said);
+                    *self = Self::Heads(head);
                 }
             }
             Self::Heads(head) => {
@@ -137,9 +165,18 @@ impl Hearing {
                     head.begun_after = Some(requests);
                     head.armed = false;
                 }
+                head.strictly(said);
             }
-            Self::Frames => {}
+            Self::Frames { heard } => *heard = heard.saturating_add(said.len() as u64),
         }
+    }
+
+    /// Whether a peer over HTTP/2 has said more than its requests, and what it took, can explain: pings, settings and other frames that
+    /// cost us work and carry nothing.
+    fn is_flooded(&self, sent: u64, activity: &Activity) -> bool {
+        let Self::Frames { heard } = self else { return false };
+        let asked = activity.requests().saturating_mul(ASKING_BYTES_MAX);
+        *heard > UNASKED_BYTES_MAX.saturating_add(asked).saturating_add(sent / TAKING_BYTES)
     }
 
     /// Completes when the peer's time is over.
@@ -153,7 +190,21 @@ impl Hearing {
                 }
                 head.deadline.as_mut().poll(context)
             }
-            Self::Heads(_) | Self::Frames => Poll::Pending,
+            Self::Heads(_) | Self::Frames { .. } => Poll::Pending,
+        }
+    }
+}
+
+impl Head {
+    /// A line feed by itself ends no line: it becomes a byte that is in no request, which hyper answers with 400. hyper itself would take
+    /// it for an end, and another reader of the same bytes may not (RFC 9112, 2.2). Bodies of requests, in which it may stand, are not
+    /// looked at by anybody.
+    fn strictly(&mut self, said: &mut [u8]) {
+        for byte in said {
+            if *byte == b'\n' && self.last != b'\r' {
+                *byte = 0;
+            }
+            self.last = *byte;
         }
     }
 }
@@ -161,6 +212,7 @@ impl Hearing {
 impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.count(&progress);
         self.bounded(context, progress)
     }
 
@@ -170,6 +222,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Patient<I> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        self.count(&progress);
         self.bounded(context, progress)
     }
 
@@ -308,6 +361,74 @@ mod tests {
         let waits = tokio::time::timeout(Duration::from_secs(600), patient.read(&mut buffer)).await;
         assert!(waits.is_err(), "none has begun");
         assert_eq!(dripping(&mut patient, far).await, 10);
+    }
+
+    /// What is read of what comes in these parts.
+    async fn read(parts: &[&[u8]]) -> Vec<u8> {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let (mut patient, mut heard) = (patient(near), Vec::new());
+        for part in parts {
+            far.write_all(part).await.unwrap();
+            let mut buffer = vec![0; part.len()];
+            patient.read_exact(&mut buffer).await.unwrap();
+            heard.extend(buffer);
+        }
+        heard
+    }
+
+    #[tokio::test]
+    async fn a_line_feed_by_itself_is_none_wherever_the_network_cuts() {
+        let said = b"GET / HTTP/1.1\r\nhost: p\nx: y\r\n\n";
+        let strictly = b"GET / HTTP/1.1\r\nhost: p\0x: y\r\n\0";
+        for cut in 0..=said.len() {
+            let (one, two) = said.split_at(cut);
+            let parts: Vec<_> = [one, two].into_iter().filter(|part| !part.is_empty()).collect();
+            assert_eq!(read(&parts).await, strictly, "cut after {cut} bytes");
+        }
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        for cut in 1..preface.len() {
+            let (one, two) = preface.split_at(cut);
+            let said = [two, b"\n\n"].concat();
+            assert_eq!(read(&[one, &said, b"\n"]).await, [&preface[..], b"\n\n\n"].concat(), "cut after {cut} bytes");
+            // What looked like it for so long, and was not.
+            assert_eq!(read(&[one, b"\n"]).await.last(), Some(&if one.ends_with(b"\r") { b'\n' } else { 0 }));
+        }
+    }
+
+    #[tokio::test]
+    async fn over_http2_much_is_heard_of_who_asks_and_takes_and_little_of_who_does_not() {
+        /// How many bytes are heard after so many requests, and so many bytes taken.
+        async fn heard(requests: usize, taken: usize) -> u64 {
+            let (near, far) = tokio::io::duplex(1024);
+            let activity = Arc::new(Activity::new());
+            let patience = Duration::from_secs(60);
+            let mut patient = Patient::new(near, patience, patience, Arc::clone(&activity));
+            let (mut reader, mut says) = tokio::io::split(far);
+            let taking = tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+            for _ in 0..requests {
+                drop(activity.begin());
+            }
+            patient.write_all(&vec![0; taken]).await.unwrap();
+            let saying = tokio::spawn(async move {
+                let _ = says.write_all(PREFACE).await;
+                while says.write_all(&[0; 1000]).await.is_ok() {}
+            });
+            let (mut heard, mut buffer) = (0, [0; 1024]);
+            let error = loop {
+                match patient.read(&mut buffer).await {
+                    Ok(bytes) => heard += bytes as u64,
+                    Err(error) => break error,
+                }
+            };
+            assert_eq!(error.kind(), io::ErrorKind::QuotaExceeded);
+            saying.abort();
+            taking.abort();
+            heard
+        }
+        let within = |heard: u64, max: u64| assert!(heard <= max && heard + 1024 > max, "{heard} of {max}");
+        within(heard(0, 0).await, UNASKED_BYTES_MAX);
+        within(heard(3, 0).await, UNASKED_BYTES_MAX + 3 * ASKING_BYTES_MAX);
+        within(heard(0, 1 << 20).await, UNASKED_BYTES_MAX + (1 << 20) / TAKING_BYTES);
     }
 
     #[tokio::test(start_paused = true)]
