@@ -131,9 +131,10 @@ impl Asked<'_> {
         })
     }
 
-    /// Refuses a repository that no policy matches, lists and all, where that means deny.
+    /// Refuses a repository that no policy matches now, lists and all, where that means deny.
     fn may_serve(&self, named: &Named) -> Result<(), ApiError> {
-        let policies = self.in_force.judge.policies();
+        let in_force = self.app.in_force();
+        let policies = in_force.judge.policies();
         let denied = policies.no_match() == policy::NoMatch::Deny && !policies.may_match_repository(&named.repository);
         if denied {
             return Err(ApiError::RepositoryRefused { repository: named.repository.to_string() });

@@ -35,6 +35,8 @@ pub(super) async fn tags(
             .await
             .map_err(|error| ApiError::from_upstream(&error, "NAME_UNKNOWN", &what))?;
         (tags, more) = (page.tags, page.more);
+        // Upstream may have taken its time, and the policy be another.
+        asked.may_serve(named)?;
     }
     let ns = named.ns.as_ref().map(|ns| format!("&ns={ns}")).unwrap_or_default();
     let next = tags.last().filter(|_| more).map(|last| {

@@ -23,6 +23,7 @@ mod fills;
 mod guards;
 mod hardening;
 mod hostile;
+mod meanwhile;
 mod memory;
 mod messages;
 mod migrated;
