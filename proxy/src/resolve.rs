@@ -43,12 +43,20 @@ pub struct Resolver {
     limits: Arc<Limits>,
     /// Where tags pointed when they were read, none of them gone.
     known: Memory<Tag, TagFact>,
-    tags: Flight<(Repository, Tag), Digest>,
+    tags: Flight<(Repository, Tag, Source), Digest>,
     /// Tags beyond those that may be known.
     unremembered: Seldom,
     /// Shared by all manifests in memory.
     room: Room,
-    manifests: Flight<(Repository, Digest), Arc<UntrustedManifest>>,
+    manifests: Flight<(Repository, Digest, Source), Arc<UntrustedManifest>>,
+}
+
+/// Which upstream is asked, of several of one name that followed each other by reloads: its address, which is no other's for as long as it
+/// is asked. Who comes after a reload does not wait for what the former one does.
+type Source = usize;
+
+fn source(upstream: &Arc<Upstream>) -> Source {
+    Arc::as_ptr(upstream).addr()
 }
 
 impl Resolver {
@@ -109,7 +117,7 @@ impl Resolver {
                 |_| Err(unknown(repository, tag)),
             );
         }
-        let key = (repository.clone(), tag.clone());
+        let key = (repository.clone(), tag.clone(), source(upstream));
         let asking = self.tags.join(key, || {
             let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
             let (repository, tag) = (repository.clone(), tag.clone());
@@ -119,7 +127,7 @@ impl Resolver {
         let asked = if can_be_stale { timeout(lifetimes.wait, asking).await } else { Ok(asking.await) };
         let Ok(asked) = asked else {
             let slow = || ApiError::undecided(format!("cannot resolve tag {repository}:{tag}: upstream is slow"));
-            return self.stale(known, lifetimes.max_stale, repository, tag, "is slow").ok_or_else(slow);
+            return self.stale(lifetimes, repository, tag, "is slow")?.ok_or_else(slow);
         };
         match asked {
             Ok(digest) => {
@@ -127,10 +135,10 @@ impl Resolver {
                 Ok(Resolved { digest, warning: None })
             }
             Err(error @ ApiError::Undecided { .. }) => {
-                self.stale(known, lifetimes.max_stale, repository, tag, "does not answer").ok_or(error)
+                self.stale(lifetimes, repository, tag, "does not answer")?.ok_or(error)
             }
             Err(error @ ApiError::RateLimited { .. }) => {
-                self.stale(known, lifetimes.max_stale, repository, tag, "limits our rate").ok_or(error)
+                self.stale(lifetimes, repository, tag, "limits our rate")?.ok_or(error)
             }
             Err(error) => Err(error),
         }
@@ -145,21 +153,26 @@ impl Resolver {
         fact.gone_at.is_none() && self.checked_within(fact, max_stale)
     }
 
-    /// The last known digest, where it is young enough, because upstream `does` something else than to tell today's.
+    /// The last known digest, where it is young enough, because upstream `does` something else than to tell today's. By what is known now:
+    /// somebody else may have been told more since this look began.
     fn stale(
         &self,
-        known: Option<TagFact>,
-        max_stale: Duration,
+        lifetimes: &Tags,
         repository: &Repository,
         tag: &Tag,
         does: &str,
-    ) -> Option<Resolved> {
-        let fact = known.filter(|fact| self.may_be_stale(fact, max_stale))?;
-        let age = self.clock.now().since(fact.checked_at)?;
+    ) -> Result<Option<Resolved>, ApiError> {
+        let known = self.store.facts().read()?.tag(repository, tag)?;
+        let Some(fact) = known.filter(|fact| self.may_be_stale(fact, lifetimes.max_stale)) else { return Ok(None) };
+        if self.checked_within(&fact, lifetimes.ttl) {
+            counter!("pratique_tag_lookups_total", "outcome" => "hit").increment(1);
+            return Ok(Some(Resolved { digest: fact.digest, warning: None }));
+        }
+        let Some(age) = self.clock.now().since(fact.checked_at) else { return Ok(None) };
         counter!("pratique_tag_lookups_total", "outcome" => "stale").increment(1);
         let warning = format!("tag as of {} ago: upstream {does}", ago(age));
         tracing::warn!(%repository, %tag, digest = %fact.digest, "{warning}");
-        Some(Resolved { digest: fact.digest, warning: Some(warning) })
+        Ok(Some(Resolved { digest: fact.digest, warning: Some(warning) }))
     }
 
     /// Asks upstream by HEAD. What it tells is a claim until the manifest is here, and only then the tag's meaning: a digest that
@@ -293,10 +306,17 @@ impl Resolver {
             return Ok(Arc::new(manifest));
         }
         self.manifests
-            .join((repository.clone(), digest.clone()), || {
+            .join((repository.clone(), digest.clone(), source(upstream)), || {
                 let (this, upstream) = (Arc::clone(self), Arc::clone(upstream));
                 let (repository, digest) = (repository.clone(), digest.clone());
-                async move { this.fetch(&upstream, &repository, &digest).await.map(Arc::new) }
+                async move {
+                    // Somebody else's fetch may have ended since.
+                    let manifest = match this.stored(&repository, &digest).await? {
+                        Some(manifest) => manifest,
+                        None => this.fetch(&upstream, &repository, &digest).await?,
+                    };
+                    Ok(Arc::new(manifest))
+                }
             })
             .await
     }
