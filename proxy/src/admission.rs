@@ -75,13 +75,13 @@ pub struct Admission {
     clock: Clock,
     limits: Arc<Limits>,
     /// One judgement per (repository, digest, fingerprint): two repositories may rightly judge one digest differently.
-    judging: Flight<VerdictKey, Arc<Admitted<Manifest>>>,
+    judging: Flight<LookKey, Arc<Admitted<Manifest>>>,
     /// The same by stored evidence alone.
-    rejudging: Flight<(VerdictKey, Effort), Arc<Admitted<Manifest>>>,
+    rejudging: Flight<(LookKey, Effort), Arc<Admitted<Manifest>>>,
     /// Judgements at the same time.
     judges: Arc<Semaphore>,
     /// One collection about a child per (repository, child, fingerprint), which goes on when who asked has left.
-    collecting: Flight<VerdictKey, Arc<Gathered>>,
+    collecting: Flight<LookKey, Arc<Gathered>>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
     /// Evidence that was looked at as content, down to its last byte.
@@ -95,6 +95,10 @@ pub struct Admission {
 }
 
 type VerdictKey = (Repository, Digest, Fingerprint);
+
+/// A look for a verdict, and the generation under which it is made: what an upstream or a trust root that is not in force any more has
+/// brought about answers nobody who came later.
+type LookKey = (VerdictKey, u64);
 
 /// How often a request is looked at again because the policy was reloaded meanwhile.
 const RELOADS_MAX: usize = 4;

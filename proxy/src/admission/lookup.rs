@@ -83,14 +83,13 @@ impl Admission {
             return self.judged_from_store(in_force, repository, manifest, effort).await;
         }
         let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest));
-        let joined = self.judging.join(key, || {
+        let joined = self.judging.join((key, in_force.generation), || {
             let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
             let (repository, digest) = (repository.clone(), digest.clone());
             async move { this.anew(&in_force, &repository, &digest, effort).await }
         });
         let admitted = joined.await?;
-        // The work may have been begun under another generation with the same policies and other lifetimes, or by somebody to whom what
-        // is there sufficed.
+        // The work may have been begun by somebody to whom what is there sufficed, or have taken longer than its verdict holds.
         if in_force.judge.in_force(&admitted, self.clock.now()) && effort.takes(&admitted) {
             return Ok(admitted);
         }
@@ -119,7 +118,7 @@ impl Admission {
     ) -> Result<Arc<Admitted<Manifest>>, ApiError> {
         let digest = manifest.digest().clone();
         let key = (repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, &digest));
-        let joined = self.rejudging.join((key, effort), || {
+        let joined = self.rejudging.join(((key, in_force.generation), effort), || {
             let (this, in_force, repository) = (Arc::clone(self), Arc::clone(in_force), repository.clone());
             async move {
                 match this.by_stored_evidence(&in_force, &repository, &manifest, effort).await? {
@@ -230,22 +229,33 @@ impl Admission {
         }
         let parents = self.parents(repository, digest, |kind| kind == EdgeKind::Child)?;
         for edge in parents {
-            // Of an index only what the store knows counts here: a client that wants it judged anew asks for it.
-            let index = match self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await {
-                Ok(index) => index,
-                Err(error) => {
-                    through.open = Some(worse(through.open, error)).filter(ApiError::is_open);
-                    continue;
+            let mut ended = 0;
+            let open = loop {
+                // Of an index only what the store knows counts here: a client that wants it judged anew asks for it.
+                let index = match self.admitted(in_force, repository, &edge.parent, depth + 1, Effort::Stored).await {
+                    Ok(index) => index,
+                    Err(error) => break Some(error),
+                };
+                match self.child(in_force, &index, digest, manifest, effort).await {
+                    Ok(Around::Admitted(admitted)) => {
+                        through.admitted = Some(Arc::new(*admitted));
+                        return Ok(through);
+                    }
+                    Ok(Around::Nothing) => break None,
+                    // While the child's evidence was on its way: the index is judged once more, and that evidence is here by now.
+                    Ok(Around::Ended) if ended == 0 => ended += 1,
+                    Ok(Around::Ended) => {
+                        break Some(ApiError::undecided("cannot decide: the verdict on its index ended"));
+                    }
+                    // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
+                    Err(error) => {
+                        through.refused = Some(worse(through.refused, error));
+                        break None;
+                    }
                 }
             };
-            match self.child(in_force, &index, digest, manifest, effort).await {
-                Ok(Some(admitted)) => {
-                    through.admitted = Some(Arc::new(admitted));
-                    return Ok(through);
-                }
-                Ok(None) => {}
-                // What governs the child and not the index governs it by its own evidence too: that refusal would only be repeated.
-                Err(error) => through.refused = Some(worse(through.refused, error)),
+            if let Some(error) = open {
+                through.open = Some(worse(through.open, error)).filter(ApiError::is_open);
             }
         }
         Ok(through)
@@ -262,11 +272,11 @@ impl Admission {
         digest: &Digest,
         manifest: Option<&UntrustedManifest>,
         effort: Effort,
-    ) -> Result<Option<Admitted<Manifest>>, ApiError> {
+    ) -> Result<Around, ApiError> {
         let repository = index.repository();
         let child = match manifest {
             Some(manifest) => manifest.clone(),
-            None if effort.is_local() => return Ok(None),
+            None if effort.is_local() => return Ok(Around::Nothing),
             None => {
                 let upstream = in_force.upstream(repository.upstream())?;
                 self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone()
@@ -277,7 +287,7 @@ impl Admission {
         if let Some(record) = past.record() {
             let readmission = in_force.judge.readmit_child(index, child.clone(), record, past.now);
             if let Some(verdict) = readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)) {
-                return verdict.map(Some);
+                return verdict.map(Around::admitted);
             }
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
@@ -294,7 +304,7 @@ impl Admission {
                 let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
                 if effort.is_local() && judged.record.is_none() && !gathered.is_complete(&wanted) {
                     return match judged.outcome {
-                        ChildOutcome::Admitted(admitted) if effort == Effort::Stored => Ok(Some(admitted)),
+                        ChildOutcome::Admitted(admitted) if effort == Effort::Stored => Ok(Around::admitted(admitted)),
                         // What was not asked then may be asked now.
                         _ => Err(ApiError::NotJudged),
                     };
@@ -305,13 +315,14 @@ impl Admission {
         };
         self.remember(judged.record, judged.in_memory).await?;
         match judged.outcome {
-            ChildOutcome::Admitted(admitted) => Ok(Some(admitted)),
+            ChildOutcome::Admitted(admitted) => Ok(Around::admitted(admitted)),
+            ChildOutcome::IndexEnded => Ok(Around::Ended),
             ChildOutcome::Refused(refusal) | ChildOutcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
             ChildOutcome::Undecided(undecided) => {
                 let patience = judged_by.and_then(|gathered| gathered.patience);
                 Err(ApiError::undecided(format!("cannot decide: {undecided}")).limited(patience))
             }
-            _ => Ok(None),
+            _ => Ok(Around::Nothing),
         }
     }
 
@@ -339,7 +350,8 @@ impl Admission {
             let (repository, child) = (repository.clone(), child.clone());
             async move { this.collect(&in_force, (&repository, &child), &missing, stored, &sieve).await.map(Arc::new) }
         };
-        self.collecting.join((repository.clone(), digest.clone(), fingerprint), collect).await.map(Some)
+        let key = (repository.clone(), digest.clone(), fingerprint);
+        self.collecting.join((key, in_force.generation), collect).await.map(Some)
     }
 }
 
@@ -365,6 +377,21 @@ enum ByStore {
         wanted: Wanted,
         stored: Option<Gathered>,
     },
+}
+
+/// What one index around a child says about it.
+enum Around {
+    Admitted(Box<Admitted<Manifest>>),
+    /// It does not list it, or says nothing else.
+    Nothing,
+    /// The index's own verdict ended meanwhile.
+    Ended,
+}
+
+impl Around {
+    fn admitted(admitted: Admitted<Manifest>) -> Self {
+        Self::Admitted(Box::new(admitted))
+    }
 }
 
 /// What the indexes around a child say about it.
