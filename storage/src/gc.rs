@@ -232,10 +232,16 @@ impl Keeper {
                 if image.used_at >= spare_since || pass.freed.metadata.bytes >= wanted {
                     return Ok(());
                 }
-                let leaving = forget::alone(&self.store.facts().read()?, image, &pass.gone)?;
+                let facts = self.store.facts().read()?;
+                // It may have been served since this page was read: a client is about to ask for what it is made of.
+                if self.was_used_since(&facts, image)? {
+                    continue;
+                }
+                let leaving = forget::alone(&facts, image, &pass.gone)?;
+                drop(facts);
                 if let Some(leaving) = leaving {
                     pass.gone.all_of(&leaving);
-                    self.let_go(leaving, pass).await?;
+                    self.let_go(leaving, false, pass).await?;
                     told(&pass.freed);
                 }
             }
@@ -243,6 +249,14 @@ impl Keeper {
             self.struck_off(pass).await?;
         }
         Ok(())
+    }
+
+    /// Whether an image was used after what is known of it was read, written down or not.
+    fn was_used_since(&self, facts: &Snapshot, image: &Usage) -> Result<bool, StoreError> {
+        let (repository, digest) = (&image.repository, &image.digest);
+        let settled = facts.usage(repository, digest)?.map(|usage| usage.used_at);
+        let unsettled = self.ledger.unsettled_use(repository, digest);
+        Ok(settled.max(unsettled).is_some_and(|at| at > image.used_at))
     }
 
     /// What has left is struck off before the next page, and need not be remembered besides: the store may hold a million blobs. A dry
@@ -271,21 +285,34 @@ impl Keeper {
             forget::whole(&snapshot, &known, &Gone::default())?
         };
         let mut pass = Pass::new(dry_run, left);
-        self.let_go(leaving, &mut pass).await?;
+        self.let_go(leaving, true, &mut pass).await?;
         if !dry_run {
             self.settle().await?;
         }
         Ok(pass.freed)
     }
 
-    /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason.
-    async fn let_go(&self, leaving: Leaving, pass: &mut Pass<impl FnMut(Left)>) -> Result<(), StoreError> {
+    /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason. What was
+    /// pinned since it was looked at stays, unless that does not matter.
+    async fn let_go(
+        &self,
+        leaving: Leaving,
+        even_pinned: bool,
+        pass: &mut Pass<impl FnMut(Left)>,
+    ) -> Result<(), StoreError> {
         if !pass.dry_run {
             let forgotten = leaving.manifests.iter().map(|(repository, digest)| Change::Forgotten {
                 repository: repository.clone(),
                 digest: digest.clone(),
+                even_pinned,
             });
             self.store.facts().apply(forgotten.collect()).await?;
+            let facts = self.store.facts().read()?;
+            for (repository, digest) in &leaving.manifests {
+                if facts.usage(repository, digest)?.is_some() {
+                    return Ok(());
+                }
+            }
         }
         for (digest, (Content { class, size }, image)) in leaving.blobs {
             if !pass.dry_run {

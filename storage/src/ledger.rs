@@ -63,10 +63,7 @@ pub struct Ledger {
 impl Ledger {
     /// A manifest was used in a repository. Written down later, if the manifest is known there.
     pub fn used(&self, repository: &Repository, digest: &Digest, at: UnixTime) {
-        let mut hasher = DefaultHasher::new();
-        digest.hash(&mut hasher);
-        let shard = usize::try_from(hasher.finish()).unwrap_or_default() % SHARDS;
-        let Some(shard) = self.uses.get(shard) else { return };
+        let Some(shard) = self.shard(digest) else { return };
         let mut uses = lock(shard);
         if let Some(known) = uses.get_mut(repository).and_then(|images| images.get_mut(digest)) {
             *known = at.max(*known);
@@ -76,6 +73,17 @@ impl Ledger {
                 images.insert(digest.clone(), at);
             }
         }
+    }
+
+    /// When a manifest was used last, where that is not written down yet.
+    pub(crate) fn unsettled_use(&self, repository: &Repository, digest: &Digest) -> Option<UnixTime> {
+        lock(self.shard(digest)?).get(repository)?.get(digest).copied()
+    }
+
+    fn shard(&self, digest: &Digest) -> Option<&Mutex<Uses>> {
+        let mut hasher = DefaultHasher::new();
+        digest.hash(&mut hasher);
+        self.uses.get(usize::try_from(hasher.finish()).unwrap_or_default() % SHARDS)
     }
 
     /// A blob is in the store from now on.

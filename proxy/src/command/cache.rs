@@ -162,6 +162,11 @@ async fn pin(app: &Arc<App>, typed: &str, pinned: bool) -> Result<Pinned, Failur
     let Kept { typed, usage: Usage { repository, digest, .. } } = find(app, typed)?;
     let change = Change::Pinned { repository: repository.clone(), digest: digest.clone(), pinned, at: app.clock.now() };
     app.store.facts().apply(vec![change]).await.map_err(failed)?;
+    // It may have made way for others at that very moment.
+    let usage = app.store.facts().read().and_then(|facts| facts.usage(&repository, &digest)).map_err(failed)?;
+    if usage.is_none() {
+        return Err(Failure::no(format!("{repository}@{digest} has just left the store")).hint("pull it again"));
+    }
     Ok(Pinned { image: typed, repository, digest, stays: pinned })
 }
 

@@ -141,6 +141,10 @@ pub(super) fn pin(
     Ok(())
 }
 
+pub(super) fn is_pinned(batch: &Batch, repository: &Repository, digest: &Digest) -> Result<bool, StoreError> {
+    Ok(known(batch, repository, digest)?.is_some_and(|(_, pinned)| pinned))
+}
+
 pub(super) fn forget(batch: &Batch, repository: &Repository, digest: &Digest) -> Result<(), StoreError> {
     let Some((used_at, _)) = known(batch, repository, digest)? else { return Ok(()) };
     batch.remove(Table::Oldest, &order_key(used_at, repository, digest));

@@ -364,6 +364,34 @@ async fn metadata_of_images_just_used_stays_and_so_does_what_another_repository_
 }
 
 #[tokio::test]
+async fn what_is_used_or_pinned_while_others_leave_stays() {
+    let place = super::place();
+    let store = place.open();
+    let first = image(&store, &nginx(), 1, &[10], 1).await;
+    let second = image(&store, &nginx(), 2, &[20], 2).await;
+    budget(&store, None, Some(0));
+    let mut what = Vec::new();
+    let left = |left: Left| {
+        store.ledger().used(&nginx(), &second.digest, at(9));
+        what.push(left);
+    };
+    let sweep = Sweep { dry_run: false, spare_since: at(5) };
+    Keeper::new(store.clone()).sweep(sweep, left).await.unwrap();
+    assert!(what.contains(&Left::Image { repository: nginx(), digest: first.digest.clone() }));
+    let is_known = |digest| store.facts().read().unwrap().manifest(&nginx(), digest).unwrap().is_some();
+    assert!(!is_known(&first.digest) && is_known(&second.digest), "{what:?}");
+    assert!(has(&store, &second.config).await);
+    // Decided where it is written: whoever looked before saw none of it.
+    let pinned = Change::Pinned { repository: nginx(), digest: second.digest.clone(), pinned: true, at: at(10) };
+    let forgotten =
+        |even_pinned| Change::Forgotten { repository: nginx(), digest: second.digest.clone(), even_pinned };
+    store.facts().apply(vec![pinned, forgotten(false)]).await.unwrap();
+    assert!(is_known(&second.digest));
+    store.facts().apply(vec![forgotten(true)]).await.unwrap();
+    assert!(!is_known(&second.digest));
+}
+
+#[tokio::test]
 async fn a_dry_run_tells_the_same_and_touches_nothing() {
     let place = super::place();
     let store = place.open();
