@@ -274,7 +274,12 @@ impl Admission {
         evidence: &UntrustedEvidence,
     ) -> Result<Admitted<Manifest>, ApiError> {
         let judged = self.judgement(in_force, repository, manifest, evidence).await?;
-        self.conclude(judged).await
+        let admitted = self.conclude(judged).await?;
+        // While evidence was on its way the image may have made way for others: what it is made of is about to be asked for.
+        if self.store.facts().read()?.manifest(repository, manifest.digest())?.is_none() {
+            self.resolver.keep(repository, manifest).await?;
+        }
+        Ok(admitted)
     }
 
     /// Judges `manifest` by `evidence`. Nothing is remembered of it yet.

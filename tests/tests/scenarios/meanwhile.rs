@@ -11,6 +11,7 @@ use std::{
 
 use oci::UnixTime;
 use proxy::clock::Clock;
+use storage::Change;
 use support::{
     image,
     sigstore::{Options, Signer},
@@ -70,6 +71,27 @@ async fn who_comes_after_a_reload_does_not_wait_for_what_the_former_upstream_doe
         assert!(!first.is_finished(), "{what}");
         hanging.release();
         assert_eq!(first.await.unwrap().0, 200, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_left_the_store_while_its_evidence_was_fetched_can_be_pulled() {
+    let world = World::new().await;
+    let image = sized(1000, 1);
+    world.push_signed(REPOSITORY, "latest", &image);
+    let pratique = world.pratique(&Setup::with_policy(&chainguard_policy("all", "cgr.dev/**"))).await;
+    let base = format!("{}/v2/{REPOSITORY}", pratique.url());
+    let sig = image::cosign_tag(&image.digest, "sig");
+    let hanging = world.registry.fault(ends_with(&format!("/manifests/{sig}")), Fault::Hang);
+    let asking = asked(&format!("{base}/manifests/{}", image.digest));
+    hanging.hit(1).await.unwrap();
+    let repository = format!("cgr.dev/{REPOSITORY}").parse().unwrap();
+    let change = Change::Forgotten { repository, digest: image.digest.clone(), even_pinned: false };
+    pratique.server.app.store.facts().apply(vec![change]).await.unwrap();
+    hanging.release();
+    assert_eq!(asking.await.unwrap().0, 200);
+    for (digest, _) in &image.blobs {
+        assert_eq!(get(&format!("{base}/blobs/{digest}")).await.status, 200);
     }
 }
 
