@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use config::{Loaded, Overrides};
@@ -19,6 +20,9 @@ use crate::{
     sigstore::{Options, Signer, VirtualSigstore},
     upstream::{Builder, Registry},
 };
+
+/// How long a pratique that was stopped may hold its store yet.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(10);
 
 /// The parts that are there before pratique is.
 pub struct World {
@@ -162,13 +166,20 @@ impl World {
             .unwrap_or_else(|error| panic!("pratique does not start: {error}"))
     }
 
-    /// pratique in front of this world, by `clock`.
+    /// pratique in front of this world, by `clock`. What the one before has left running in the background may hold the store for a moment.
     ///
     /// # Errors
     /// When it does not start.
     pub async fn try_pratique(&self, setup: &Setup, clock: Clock) -> Result<Pratique, StartError> {
-        let server = Server::start(self.load(setup), clock).await?;
-        Ok(Pratique { server: Arc::new(server) })
+        let until = Instant::now() + GIVEN_BACK_WITHIN;
+        loop {
+            match Server::start(self.load(setup), clock.clone()).await {
+                Err(StartError::Locked { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                outcome => return Ok(Pratique { server: Arc::new(outcome?) }),
+            }
+        }
     }
 }
 

@@ -221,8 +221,6 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the operator's own files and programs")]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     fn upstream(name: &str, url: &str) -> config::Upstream {
@@ -310,9 +308,12 @@ mod tests {
     /// What a program says that does `script`, where helpers are looked for by its whole name.
     fn asked(script: &str, within: Duration) -> Result<(String, String), String> {
         let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("docker-credential-test");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let (text, program) = (directory.path().join("text"), directory.path().join("docker-credential-test"));
+        std::fs::write(&text, format!("#!/bin/sh\n{script}\n")).unwrap();
+        // By another process: what this one has open for writing, all that its other tests start have open for a moment too, and nobody can
+        // run it meanwhile.
+        let installed = Command::new("install").args(["-m", "700"]).args([&text, &program]).status().unwrap();
+        assert!(installed.success());
         let login = run(program.to_str().unwrap(), "cgr.dev", within);
         login.map(|login| (login.username, login.password.expose().clone()))
     }
@@ -325,10 +326,10 @@ mod tests {
 
     #[test]
     fn a_helper_that_has_nothing_hangs_or_babbles_is_not_believed() {
-        let soon = Duration::from_millis(500);
+        let soon = Duration::from_secs(3);
         for (script, says) in [
             ("echo 'credentials not found in native keychain'; exit 1", "has nothing for cgr.dev"),
-            ("exec sleep 1000", "did not answer within 0.5 s"),
+            ("exec sleep 1000", "did not answer within 3 s"),
             ("exec cat /dev/zero", "answers with more than 65536 bytes"),
             (r#"echo '{"Username":"<token>","Secret":"hunter2"}'"#, "use a pull token"),
             (r#"echo '{"Username":"","Secret":"hunter2"}'"#, "has nothing for cgr.dev"),
@@ -367,8 +368,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let noted = directory.path().join("started");
         let script = format!("sleep 1000 & echo $! > '{}'; wait", noted.display());
-        let error = asked(&script, Duration::from_secs(1)).unwrap_err();
-        assert!(error.contains("docker-credential-test did not answer within 1 s"), "{error}");
+        let error = asked(&script, Duration::from_secs(3)).unwrap_err();
+        assert!(error.contains("docker-credential-test did not answer within 3 s"), "{error}");
         let started = std::fs::read_to_string(&noted).unwrap();
         // Until somebody takes note of its end it is a zombie.
         let is_there = || {

@@ -221,7 +221,9 @@ async fn run(campaign: Campaign) -> Tally {
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
         }
         Campaign::Quota(limits) => quota::run(limits.or(Bounds::rounds(10_000)), say).await,
-        Campaign::Scale { images, only_facts, seed } => Box::pin(scale::run(&images, only_facts, seed, say)).await,
+        Campaign::Scale { images, only_facts, seed } => {
+            Box::pin(scale::run(&images, only_facts, scale::START_SLACK, seed, say)).await
+        }
         Campaign::Evidence { limits, mib: size, crowd } => {
             let size = evidence::Size { attestation_bytes: mib(size), crowd, ..evidence::Size::FULL };
             evidence::run(limits.or(Bounds::rounds(1)), size, say).await

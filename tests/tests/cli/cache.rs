@@ -283,8 +283,9 @@ async fn under_tag(server: &Process) -> (u16, String) {
 async fn a_tag_that_was_moved_back_on_purpose_is_let_back_as_the_hint_says() {
     let signer = Signer::chainguard();
     let policy = policies::keyless("own", "cgr.dev/chainguard/**", &signer.issuer, &signer.subject);
+    // Looked up for nobody else: who joins a look that began before the tag was moved is told what was so then.
     let setup = Setup::with_policy(&policies::annotated(&policy, ["pratique.dev/rollback: deny"]))
-        .sections("[tags]\nttl = \"1ms\"\n");
+        .sections("[tags]\nttl = \"1ms\"\nrefresh = \"never\"\n");
     let stage = Stage::new(PUBLIC, &signer, Layout::Legacy, &setup).await;
     let (newer, older) = (&stage.index, image::single("linux/amd64", [noise(10, 9)]));
     let options = Options::at(Options::SIGNED_AT - 30 * 86_400);

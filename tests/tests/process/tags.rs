@@ -30,7 +30,8 @@ fn setup(turn: &str) -> Setup {
         policy(&format!("free-{turn}"), "free", &[]),
     ];
     let policies = vec![("policy.yaml".to_owned(), policies.join("---\n"))];
-    Setup { policies, ..administered() }.sections("[tags]\nttl = \"1ms\"\n")
+    // Looked up for nobody else: that would be counted as well, and who joins it is told what was so before.
+    Setup { policies, ..administered() }.sections("[tags]\nttl = \"1ms\"\nrefresh = \"never\"\n")
 }
 
 /// Where tags are led, and by which clock.

@@ -100,7 +100,7 @@ async fn a_download_that_all_its_clients_have_left_is_completed() {
 
 #[tokio::test]
 async fn a_download_that_takes_too_long_is_broken_and_goes_on_at_the_next_request() {
-    let scene = Scene::new("fill_timeout = \"2s\"").await;
+    let scene = Scene::new("fill_timeout = \"5s\"").await;
     let broken = Client::plain().open(Method::GET, &scene.address(), &[]).await.unwrap().drain().await;
     assert!(!broken.complete && broken.length > 0, "{broken:?}");
     let again = get(&scene.address()).await;
@@ -124,7 +124,9 @@ async fn a_scrub_does_not_wait_for_long_for_what_it_fetches_again() {
     let world = World::new().await;
     let image = image::single("linux/amd64", [1, 2].map(|seed| support::upstream::noise(300_000, seed)));
     world.push_signed("chainguard/big", "latest", &image);
-    let setup = Setup::default().sections("[limits]\ndecision_timeout = \"2s\"\n");
+    // Upstream is not asked twice in the time that the test takes.
+    let limits = "[limits]\ndecision_timeout = \"5s\"\nupstream_response_timeout = \"60s\"\n";
+    let setup = Setup::default().sections(limits);
     let pratique = world.pratique(&setup).await;
     pull(&Client::plain(), &pratique.url(), "chainguard/big", "latest").await.unwrap();
     pratique.stop().await;

@@ -362,7 +362,16 @@ async fn within_the_time_budget_or_not_the_work_goes_on() {
     let answer = get(&url(&pratique, &image.digest)).await;
     assert_eq!((answer.status.as_u16(), answer.header("retry-after")), (503, Some("5")), "{}", answer.text());
     slow.release();
-    let again = tokio::time::timeout(Duration::from_secs(10), get(&url(&pratique, &image.digest))).await.unwrap();
+    // A busy machine may need more than one budget for the rest.
+    let decided = async {
+        loop {
+            let answer = get(&url(&pratique, &image.digest)).await;
+            if answer.status != 503 {
+                break answer;
+            }
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(20), decided).await.expect("a decision");
     assert_eq!(again.status, 200, "{}", again.text());
     assert_eq!(world.registry.count(asks(".att")), 1, "asked once");
 }

@@ -20,6 +20,8 @@ use crate::{
 const REPOSITORY: &str = "chainguard/nginx";
 /// Several times what is kept.
 const MANY: usize = 300;
+/// Time for all of them on a busy machine, without optimisation.
+const PATIENT: &str = "[limits]\ndecision_timeout = \"60s\"\n";
 
 fn url(pratique: &Pratique, image: &Image) -> String {
     format!("{}/v2/{REPOSITORY}/manifests/{}", pratique.url(), image.digest)
@@ -55,7 +57,7 @@ async fn a_good_signature_among_many_layers_is_found_wherever_it_stands() {
         image.push(&world.registry, REPOSITORY, Some("latest"));
         let layers = disguised(&world, &image, MANY, Some(good_at));
         image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
-        let pratique = world.pratique(&Setup::default()).await;
+        let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
         let answer = get(&url(&pratique, &image)).await;
         assert_eq!(answer.status, 200, "at {good_at}: {}", answer.text());
     }
@@ -70,7 +72,7 @@ async fn many_layers_without_a_good_one_are_refused_for_what_they_are() {
     // One is signed by somebody else: the closest of all, and the one that is told.
     layers.push(world.sigstore.sign_legacy(&Signer::fork(), "cgr.dev/x", &image.digest, &Options::default()));
     image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
-    let pratique = world.pratique(&Setup::default()).await;
+    let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
     let answer = get(&url(&pratique, &image)).await;
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert!(message(&answer).contains("identity does not match"), "{}", message(&answer));
@@ -83,7 +85,7 @@ async fn layers_without_a_signature_annotation_cost_no_request() {
     image.push(&world.registry, REPOSITORY, Some("latest"));
     let layers: Vec<_> = (0..MANY).map(|number| junk(number, BTreeMap::new())).collect();
     image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
-    let pratique = world.pratique(&Setup::default()).await;
+    let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
     let answer = get(&url(&pratique, &image)).await;
     assert_eq!(answer.status, 403, "{}", answer.text());
     assert!(message(&answer).contains("300 signature layers carry no signature"), "{}", message(&answer));
@@ -106,7 +108,7 @@ async fn a_good_bundle_among_many_referrers_is_found() {
         if matches!(referrers, Referrers::Missing) {
             world.registry.put_referrers_tag(REPOSITORY, &image.digest);
         }
-        let pratique = world.pratique(&Setup::default()).await;
+        let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
         let answer = get(&url(&pratique, &image)).await;
         assert_eq!(answer.status, 200, "{referrers:?}: {}", answer.text());
     }
@@ -120,10 +122,11 @@ async fn what_was_not_kept_of_a_crowd_is_collected_anew_when_another_policy_want
     let mut layers = disguised(&world, &image, MANY, Some(7));
     layers.push(world.sigstore.sign_legacy(&Signer::fork(), "cgr.dev/x", &image.digest, &Options::default()));
     image::signature_manifest(&layers).push(&world.registry, REPOSITORY, Some(&cosign_tag(&image.digest, "sig")));
-    let pratique = world.pratique(&Setup::default()).await;
+    let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
     assert_eq!(get(&url(&pratique, &image)).await.status, 200);
     let fork = Signer::fork();
-    let other = Setup::with_policy(&crate::keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject));
+    let other = crate::keyless_policy("fork", "cgr.dev/**", &fork.issuer, &fork.subject);
+    let other = Setup::with_policy(&other).sections(PATIENT);
     pratique.reload(&world, &other).await.unwrap();
     let answer = get(&url(&pratique, &image)).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -233,7 +236,7 @@ async fn what_only_the_policy_of_an_index_asks_of_its_children_is_found_in_a_cro
     let annotation = "pratique.dev/attestations-per-platform: \"true\"";
     let demand = Demand { annotation, attestations: &[predicate::PROVENANCE], ..Demand::default() };
     let policy = demanding(&signer, &demand).replace("cgr.dev/**", &format!("cgr.dev/**@{}", index.digest));
-    let pratique = world.pratique(&Setup::with_policy(&policy)).await;
+    let pratique = world.pratique(&Setup::with_policy(&policy).sections(PATIENT)).await;
     for image in [&index, child] {
         let answer = get(&url(&pratique, image)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());

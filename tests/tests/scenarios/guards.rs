@@ -25,7 +25,7 @@ use support::{
     world::{Pratique, Setup, World, moved_by_hand},
 };
 
-use crate::{chainguard_policy, get, offline::started, rejudged, sized};
+use crate::{chainguard_policy, get, rejudged, sized};
 
 const REPOSITORY: &str = "chainguard/nginx";
 pub(crate) const DAY: u64 = 86_400;
@@ -110,7 +110,7 @@ impl Stage {
         let Self { world, time, clock, pratique } = self;
         pratique.stop().await;
         meanwhile(&world);
-        let pratique = started(&world, setup, &clock).await;
+        let pratique = world.try_pratique(setup, clock.clone()).await.unwrap();
         Self { world, time, clock, pratique }
     }
 }
@@ -625,10 +625,10 @@ async fn what_hangs_while_it_is_decided_on_costs_the_wait_and_not_the_whole_budg
 
 #[tokio::test]
 async fn what_a_tag_means_and_what_is_decided_about_it_share_one_budget() {
-    let sections = "[tags]\nttl = \"0s\"\nwait = \"20s\"\n[limits]\ndecision_timeout = \"4s\"\n";
+    let sections = "[tags]\nttl = \"0s\"\nwait = \"20s\"\n[limits]\ndecision_timeout = \"10s\"\n";
     let (stage, first) = Box::pin(hanging(sections)).await;
-    // Three of the four seconds are gone when upstream has said what the tag means.
-    let late = Fault::Late(Duration::from_secs(3));
+    // Six of the ten seconds are gone when upstream has said what the tag means.
+    let late = Fault::Late(Duration::from_secs(6));
     stage.world.registry.fault(|call| call.path.ends_with("/manifests/latest"), late);
     let answer = stage.ask().await;
     assert_eq!(answer.status, 200, "{}", answer.text());

@@ -61,7 +61,9 @@ async fn warm(sections: &str) -> (World, support::world::Pratique, String) {
 
 #[tokio::test]
 async fn a_tag_of_a_slow_upstream_is_served_stale_within_the_wait() {
-    let (world, _pratique, url) = warm("[tags]\nttl = \"1ms\"\nwait = \"200ms\"\n").await;
+    // Looked up for nobody else: who joins a look that began before the upstream was slow is told what was so then.
+    let sections = "[tags]\nttl = \"1ms\"\nrefresh = \"never\"\nwait = \"200ms\"\n";
+    let (world, _pratique, url) = warm(sections).await;
     let slow = world.registry.fault(Call::is_head, Fault::Hang);
     let began = Instant::now();
     for _ in 0..3 {
@@ -72,13 +74,22 @@ async fn a_tag_of_a_slow_upstream_is_served_stale_within_the_wait() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     assert_eq!(slow.hits(), 1, "all of them waited for one question");
     slow.clear();
-    let fresh = get(&format!("{url}/latest")).await;
-    assert_eq!((fresh.status.as_u16(), fresh.header("warning")), (200, None));
+    // On a busy machine an upstream that is well again may be late as well.
+    let fresh = async {
+        loop {
+            let answer = get(&format!("{url}/latest")).await;
+            assert_eq!(answer.status, 200);
+            if answer.header("warning").is_none() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), fresh).await.expect("an answer that is not stale");
 }
 
 #[tokio::test]
 async fn an_unseen_tag_of_an_upstream_that_hangs_is_503_within_the_decision_timeout() {
-    let (world, _pratique, url) = warm("[limits]\ndecision_timeout = \"1s\"\n").await;
+    let (world, _pratique, url) = warm("[limits]\ndecision_timeout = \"4s\"\n").await;
     let hanging = world.registry.fault(|_| true, Fault::Hang);
     let began = Instant::now();
     for what in ["manifests/unseen", "tags/list"] {
@@ -86,14 +97,15 @@ async fn an_unseen_tag_of_an_upstream_that_hangs_is_503_within_the_decision_time
         assert_eq!(answer.status, 503, "{what}: {}", answer.text());
         assert!(answer.header("retry-after").is_some());
     }
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
     hanging.clear();
     assert_eq!(get(&format!("{url}/unseen")).await.status, 404);
 }
 
 #[tokio::test]
 async fn a_tag_under_a_limited_rate_is_stale_and_an_unseen_one_429_and_upstream_is_asked_once() {
-    let (world, pratique, url) = warm("[tags]\nttl = \"1ms\"\n").await;
+    // Looked up for nobody else, as above.
+    let (world, pratique, url) = warm("[tags]\nttl = \"1ms\"\nrefresh = \"never\"\n").await;
     world.registry.fault(|_| true, Fault::too_many_requests(7));
     world.registry.clear_calls();
     for _ in 0..10 {

@@ -26,7 +26,12 @@ struct Stage {
     directory: TempDir,
     /// What the configuration names as trust root.
     first: String,
+    /// Lines within `[limits]`.
+    limits: &'static str,
 }
+
+/// For a mirror that stalls; every other one has the usual time, on a busy machine too.
+const IMPATIENT: &str = "upstream_stall_timeout = \"2s\"";
 
 impl Stage {
     async fn new() -> Self {
@@ -34,7 +39,7 @@ impl Stage {
         let repository = Repository::new(&first);
         let mirror = Mirror::start(repository.files()).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let stage = Self { repository, mirror, directory, first };
+        let stage = Self { repository, mirror, directory, first, limits: "" };
         stage.write("trusted_root.json", &stage.first);
         stage.write("root.json", &stage.repository.initial());
         stage
@@ -54,8 +59,9 @@ impl Stage {
 
     fn settings_with(&self, policy: &str) -> Arc<Settings> {
         let text = format!(
-            "listen = \"127.0.0.1:0\"\n[storage]\npath = \"store\"\n[limits]\nupstream_stall_timeout = \"300ms\"\n[policy]\n\
+            "listen = \"127.0.0.1:0\"\n[storage]\npath = \"store\"\n[limits]\n{}\n[policy]\n\
              trust_root = \"trusted_root.json\"\ntrust_root_mirror = \"{}\"\ntrust_root_initial = \"root.json\"\n{policy}\n",
+            self.limits,
             self.mirror.url()
         );
         self.write("pratique.toml", &text);

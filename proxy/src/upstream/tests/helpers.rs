@@ -1,6 +1,6 @@
 //! Credential helpers, asked again when what they handed out has ended.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, sync::Arc, time::Duration};
+use std::{fs, process::Command, sync::Arc, time::Duration};
 
 use base64::{
     Engine as _,
@@ -33,8 +33,12 @@ impl Helped {
         let files = setup.files.path().display().to_string();
         let answers = r#"echo "{\"Username\":\"user\",\"Secret\":\"$(cat secret)\"}""#;
         let does = if does.is_empty() { answers } else { does };
-        let program = setup.file("helper", &format!("#!/bin/sh\ncd '{files}'\necho asked >> asked\n{does}\n"));
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let text = setup.file("text", &format!("#!/bin/sh\ncd '{files}'\necho asked >> asked\n{does}\n"));
+        let program = setup.files.path().join("helper");
+        // By another process: what this one has open for writing, all that its other tests start have open for a moment too, and nobody can
+        // run it meanwhile.
+        let installed = Command::new("install").args(["-m", "700"]).args([&text, &program]).status().unwrap();
+        assert!(installed.success());
         let helper = Helper { program: program.display().to_string(), server: "127.0.0.1".into() };
         let login = Login { username: "user".into(), password: Secret::new(first.to_owned()) };
         let credentials = Credentials::new("cgr.dev".into(), &login, Some(helper));

@@ -59,24 +59,32 @@ async fn a_body_that_stalls_is_not_waited_for() {
 #[tokio::test]
 async fn a_small_body_that_trickles_is_not_waited_for() {
     let server = Server::start(|_| Reply::status(200).then(Step::trickle())).await;
-    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = 4 * SOON).build();
-    assert_eq!(manifest(&upstream).await.unwrap_err(), unavailable(Outage::Slow(8 * SOON)));
-    let error = upstream.whole_blob(&repository(), &digest(), 1 << 20, Duration::ZERO).await.unwrap_err();
-    assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::Slow(8 * SOON) });
+    // Longer than a byte takes, on a busy machine too.
+    let within = 20 * SOON;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = within).build();
+    let (repository, digest) = (repository(), digest());
+    let whole_blob = upstream.whole_blob(&repository, &digest, 1 << 20, Duration::ZERO);
+    let (manifest, whole_blob) = tokio::join!(manifest(&upstream), whole_blob);
+    assert_eq!(manifest.unwrap_err(), unavailable(Outage::Slow(2 * within)));
+    let slow = UpstreamError::Unavailable { what: Kind::Blob, why: Outage::Slow(2 * within) };
+    assert_eq!(whole_blob.unwrap_err(), slow);
 }
 
 #[tokio::test]
 async fn a_blob_that_trickles_is_given_up() {
     let server = Server::start(|_| Reply::status(200).then(Step::trickle())).await;
-    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = 4 * SOON).build();
+    // Longer than a byte takes, on a busy machine too.
+    let within = 20 * SOON;
+    let upstream = Setup::of(&server).limits(|limits| limits.upstream_stall_timeout = within).build();
     let error = blob(&upstream, 0).await.unwrap_err();
     assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::TooSlow(1024) });
     let patient = Setup::of(&server).limits(|limits| {
-        limits.upstream_stall_timeout = 4 * SOON;
+        limits.upstream_stall_timeout = within;
         limits.upstream_bytes_per_second_min = 10;
     });
     let mut stream = patient.build().blob(&repository(), &digest(), 0).await.unwrap();
-    for _ in 0..40 {
+    // Each takes ten milliseconds: twice as long as the one above was given.
+    for _ in 0..200 {
         assert!(stream.next().await.unwrap().is_some());
     }
 }
@@ -217,7 +225,7 @@ async fn requests_beyond_the_limit_wait_and_then_give_up() {
     .await;
     let setup = Setup::of(&server).limits(|limits| {
         limits.upstream_connections_max = 1;
-        limits.upstream_response_timeout = 4 * SOON;
+        limits.upstream_response_timeout = 20 * SOON;
     });
     let upstream = setup.build();
     let stream = upstream.blob(&repository(), &digest(), 0).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::process::Command;
 
-use super::{BLOBS, content, manifest, name, percent};
+use super::{BLOBS, TURNS, content, manifest, name, percent};
 use crate::{
     image,
     process::{self, Process},
@@ -37,7 +37,7 @@ pub(super) struct Stand {
 /// What was measured.
 #[derive(Debug, Clone)]
 pub(super) struct Served {
-    /// From the start of the process to the end of the first answer, a blob of an image that was admitted.
+    /// From the start of the process to the end of the first answer, a blob of an image that was admitted; the best of several.
     pub(super) start: Duration,
     /// The same after SIGKILL.
     pub(super) start_killed: Duration,
@@ -75,15 +75,13 @@ impl Stand {
         let laid = Instant::now();
         lay(&store, images).map_err(|error| failed("blobs", error))?;
         say(&format!("{images:>7} images: blobs laid in {:?}", laid.elapsed()));
-        let (process, start) = self.start().await?;
+        let (process, first) = self.start().await?;
         let mut took = self.asked(&process).await?;
         let (p50, p99) = (percent(&mut took, 50), percent(&mut took, 99));
         compared(&process).await?;
         let compared = laid.elapsed();
         let mut peaks = vec![("the server", peak_mib(process.id()).unwrap_or_default())];
-        process.kill().await.map_err(|silent| silent.to_string())?;
-        let (process, start_killed) = self.start().await?;
-        ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
+        let (start, start_killed) = self.starts(process, first).await?;
         say(&format!(
             "{images:>7} images: first answer {start:?} after the start, {start_killed:?} after a kill; beside the comparison p50 {p50:?} \
              p99 {p99:?}; all was compared {compared:?} after it was laid; {} MiB at most",
@@ -111,6 +109,21 @@ impl Stand {
         let process = self.stage.serve(&self.store()).await?;
         whole(&process, self.truth.largest()).await?;
         Ok((process, started.elapsed()))
+    }
+
+    /// The best start after a proper end, of which `first` is one, and the best after SIGKILL.
+    async fn starts(&self, mut process: Process, first: Duration) -> Result<(Duration, Duration), String> {
+        let (mut start, mut start_killed) = (first, Duration::MAX);
+        for _ in 0..TURNS {
+            process.kill().await.map_err(|silent| silent.to_string())?;
+            let (killed, took) = self.start().await?;
+            start_killed = start_killed.min(took);
+            ended_well(&killed.terminate().await.map_err(|silent| silent.to_string())?)?;
+            let (next, took) = self.start().await?;
+            (process, start) = (next, start.min(took));
+        }
+        ended_well(&process.terminate().await.map_err(|silent| silent.to_string())?)?;
+        Ok((start, start_killed))
     }
 
     async fn asked(&self, process: &Process) -> Result<Vec<Duration>, String> {

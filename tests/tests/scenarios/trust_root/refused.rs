@@ -7,7 +7,7 @@ use proxy::{
 };
 use support::tuf::{Files, MirrorFault, Role};
 
-use super::{Stage, with_another_log};
+use super::{IMPATIENT, Stage, with_another_log};
 
 /// After a first refresh, the mirror is changed by `attack`; the next refresh must fail with this outcome and these words, and
 /// leave the first in force. Then the honest repository is taken again.
@@ -167,7 +167,7 @@ async fn files_that_do_not_come() {
         ("timestamp.json", MirrorFault::Status(429), "limits our rate"),
         ("timestamp.json", MirrorFault::Endless, "body is larger than 16384 bytes"),
         ("2.root.json", MirrorFault::Endless, "body is larger than 512000 bytes"),
-        ("2.targets.json", MirrorFault::Stall, "body stalled for 0.3 s"),
+        ("2.targets.json", MirrorFault::Stall, "body stalled for 2 s"),
         (
             "timestamp.json",
             MirrorFault::Redirect("https://evil.example/timestamp.json".to_owned()),
@@ -177,6 +177,9 @@ async fn files_that_do_not_come() {
         let attack = move |stage: &mut Stage| {
             stage.repository.publish(&with_another_log(&stage.first));
             stage.publish();
+            if matches!(fault, MirrorFault::Stall) {
+                stage.limits = IMPATIENT;
+            }
             stage.mirror.fault(name, fault);
             None
         };
@@ -214,7 +217,7 @@ async fn an_initial_root_that_is_none() {
 
 #[tokio::test]
 async fn a_second_refresh_while_one_is_under_way() {
-    let stage = Stage::new().await;
+    let stage = Stage { limits: IMPATIENT, ..Stage::new().await };
     stage.mirror.fault("timestamp.json", MirrorFault::Stall);
     let settings = stage.settings();
     let clock = Clock::system();
