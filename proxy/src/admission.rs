@@ -48,12 +48,13 @@ use crate::{
     clock::Clock,
     collect::{About, Sieve},
     error::ApiError,
-    evidence::{EvidenceStore, Gathered},
+    evidence::EvidenceStore,
     flight::Flight,
     patience::Patience,
     resolve::Resolver,
 };
 use kept::Looks;
+use lookup::Around;
 use renewals::Renewals;
 use seen::Seen;
 use tagged::TagsLed;
@@ -80,8 +81,8 @@ pub struct Admission {
     rejudging: Flight<(LookKey, Effort), Arc<Admitted<Manifest>>>,
     /// Judgements at the same time.
     judges: Arc<Semaphore>,
-    /// One collection about a child per (repository, child, fingerprint), which goes on when who asked has left.
-    collecting: Flight<LookKey, Arc<Gathered>>,
+    /// The same about a child through an index.
+    children: Flight<(LookKey, Effort), Around>,
     /// Verdicts that must not outlive the process: a `warn` policy that could not be decided.
     in_memory: Mutex<HashMap<VerdictKey, Record>>,
     /// Evidence that was looked at as content, down to its last byte.
@@ -127,7 +128,7 @@ impl Admission {
             judging: Flight::default(),
             rejudging: Flight::default(),
             judges: Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get))),
-            collecting: Flight::default(),
+            children: Flight::default(),
             in_memory: Mutex::default(),
             seen: Seen::default(),
             looks,
@@ -242,7 +243,7 @@ impl Admission {
         Ending { repository, digest, path, .. }: &Ending,
     ) -> Result<bool, ApiError> {
         let fingerprint = in_force.judge.fingerprint_through(repository, path, digest);
-        Ok(self.past(repository, digest, fingerprint)?.wants_new_evidence(Effort::Upstream))
+        Ok(self.past(&(repository.clone(), digest.clone(), fingerprint))?.wants_new_evidence(Effort::Upstream))
     }
 
     /// Judges an image for nobody in particular, so that the next who asks need not wait.
@@ -354,11 +355,11 @@ impl Admission {
         Ok(())
     }
 
-    /// What was decided before under `fingerprint`, as it is at one moment: between two somebody else may decide anew, and what then holds
-    /// is not to be taken for what has ended.
-    fn past(&self, repository: &Repository, digest: &Digest, fingerprint: Fingerprint) -> Result<Past, ApiError> {
-        let key = (repository.clone(), digest.clone(), fingerprint);
-        let in_memory = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+    /// What was decided before, as it is at one moment: between two somebody else may decide anew, and what then holds is not to be taken
+    /// for what has ended.
+    fn past(&self, key: &VerdictKey) -> Result<Past, ApiError> {
+        let (repository, digest, fingerprint) = key;
+        let in_memory = self.in_memory.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned();
         let bytes = self.store.facts().read()?.verdict(repository, digest, fingerprint.as_bytes())?;
         // One that cannot be read has ended.
         let stored = bytes.and_then(|bytes| Record::from_bytes(&bytes).ok());

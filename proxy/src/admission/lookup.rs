@@ -105,7 +105,8 @@ impl Admission {
         effort: Effort,
     ) -> Result<Option<Result<Admitted<Manifest>, ApiError>>, ApiError> {
         let fingerprint = in_force.judge.fingerprint(repository, manifest.digest());
-        Ok(self.past(repository, manifest.digest(), fingerprint)?.verdict(in_force, repository, manifest, effort))
+        let key = (repository.clone(), manifest.digest().clone(), fingerprint);
+        Ok(self.past(&key)?.verdict(in_force, repository, manifest, effort))
     }
 
     /// Judges by stored evidence alone: what a change of policy needs, and what an ended refusal must not be renewed by.
@@ -143,7 +144,7 @@ impl Admission {
         effort: Effort,
     ) -> Result<ByStore, ApiError> {
         let digest = manifest.digest();
-        let past = self.past(repository, digest, in_force.judge.fingerprint(repository, digest))?;
+        let past = self.past(&(repository.clone(), digest.clone(), in_force.judge.fingerprint(repository, digest)))?;
         // Somebody else may have judged it while this look was on its way.
         if let Some(verdict) = past.verdict(in_force, repository, manifest, effort) {
             return Ok(ByStore::Judged(verdict));
@@ -238,7 +239,7 @@ impl Admission {
                 };
                 match self.child(in_force, &index, digest, manifest, effort).await {
                     Ok(Around::Admitted(admitted)) => {
-                        through.admitted = Some(Arc::new(*admitted));
+                        through.admitted = Some(admitted);
                         return Ok(through);
                     }
                     Ok(Around::Nothing) => break None,
@@ -261,10 +262,7 @@ impl Admission {
         Ok(through)
     }
 
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "an outcome that is not an admission, refusal or doubt says nothing about the child"
-    )]
+    /// What an index says about a child.
     async fn child(
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
@@ -282,13 +280,37 @@ impl Admission {
                 self.resolver.manifest(&upstream, repository, digest).await?.as_ref().clone()
             }
         };
-        let fingerprint = in_force.judge.child_fingerprint(index, digest);
-        let past = self.past(repository, digest, fingerprint)?;
-        if let Some(record) = past.record() {
-            let readmission = in_force.judge.readmit_child(index, child.clone(), record, past.now);
-            if let Some(verdict) = readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict)) {
-                return verdict.map(Around::admitted);
-            }
+        let key = (repository.clone(), digest.clone(), in_force.judge.child_fingerprint(index, digest));
+        let past = self.past(&key)?;
+        if let Some(verdict) = past.verdict_on_child(in_force, index, &child, effort) {
+            return verdict.map(Around::admitted);
+        }
+        let joined = self.children.join(((key, in_force.generation), effort), || {
+            let (this, in_force, index) = (Arc::clone(self), Arc::clone(in_force), Arc::clone(index));
+            async move { this.child_anew(&in_force, &index, child, effort).await }
+        });
+        let around = joined.await?;
+        let has_ended = |admitted: &Arc<_>| !in_force.judge.in_force(admitted, self.clock.now());
+        Ok(if matches!(&around, Around::Admitted(admitted) if has_ended(admitted)) { Around::Ended } else { around })
+    }
+
+    /// Judges a child through an index, by its own evidence besides where that is wanted.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "an outcome that is not an admission, refusal or doubt says nothing about the child"
+    )]
+    async fn child_anew(
+        &self,
+        in_force: &InForce,
+        index: &Arc<Admitted<Manifest>>,
+        child: UntrustedManifest,
+        effort: Effort,
+    ) -> Result<Around, ApiError> {
+        let (repository, digest) = (index.repository(), child.digest());
+        let past = self.past(&(repository.clone(), digest.clone(), in_force.judge.child_fingerprint(index, digest)))?;
+        // Somebody else's judgement may have ended since this one was wanted.
+        if let Some(verdict) = past.verdict_on_child(in_force, index, &child, effort) {
+            return verdict.map(Around::admitted);
         }
         let judged = in_force.judge.admit_child(index, child.clone(), None, self.clock.now());
         // Not let go of before the judgement is remembered.
@@ -329,29 +351,22 @@ impl Admission {
     /// What is wanted of a child's own evidence, stored or collected. `None` where only the store is looked at and it does not have
     /// any of it, or is to have it anew.
     async fn evidence_of_child(
-        self: &Arc<Self>,
-        in_force: &Arc<InForce>,
+        &self,
+        in_force: &InForce,
         child: &UntrustedManifest,
         index: &Arc<Admitted<Manifest>>,
         (wanted, is_to_be_new): (&Wanted, bool),
         effort: Effort,
-    ) -> Result<Option<Arc<Gathered>>, ApiError> {
+    ) -> Result<Option<Gathered>, ApiError> {
         let (repository, digest) = (index.repository(), child.digest());
-        let fingerprint = in_force.judge.child_fingerprint(index, digest);
         let sieve = self.sieve(&in_force.judge, About::Through(Arc::clone(index), Box::new(child.clone())));
         let stored =
             if is_to_be_new { None } else { self.evidence.stored(repository, digest, wanted, sieve.work()).await? };
         if effort.is_local() || stored.as_ref().is_some_and(|stored| stored.is_complete(wanted)) {
-            return Ok(stored.map(Arc::new));
+            return Ok(stored);
         }
         let missing = stored.as_ref().map_or_else(|| wanted.clone(), |stored| stored.missing(wanted));
-        let collect = || {
-            let (this, in_force) = (Arc::clone(self), Arc::clone(in_force));
-            let (repository, child) = (repository.clone(), child.clone());
-            async move { this.collect(&in_force, (&repository, &child), &missing, stored, &sieve).await.map(Arc::new) }
-        };
-        let key = (repository.clone(), digest.clone(), fingerprint);
-        self.collecting.join((key, in_force.generation), collect).await.map(Some)
+        self.collect(in_force, (repository, child), &missing, stored, &sieve).await.map(Some)
     }
 }
 
@@ -367,6 +382,18 @@ impl Past {
         let readmission = in_force.judge.readmit(repository, manifest.clone(), self.record()?, self.now);
         readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict))
     }
+
+    /// The same on a child through an index.
+    fn verdict_on_child(
+        &self,
+        in_force: &InForce,
+        index: &Admitted<Manifest>,
+        child: &UntrustedManifest,
+        effort: Effort,
+    ) -> Option<Result<Admitted<Manifest>, ApiError>> {
+        let readmission = in_force.judge.readmit_child(index, child.clone(), self.record()?, self.now);
+        readmitted(readmission).filter(|verdict| effort.takes_verdict(verdict))
+    }
 }
 
 /// What the store alone says about an image.
@@ -380,8 +407,9 @@ enum ByStore {
 }
 
 /// What one index around a child says about it.
-enum Around {
-    Admitted(Box<Admitted<Manifest>>),
+#[derive(Clone)]
+pub(super) enum Around {
+    Admitted(Arc<Admitted<Manifest>>),
     /// It does not list it, or says nothing else.
     Nothing,
     /// The index's own verdict ended meanwhile.
@@ -390,7 +418,7 @@ enum Around {
 
 impl Around {
     fn admitted(admitted: Admitted<Manifest>) -> Self {
-        Self::Admitted(Box::new(admitted))
+        Self::Admitted(Arc::new(admitted))
     }
 }
 

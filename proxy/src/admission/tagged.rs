@@ -156,8 +156,14 @@ impl Admission {
             };
             return Ok(Tagged { entry, warnings: Vec::new() });
         }
-        // 2.
-        let admitted = match self.entry(in_force, repository, digest).await {
+        // 2. While it was judged another may have been told that the tag has moved on: who asked is not led back.
+        let mut entry = self.entry(in_force, repository, digest).await;
+        let moved = self.meant(place)?.filter(|now| now != digest);
+        if let Some(now) = &moved {
+            entry = self.entry(in_force, repository, now).await;
+        }
+        let digest = moved.as_ref().unwrap_or(digest);
+        let admitted = match entry {
             Ok(Entry::Image(admitted)) => admitted,
             // Nothing that could run.
             Ok(evidence @ Entry::Evidence(_)) => return Ok(Tagged { entry: evidence, warnings: Vec::new() }),
@@ -288,6 +294,12 @@ impl Admission {
         let image = Dated { digest: admitted.digest(), signed_at: admitted.signed_at() };
         let newest = newest.map(|(digest, at)| (digest, *at));
         admitted.guards().look(&Led { repository, tag, image, newest }, self.clock.now(), exempt)
+    }
+
+    /// What a tag is known to mean.
+    fn meant(&self, Place { repository, tag }: Place<'_>) -> Result<Option<Digest>, ApiError> {
+        let fact = self.store.facts().read()?.tag(repository, tag)?;
+        Ok(fact.filter(|fact| fact.gone_at.is_none()).map(|fact| fact.digest))
     }
 
     /// What was served under a tag. What cannot be read is an error, never nothing.

@@ -41,7 +41,7 @@ impl Admission {
         digest: &Digest,
     ) -> Result<Option<Record>, ApiError> {
         let fingerprint = judge.fingerprint(repository, digest);
-        let past = self.past(repository, digest, fingerprint)?;
+        let past = self.past(&(repository.clone(), digest.clone(), fingerprint))?;
         let Some(record) = past.record() else { return Ok(None) };
         let holds = match self.resolver.stored(repository, digest).await? {
             Some(manifest) => !matches!(judge.readmit(repository, manifest, record, past.now), Readmission::Ended),
@@ -70,7 +70,8 @@ impl Admission {
         };
         let Some(Ok(admitted)) = self.verdict(in_force, repository, &index, Effort::Stored)? else { return Ok(None) };
         let admitted = Arc::new(admitted);
-        let past = self.past(repository, child.digest(), judge.child_fingerprint(&admitted, child.digest()))?;
+        let fingerprint = judge.child_fingerprint(&admitted, child.digest());
+        let past = self.past(&(repository.clone(), child.digest().clone(), fingerprint))?;
         if let Some(record) = past.record().filter(|record| record.holds_at(now)) {
             return Ok(Some(Through { record: record.clone(), is_stored: true }));
         }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -95,6 +95,34 @@ async fn an_image_that_left_the_store_while_its_evidence_was_fetched_can_be_pull
     }
 }
 
+#[tokio::test]
+async fn a_tag_that_moves_on_while_its_image_is_judged_leads_nobody_back() {
+    let world = World::new().await;
+    let keeps = "metadata:\n  annotations:\n    pratique.dev/rollback: deny\n";
+    let policy = chainguard_policy("all", "cgr.dev/**").replace("metadata:\n", keeps);
+    let setup = Setup::with_policy(&policy).sections("[tags]\nttl = \"1m\"\nrefresh = \"never\"\n");
+    let (time, clock) = moved_by_hand(START);
+    let pratique = world.try_pratique(&setup, clock).await.unwrap();
+    let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+    let pushed = |image: &image::Image, days_ago: u64| {
+        image.push(&world.registry, REPOSITORY, Some("latest"));
+        let options = Options::at(START / 1000 - days_ago * 86_400);
+        world.sign(REPOSITORY, image, &Signer::chainguard(), &options);
+    };
+    let (older, newer) = (sized(10, 1), sized(10, 2));
+    pushed(&older, 9);
+    let sig = image::cosign_tag(&older.digest, "sig");
+    let hanging = world.registry.fault(ends_with(&format!("/manifests/{sig}")), Fault::Hang);
+    let one = asked(&url);
+    hanging.hit(1).await.unwrap();
+    pushed(&newer, 1);
+    time.fetch_add(61_000, Ordering::SeqCst);
+    let expected = (200, Some(newer.digest.to_string()), None);
+    assert_eq!(asked(&url).await.unwrap(), expected);
+    hanging.release();
+    assert_eq!(one.await.unwrap(), expected);
+}
+
 /// A child is let in through its index by one policy, and by its own evidence by another.
 #[tokio::test]
 async fn an_index_whose_verdict_ends_while_its_childs_evidence_is_fetched_still_lets_it_in() {
@@ -128,68 +156,71 @@ async fn an_index_whose_verdict_ends_while_its_childs_evidence_is_fetched_still_
     assert_eq!(asking.await.unwrap().0, 200);
 }
 
-/// A clock of which one reading takes until it is let go.
-#[derive(Clone, Default)]
-struct Delayed {
-    moved: Arc<AtomicU64>,
-    /// How many readings until that one; none where it is not armed.
-    left: Arc<AtomicUsize>,
-    is_held: Arc<AtomicBool>,
-}
-
-impl Delayed {
-    fn clock(&self) -> Clock {
-        let this = self.clone();
-        Clock::reading(move || {
-            let counted = |left: usize| left.checked_sub(1);
-            if this.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, counted) == Ok(1) {
-                this.is_held.store(true, Ordering::SeqCst);
-                while this.is_held.load(Ordering::SeqCst) {
-                    thread::sleep(Duration::from_millis(1));
-                }
+/// Many who ask for a child after its refusal has ended: its evidence is looked for once, however their looks lie to each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_childs_own_evidence_is_looked_for_once_however_many_ask() {
+    let world = World::new().await;
+    let index = image::index([sized(1000, 1)]);
+    let child = index.children[0].digest.clone();
+    world.push_signed(REPOSITORY, "latest", &index);
+    let fork = Signer::fork();
+    let own = keyless_policy("own", &format!("cgr.dev/**@{child}"), &fork.issuer, &fork.subject);
+    let policies = vec![("all.yaml".to_owned(), chainguard_policy("all", "cgr.dev/**")), ("own.yaml".to_owned(), own)];
+    let (time, is_slow) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicBool::new(false)));
+    let (reading, slowly) = (Arc::clone(&time), Arc::clone(&is_slow));
+    let clock = Clock::reading(move || {
+        if slowly.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(2));
+        }
+        UnixTime::from_millis(reading.load(Ordering::SeqCst))
+    });
+    let pratique = world.try_pratique(&Setup { policies, ..Setup::default() }, clock).await.unwrap();
+    let address = |digest| format!("{}/v2/{REPOSITORY}/manifests/{digest}", pratique.url());
+    assert_eq!(get(&address(&index.digest)).await.status, 200);
+    let url = address(&child);
+    assert_eq!(get(&url).await.status, 403);
+    is_slow.store(true, Ordering::SeqCst);
+    let sig = format!("/manifests/{}", image::cosign_tag(&child, "sig"));
+    for turn in 0..10 {
+        // Beyond verdicts.refused_ttl.
+        time.fetch_add(24 * 3_600_000, Ordering::SeqCst);
+        world.registry.clear_calls();
+        let answers = (0..24).map(|n| {
+            let url = url.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(n * 3)).await;
+                get(&url).await.status.as_u16()
             }
-            UnixTime::from_millis(START + this.moved.load(Ordering::SeqCst))
-        })
+        });
+        let statuses = futures_util::future::join_all(answers).await;
+        assert!(statuses.iter().all(|status| *status == 403), "turn {turn}: {statuses:?}");
+        let looked = world.registry.count(|call| call.path.ends_with(&sig));
+        assert_eq!(looked, 1, "turn {turn}");
     }
 }
 
-/// Wherever one look at a tag is held up while another finds that it has moved on, and upstream is out after that: nobody is led back.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+/// One look at a tag hangs while another finds that it has moved on, and upstream is out after that: nobody is led back.
+#[tokio::test]
 async fn a_tag_is_not_answered_as_of_before_what_another_has_found_meanwhile() {
     let world = World::new().await;
-    let held = Delayed::default();
-    let setup = Setup::with_policy(&chainguard_policy("all", "cgr.dev/**"))
-        .sections("[tags]\nttl = \"1m\"\nwait = \"20s\"\nrefresh = \"never\"\n");
-    let pratique = world.try_pratique(&setup, held.clock()).await.unwrap();
+    let setup = Setup::with_policy(&chainguard_policy("all", "cgr.dev/**")).sections(
+        "[tags]\nttl = \"1m\"\nwait = \"20s\"\nrefresh = \"never\"\n[limits]\nupstream_response_timeout = \"4s\"\n",
+    );
+    let (time, clock) = moved_by_hand(START);
+    let pratique = world.try_pratique(&setup, clock).await.unwrap();
     let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
-    world.push_signed(REPOSITORY, "latest", &sized(10, 0));
+    let (older, newer) = (sized(10, 1), sized(10, 2));
+    world.push_signed(REPOSITORY, "latest", &older);
     assert_eq!(get(&url).await.status, 200);
-    let mut held_up = 0;
-    for nth in 1..=8 {
-        held.moved.fetch_add(61_000, Ordering::SeqCst);
-        let newer = sized(10, nth as u64);
-        world.push_signed(REPOSITORY, "latest", &newer);
-        held.left.store(nth, Ordering::SeqCst);
-        let one = asked(&url);
-        while !held.is_held.load(Ordering::SeqCst) && !one.is_finished() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        held.left.store(0, Ordering::SeqCst);
-        let expected = (200, Some(newer.digest.to_string()), None);
-        let another = timeout(SOON / 2, asked(&url)).await;
-        let out = world.registry.fault(Call::is_manifest, Fault::status(500));
-        held.is_held.store(false, Ordering::SeqCst);
-        // Where it was held up in what both wait for, both go on now.
-        let Ok(another) = another else {
-            world.registry.clear_faults();
-            one.await.unwrap();
-            continue;
-        };
-        assert_eq!(another.unwrap(), expected, "reading {nth}");
-        assert_eq!(one.await.unwrap(), expected, "reading {nth}");
-        held_up += 1;
-        drop(out);
-        world.registry.clear_faults();
-    }
-    assert!(held_up > 1);
+    time.fetch_add(61_000, Ordering::SeqCst);
+    let hanging = world.registry.fault(ends_with("/manifests/latest"), Fault::Hang).times(1);
+    let one = asked(&url);
+    hanging.hit(1).await.unwrap();
+    world.push_signed(REPOSITORY, "latest", &newer);
+    // Who comes after a reload has a look of its own.
+    pratique.reload(&world, &setup).await.unwrap();
+    let expected = (200, Some(newer.digest.to_string()), None);
+    assert_eq!(asked(&url).await.unwrap(), expected);
+    world.registry.fault(Call::is_manifest, Fault::status(500));
+    assert_eq!(one.await.unwrap(), expected);
 }
