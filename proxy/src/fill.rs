@@ -492,6 +492,9 @@ impl Shared {
             files += 1;
         };
         work.fill.ended(&outcome);
+        let key = work.key.clone();
+        // Before anybody who waits begins anew: what is kept has its name for as long as this is there.
+        drop(work);
         drop(claim);
         // Last: whoever gets the slot must not find this fill and follow it.
         drop(slot);
@@ -499,7 +502,7 @@ impl Shared {
         let label = if outcome.is_ok() { "committed" } else { "failed" };
         counter!("pratique_fills_total", "outcome" => label).increment(1);
         if let Err(Failure { error, .. }) = outcome {
-            tracing::warn!(upstream = %work.key.upstream, digest = %work.key.digest, "fill failed: {error}");
+            tracing::warn!(upstream = %key.upstream, digest = %key.digest, "fill failed: {error}");
         }
     }
 }

@@ -274,9 +274,17 @@ impl Draft for Growing {
 }
 
 impl Drop for Growing {
-    /// The last who writes is gone, and the name is not yet given back.
+    /// The last who writes or reads is gone, and the name is not yet given back. Where another download has stored the blob meanwhile
+    /// nobody goes on from this one.
     fn drop(&mut self) {
-        if *self.kept.get_mut() {
+        if !*self.kept.get_mut() {
+            return;
+        }
+        let stored = directory::open_file(&self.directory.blob(&self.digest));
+        if matches!(stored, Ok(Some((_, size))) if size == self.size) {
+            self.ended.store(false, Ordering::Relaxed);
+            self.discard();
+        } else {
             interrupted::cut(&self.content.0);
         }
     }

@@ -106,6 +106,28 @@ async fn what_has_rotted_meanwhile_is_found_and_not_kept_a_second_time() {
 }
 
 #[tokio::test]
+async fn what_is_kept_goes_with_its_last_reader_where_another_download_has_stored_the_blob() {
+    let (place, bytes) = (place(), noise(1, SIZE));
+    let store = place.open();
+    let mut ingest = resumed(&store, &bytes).await;
+    feed(&mut ingest, &bytes.slice(..THERE)).await;
+    let reader = ingest.growing();
+    drop(ingest);
+    assert_eq!(reader.advance(u64::MAX).await, Progress::Failed);
+    // While it is still read its name is nobody else's.
+    let mut other = resumed(&store, &bytes).await;
+    assert_eq!(other.taken_up(), 0);
+    feed(&mut other, &bytes).await;
+    other.commit().await.unwrap();
+    assert_eq!(place.names("ingest").len(), 1);
+    drop(reader);
+    // Until those who hash and write have let go of it, too.
+    drop(store);
+    drop(place.open());
+    assert!(place.names("ingest").is_empty());
+}
+
+#[tokio::test]
 async fn what_is_discarded_or_never_began_is_not_kept() {
     let (place, bytes) = (place(), noise(1, SIZE));
     let store = place.open();
