@@ -240,8 +240,7 @@ impl Keeper {
                 let leaving = forget::alone(&facts, image, &pass.gone)?;
                 drop(facts);
                 if let Some(leaving) = leaving {
-                    pass.gone.all_of(&leaving);
-                    self.let_go(leaving, false, pass).await?;
+                    self.let_go(leaving, Some(&image.digest), pass).await?;
                     told(&pass.freed);
                 }
             }
@@ -285,26 +284,26 @@ impl Keeper {
             forget::whole(&snapshot, &known, &Gone::default())?
         };
         let mut pass = Pass::new(dry_run, left);
-        self.let_go(leaving, true, &mut pass).await?;
+        self.let_go(leaving, None, &mut pass).await?;
         if !dry_run {
             self.settle().await?;
         }
         Ok(pass.freed)
     }
 
-    /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason. What was
-    /// pinned since it was looked at stays, unless that does not matter.
+    /// Facts first, in one commit: a file without facts is found later, and facts without a file would be a miss for no reason. All of
+    /// it stays where this image was pinned since.
     async fn let_go(
         &self,
         leaving: Leaving,
-        even_pinned: bool,
+        unless_pinned: Option<&Digest>,
         pass: &mut Pass<impl FnMut(Left)>,
     ) -> Result<(), StoreError> {
         if !pass.dry_run {
             let forgotten = leaving.manifests.iter().map(|(repository, digest)| Change::Forgotten {
                 repository: repository.clone(),
                 digest: digest.clone(),
-                even_pinned,
+                unless_pinned: unless_pinned.cloned(),
             });
             self.store.facts().apply(forgotten.collect()).await?;
             let facts = self.store.facts().read()?;
@@ -314,6 +313,7 @@ impl Keeper {
                 }
             }
         }
+        pass.gone.all_of(&leaving);
         for (digest, (Content { class, size }, image)) in leaving.blobs {
             if !pass.dry_run {
                 self.store.blobs().remove(&digest).await?;

@@ -126,8 +126,8 @@ pub enum Change {
         repository: Repository,
         /// The manifest.
         digest: Digest,
-        /// Pinned or not: otherwise it is without effect on one that is pinned by then.
-        even_pinned: bool,
+        /// Without effect where this manifest of the repository is pinned by then.
+        unless_pinned: Option<Digest>,
     },
     /// A blob is in the store.
     Stored {
@@ -203,10 +203,10 @@ pub(super) fn make(batch: &Batch, change: &Change, bounds: TagBounds) -> Result<
             verdicts::forget_verdict(batch, repository, digest, fingerprint);
             Ok(())
         }
-        Change::Forgotten { repository, digest, even_pinned } => {
-            let stays = !even_pinned && uses::is_pinned(batch, repository, digest)?;
-            if stays { Ok(()) } else { verdicts::forget(batch, repository, digest) }
-        }
+        Change::Forgotten { repository, digest, unless_pinned } => match unless_pinned {
+            Some(image) if uses::is_pinned(batch, repository, image)? => Ok(()),
+            Some(_) | None => verdicts::forget(batch, repository, digest),
+        },
         Change::Stored { digest, size, class } => contents::stored(batch, digest, *size, *class),
         Change::Removed { digest } => contents::gone(batch, digest),
         Change::Loss(loss) => {

@@ -383,11 +383,14 @@ async fn what_is_used_or_pinned_while_others_leave_stays() {
     assert!(has(&store, &second.config).await);
     // Decided where it is written: whoever looked before saw none of it.
     let pinned = Change::Pinned { repository: nginx(), digest: second.digest.clone(), pinned: true, at: at(10) };
-    let forgotten =
-        |even_pinned| Change::Forgotten { repository: nginx(), digest: second.digest.clone(), even_pinned };
-    store.facts().apply(vec![pinned, forgotten(false)]).await.unwrap();
+    let forgotten = |image: Option<&Digest>| Change::Forgotten {
+        repository: nginx(),
+        digest: second.digest.clone(),
+        unless_pinned: image.cloned(),
+    };
+    store.facts().apply(vec![pinned, forgotten(Some(&second.digest))]).await.unwrap();
     assert!(is_known(&second.digest));
-    store.facts().apply(vec![forgotten(true)]).await.unwrap();
+    store.facts().apply(vec![forgotten(None)]).await.unwrap();
     assert!(!is_known(&second.digest));
 }
 

@@ -457,7 +457,7 @@ async fn a_look_is_noted_with_the_newest_event_of_its_meaning() {
 async fn what_a_tag_served_outlives_the_tag_and_its_images() {
     let place = super::place();
     let (store, latest) = (place.open(), tag("latest"));
-    let forgotten = Change::Forgotten { repository: nginx(), digest: digest(1), even_pinned: true };
+    let forgotten = Change::Forgotten { repository: nginx(), digest: digest(1), unless_pinned: None };
     let changes = vec![set(&latest, &digest(1), 1), looked(1, true, Some(9), 2), gone(&latest, 3), forgotten];
     store.facts().apply(changes).await.unwrap();
     assert_eq!((newest(&store), targets(&store)), (Some(digest(1)), vec![digest(1)]));

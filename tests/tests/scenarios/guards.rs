@@ -301,7 +301,7 @@ async fn crowds_never_get_an_older_image_after_a_newer_one() {
 /// Everything that is known of an image leaves the store.
 async fn evicted(stage: &Stage, digest: &Digest) {
     let (app, repository) = (&stage.pratique.server.app, format!("cgr.dev/{REPOSITORY}").parse().unwrap());
-    let change = Change::Forgotten { repository, digest: digest.clone(), even_pinned: true };
+    let change = Change::Forgotten { repository, digest: digest.clone(), unless_pinned: None };
     app.store.facts().apply(vec![change]).await.unwrap();
     app.admission.forget(digest);
 }
