@@ -15,7 +15,10 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
+use metrics::counter;
+
 use super::activity::Activity;
+use crate::seldom::Seldom;
 
 /// An IO that fails a write with `TimedOut` when the peer has taken nothing for the given time, and a read when the peer has not told in
 /// time which protocol it speaks, or over HTTP/1.1 has not ended the head of a request in time.
@@ -67,8 +70,8 @@ struct Head {
     last: u8,
 }
 
-/// What a peer may say over HTTP/2 without asking for anything, bytes: a few thousand pings.
-const UNASKED_BYTES_MAX: u64 = 64 * 1024;
+/// What a peer may say over HTTP/2 before a request of it has been looked at, bytes: all that it asks for at one time counts only then.
+const UNASKED_BYTES_MAX: u64 = 512 * 1024;
 /// What it may say for each request, bytes: its head, and as much of a body as it may send without being asked for more.
 const ASKING_BYTES_MAX: u64 = 128 * 1024;
 /// And for so many bytes that it has taken one more: clients tell that they have taken some, in frames of 13 bytes, twice for 4 KiB at
@@ -122,13 +125,18 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        static FLOODED: Seldom = Seldom::new();
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.io).poll_read(context, buffer);
         let Self { hearing, sent, activity, .. } = &mut *self;
         if progress.is_ready() {
             hearing.hear(buffer.filled_mut().get_mut(before..).unwrap_or_default(), activity);
             if hearing.is_flooded(*sent, activity) {
-                let why = "the client says much over HTTP/2 and asks little";
+                let why = "a client says much over HTTP/2 and asks little";
+                counter!("pratique_connections_refused_total", "why" => "flood").increment(1);
+                if let Some(times) = FLOODED.times() {
+                    tracing::warn!(times, "a connection was closed: {why}");
+                }
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, why)));
             }
             return progress;
