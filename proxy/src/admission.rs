@@ -275,12 +275,17 @@ impl Admission {
         evidence: &UntrustedEvidence,
     ) -> Result<Admitted<Manifest>, ApiError> {
         let judged = self.judgement(in_force, repository, manifest, evidence).await?;
-        let admitted = self.conclude(judged).await?;
-        // While evidence was on its way the image may have made way for others: what it is made of is about to be asked for.
+        let admitted = self.conclude(in_force, judged).await?;
+        self.keep_known(repository, manifest).await?;
+        Ok(admitted)
+    }
+
+    /// While evidence was on its way the image may have made way for others: what it is made of is about to be asked for.
+    async fn keep_known(&self, repository: &Repository, manifest: &UntrustedManifest) -> Result<(), ApiError> {
         if self.store.facts().read()?.manifest(repository, manifest.digest())?.is_none() {
             self.resolver.keep(repository, manifest).await?;
         }
-        Ok(admitted)
+        Ok(())
     }
 
     /// Judges `manifest` by `evidence`. Nothing is remembered of it yet.
@@ -298,9 +303,9 @@ impl Admission {
     }
 
     /// Remembers a judgement.
-    async fn conclude(&self, judged: Judgement) -> Result<Admitted<Manifest>, ApiError> {
+    async fn conclude(&self, in_force: &InForce, judged: Judgement) -> Result<Admitted<Manifest>, ApiError> {
         let Judgement { record, in_memory, outcome } = judged;
-        self.remember(record, in_memory).await?;
+        self.remember(in_force, record, in_memory).await?;
         concluded(outcome)
     }
 
@@ -316,13 +321,22 @@ impl Admission {
         Sieve::new(Arc::clone(judge), image, self.clock.now(), Arc::clone(&self.judges))
     }
 
-    async fn remember(&self, record: Option<Record>, in_memory: Option<Record>) -> Result<(), ApiError> {
+    async fn remember(
+        &self,
+        in_force: &InForce,
+        record: Option<Record>,
+        in_memory: Option<Record>,
+    ) -> Result<(), ApiError> {
         for record in record.iter().chain(&in_memory) {
             let pieces: HashSet<_> =
                 record.findings().iter().flat_map(policy::PolicyFinding::proven).cloned().collect();
             if !pieces.is_empty() {
                 self.evidence.prove((record.repository(), record.digest()), &pieces).await?;
             }
+        }
+        // What a former upstream or trust root has brought about must not take the place of what was found since, under the same policies.
+        if self.in_force.with(|now| now.generation) != in_force.generation {
+            return Ok(());
         }
         if let Some(record) = in_memory {
             self.forget(record.digest());

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use config::{Limits, Tags};
 use metrics::counter;
-use oci::{Addressed, Algorithm, Digest, ManifestKind, Reference, Repository, Tag, UntrustedManifest};
+use oci::{Addressed, Algorithm, Digest, ManifestKind, Reference, Repository, Tag, UnixTime, UntrustedManifest};
 use storage::{Change, Edge, EdgeKind, ManifestFact, Store, TagFact};
 use tokio::time::timeout;
 
@@ -183,10 +183,13 @@ impl Resolver {
         repository: &Repository,
         tag: &Tag,
     ) -> Result<Digest, ApiError> {
-        let what = format!("tag {repository}:{tag}");
+        let (what, began) = (format!("tag {repository}:{tag}"), self.clock.now());
         let head = match upstream.head_manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(head) => head,
             Err(UpstreamError::NotFound { .. }) => {
+                if let Some(digest) = self.told_since(repository, tag, began)? {
+                    return Ok(digest);
+                }
                 self.gone(repository, tag).await?;
                 return Err(unknown(repository, tag));
             }
@@ -207,8 +210,18 @@ impl Resolver {
             Some(digest) => digest,
             None => self.whole(upstream, repository, tag).await?,
         };
+        if let Some(digest) = self.told_since(repository, tag, began)? {
+            return Ok(digest);
+        }
         self.remember(repository, tag, &digest).await?;
         Ok(digest)
+    }
+
+    /// What somebody else was told after that time, who asked another upstream of this name: a slow answer of the former one does not
+    /// take its place.
+    fn told_since(&self, repository: &Repository, tag: &Tag, began: UnixTime) -> Result<Option<Digest>, ApiError> {
+        let fact = self.store.facts().read()?.tag(repository, tag)?;
+        Ok(fact.filter(|fact| fact.gone_at.is_none() && fact.checked_at > began).map(|fact| fact.digest))
     }
 
     /// Fetches what `tag` has now and names it by its own digest.

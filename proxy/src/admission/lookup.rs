@@ -164,7 +164,7 @@ impl Admission {
         };
         let judged = self.judgement(in_force, repository, manifest, &stored.evidence).await?;
         if judged.record.is_some() || stored.is_complete(&wanted) {
-            return Ok(ByStore::Judged(self.conclude(judged).await));
+            return Ok(ByStore::Judged(self.conclude(in_force, judged).await));
         }
         match judged.outcome {
             // An index that is on the way to something else.
@@ -287,11 +287,16 @@ impl Admission {
         }
         let joined = self.children.join(((key, in_force.generation), effort), || {
             let (this, in_force, index) = (Arc::clone(self), Arc::clone(in_force), Arc::clone(index));
+            let child = child.clone();
             async move { this.child_anew(&in_force, &index, child, effort).await }
         });
-        let around = joined.await?;
-        let has_ended = |admitted: &Arc<_>| !in_force.judge.in_force(admitted, self.clock.now());
-        Ok(if matches!(&around, Around::Admitted(admitted) if has_ended(admitted)) { Around::Ended } else { around })
+        match joined.await? {
+            // It may have taken longer than its verdict holds, which may be no time at all.
+            Around::Admitted(admitted) if !in_force.judge.in_force(&admitted, self.clock.now()) => {
+                self.child_anew(in_force, index, child, effort).await
+            }
+            around @ (Around::Admitted(_) | Around::Nothing | Around::Ended) => Ok(around),
+        }
     }
 
     /// Judges a child through an index, by its own evidence besides where that is wanted.
@@ -322,7 +327,7 @@ impl Admission {
                 // Not judged otherwise meanwhile: what found nothing is not to find it again in the same evidence.
                 let gathered = judged_by.insert(gathered.ok_or(ApiError::NotJudged)?);
                 let (judge, index, now) = (Arc::clone(&in_force.judge), Arc::clone(index), self.clock.now());
-                let evidence = gathered.evidence.clone();
+                let (evidence, child) = (gathered.evidence.clone(), child.clone());
                 let judged = self.aside(move || judge.admit_child(&index, child, Some(&evidence), now)).await?;
                 if effort.is_local() && judged.record.is_none() && !gathered.is_complete(&wanted) {
                     return match judged.outcome {
@@ -335,9 +340,12 @@ impl Admission {
             }
             _ => judged,
         };
-        self.remember(judged.record, judged.in_memory).await?;
+        self.remember(in_force, judged.record, judged.in_memory).await?;
         match judged.outcome {
-            ChildOutcome::Admitted(admitted) => Ok(Around::admitted(admitted)),
+            ChildOutcome::Admitted(admitted) => {
+                self.keep_known(repository, &child).await?;
+                Ok(Around::admitted(admitted))
+            }
             ChildOutcome::IndexEnded => Ok(Around::Ended),
             ChildOutcome::Refused(refusal) | ChildOutcome::Absent(refusal) => Err(ApiError::Refused(Arc::new(refusal))),
             ChildOutcome::Undecided(undecided) => {

@@ -113,11 +113,11 @@ impl Admission {
             biased;
             outcome = look => outcome,
             // Who can be given the one that was served last waits no longer than where upstream does not say what the tag means.
-            Some(kept) = self.served_last(place, digest, wait, late), if !is_evidence => return Ok(kept),
+            Some(kept) = self.served_last(place, wait, late), if !is_evidence => return Ok(kept),
         };
         match outcome {
             Err(error @ (ApiError::Undecided { .. } | ApiError::RateLimited { .. })) if !is_evidence => {
-                self.served_last(place, digest, Duration::ZERO, late).await.ok_or(error)
+                self.served_last(place, Duration::ZERO, late).await.ok_or(error)
             }
             outcome => outcome,
         }
@@ -125,15 +125,9 @@ impl Admission {
 
     /// What is served after so long in place of what could not be decided until then. Whatever comes in the way of it says less than what
     /// came before.
-    async fn served_last(
-        self: &Arc<Self>,
-        place: Place<'_>,
-        undecided: &Digest,
-        after: Duration,
-        patience: Patience,
-    ) -> Option<Tagged> {
+    async fn served_last(self: &Arc<Self>, place: Place<'_>, after: Duration, patience: Patience) -> Option<Tagged> {
         sleep(after).await;
-        let look = |in_force| async move { self.while_undecided(&in_force, place, undecided).await };
+        let look = |in_force| async move { self.while_undecided(&in_force, place).await };
         self.settled(patience, look).await.ok().flatten()
     }
 
@@ -407,16 +401,15 @@ impl Admission {
         self: &Arc<Self>,
         in_force: &Arc<InForce>,
         place: Place<'_>,
-        undecided: &Digest,
     ) -> Result<Option<Tagged>, ApiError> {
         let Place { repository, tag } = place;
         let TagServed { newest, targets } = self.served(place)?;
         let Some(target) = targets.first() else { return Ok(None) };
-        let facts = self.store.facts().read()?;
-        let is_meant = facts.tag(repository, tag)?.is_some_and(|fact| fact.digest == *undecided);
-        if !is_meant || targets.iter().any(|target| target.digest == *undecided) {
+        let Some(undecided) = self.meant(place)?.filter(|meant| targets.iter().all(|target| target.digest != *meant))
+        else {
             return Ok(None);
-        }
+        };
+        let facts = self.store.facts().read()?;
         let is_young =
             |at: &UnixTime| self.clock.now().since(*at).is_some_and(|age| age < in_force.settings.tags.max_stale);
         let left_at = left_at(&facts.tag_history(repository, tag)?, &target.digest).filter(is_young);

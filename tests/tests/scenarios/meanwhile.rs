@@ -75,6 +75,53 @@ async fn who_comes_after_a_reload_does_not_wait_for_what_the_former_upstream_doe
 }
 
 #[tokio::test]
+async fn what_a_former_upstream_says_late_does_not_take_the_place_of_what_was_told_since() {
+    let world = World::new().await;
+    let image = sized(10, 1);
+    world.push_signed(REPOSITORY, "latest", &image);
+    let setup = Setup::with_policy(&chainguard_policy("all", "cgr.dev/**"))
+        .sections("[tags]\nttl = \"10m\"\nrefresh = \"never\"\n");
+    let (time, clock) = moved_by_hand(START);
+    let pratique = world.try_pratique(&setup, clock).await.unwrap();
+    let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+    let hanging = world.registry.fault(ends_with("/manifests/latest"), Fault::Hang).times(1);
+    let one = asked(&url);
+    hanging.hit(1).await.unwrap();
+    pratique.reload(&world, &setup).await.unwrap();
+    time.fetch_add(1000, Ordering::SeqCst);
+    let expected = (200, Some(image.digest.to_string()), None);
+    assert_eq!(asked(&url).await.unwrap(), expected);
+    world.registry.delete_tag(REPOSITORY, "latest");
+    hanging.release();
+    assert_eq!(one.await.unwrap(), expected);
+    assert_eq!(asked(&url).await.unwrap(), expected, "within its ttl");
+}
+
+/// Zero decides anew for every request, and that is no end.
+#[tokio::test]
+async fn a_child_whose_own_verdict_lasts_no_time_is_let_in_through_its_index() {
+    let world = World::new().await;
+    let index = image::index([sized(1000, 1)]);
+    let child = &index.children[0].digest;
+    index.push(&world.registry, REPOSITORY, Some("latest"));
+    let name = format!("cgr.dev/{REPOSITORY}");
+    let signature = world.sigstore.sign_legacy(&Signer::chainguard(), &name, &index.digest, &Options::default());
+    let sig = image::cosign_tag(&index.digest, "sig");
+    image::signature_manifest(&[signature]).push(&world.registry, REPOSITORY, Some(&sig));
+    let fork = Signer::fork();
+    let own = keyless_policy("own", &format!("cgr.dev/**@{child}"), &fork.issuer, &fork.subject);
+    let own = own.replace("spec:\n", "spec:\n  mode: warn\n");
+    let policies = vec![("all.yaml".to_owned(), chainguard_policy("all", "cgr.dev/**")), ("own.yaml".to_owned(), own)];
+    let setup = Setup { policies, ..Setup::default() }
+        .sections("[verdicts]\nabsent_ttl = \"0s\"\nrefused_ttl = \"0s\"\nclock_ttl = \"0s\"\n");
+    let pratique = world.pratique(&setup).await;
+    for digest in [&index.digest, child, child] {
+        let answer = get(&format!("{}/v2/{REPOSITORY}/manifests/{digest}", pratique.url())).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+}
+
+#[tokio::test]
 async fn an_image_that_left_the_store_while_its_evidence_was_fetched_can_be_pulled() {
     let world = World::new().await;
     let image = sized(1000, 1);
@@ -86,7 +133,7 @@ async fn an_image_that_left_the_store_while_its_evidence_was_fetched_can_be_pull
     let asking = asked(&format!("{base}/manifests/{}", image.digest));
     hanging.hit(1).await.unwrap();
     let repository = format!("cgr.dev/{REPOSITORY}").parse().unwrap();
-    let change = Change::Forgotten { repository, digest: image.digest.clone(), even_pinned: false };
+    let change = Change::Forgotten { repository, digest: image.digest.clone(), unless_pinned: None };
     pratique.server.app.store.facts().apply(vec![change]).await.unwrap();
     hanging.release();
     assert_eq!(asking.await.unwrap().0, 200);
