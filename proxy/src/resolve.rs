@@ -220,8 +220,10 @@ impl Resolver {
     /// What somebody else was told after that time, who asked another upstream of this name: a slow answer of the former one does not
     /// take its place.
     fn told_since(&self, repository: &Repository, tag: &Tag, began: UnixTime) -> Result<Option<Digest>, ApiError> {
-        let fact = self.store.facts().read()?.tag(repository, tag)?;
-        Ok(fact.filter(|fact| fact.gone_at.is_none() && fact.checked_at > began).map(|fact| fact.digest))
+        let (fact, now) = (self.store.facts().read()?.tag(repository, tag)?, self.clock.now());
+        // One that is dated in the future was told before the clock was set back.
+        let is_since = |fact: &TagFact| fact.gone_at.is_none() && began < fact.checked_at && fact.checked_at <= now;
+        Ok(fact.filter(is_since).map(|fact| fact.digest))
     }
 
     /// Fetches what `tag` has now and names it by its own digest.
