@@ -10,12 +10,11 @@ use std::{
     time::Duration,
 };
 
+use metrics::counter;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep},
 };
-
-use metrics::counter;
 
 use super::activity::Activity;
 use crate::seldom::Seldom;
@@ -54,8 +53,6 @@ struct Opening {
     deadline: Pin<Box<Sleep>>,
     /// What must follow for the peer to speak HTTP/2.
     preface: &'static [u8],
-    /// The last byte that came.
-    last: u8,
 }
 
 struct Head {
@@ -85,7 +82,7 @@ impl<I> Patient<I> {
     /// `patience` to take something whenever we write.
     pub(super) fn new(io: I, head: Duration, patience: Duration, activity: Arc<Activity>) -> Self {
         let deadline = Box::pin(tokio::time::sleep(head));
-        let hearing = Hearing::Opening(Opening { patience: head, deadline, preface: PREFACE, last: 0 });
+        let hearing = Hearing::Opening(Opening { patience: head, deadline, preface: PREFACE });
         Self { io, patience, waiting: None, alarm: None, hearing, sent: 0, activity }
     }
 
@@ -125,19 +122,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        static FLOODED: Seldom = Seldom::new();
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.io).poll_read(context, buffer);
         let Self { hearing, sent, activity, .. } = &mut *self;
         if progress.is_ready() {
             hearing.hear(buffer.filled_mut().get_mut(before..).unwrap_or_default(), activity);
             if hearing.is_flooded(*sent, activity) {
-                let why = "a client says much over HTTP/2 and asks little";
-                counter!("pratique_connections_refused_total", "why" => "flood").increment(1);
-                if let Some(times) = FLOODED.times() {
-                    tracing::warn!(times, "a connection was closed: {why}");
-                }
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, why)));
+                return Poll::Ready(Err(flooded()));
             }
             return progress;
         }
@@ -146,22 +137,34 @@ impl<I: AsyncRead + Unpin> AsyncRead for Patient<I> {
     }
 }
 
+/// Tells of a peer that says much and asks little.
+fn flooded() -> io::Error {
+    static FLOODED: Seldom = Seldom::new();
+    let why = "a client says much over HTTP/2 and asks little";
+    counter!("pratique_connections_refused_total", "why" => "flood").increment(1);
+    if let Some(times) = FLOODED.times() {
+        tracing::warn!(times, "a connection was closed: {why}");
+    }
+    io::Error::new(io::ErrorKind::QuotaExceeded, why)
+}
+
 impl Hearing {
     fn hear(&mut self, said: &mut [u8], activity: &Activity) {
         match self {
             Self::Opening(opening) => {
                 if let Some(rest) = opening.preface.strip_prefix(&*said)
-                    && let Some(last) = said.last()
+                    && !said.is_empty()
                     && !rest.is_empty()
                 {
-                    (opening.preface, opening.last) = (rest, *last);
+                    opening.preface = rest;
                 } else if said.starts_with(opening.preface) {
                     *self = Self::Frames { heard: said.len() as u64 };
                 } else {
                     // The time of the first head runs since the connection is there.
                     let unused = Box::pin(tokio::time::sleep(Duration::ZERO));
                     let deadline = std::mem::replace(&mut opening.deadline, unused);
-                    let Opening { patience, last, .. } = *opening;
+                    let Opening { patience, preface, .. } = *opening;
+                    let last = PREFACE.strip_suffix(preface).and_then(<[u8]>::last).copied().unwrap_or_default();
                     let mut head = Head { patience, begun_after: Some(0), armed: true, deadline, last };
                     head.strictly(said);
                     *self = Self::Heads(head);

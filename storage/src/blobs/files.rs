@@ -263,9 +263,14 @@ impl Draft for Growing {
 
     /// Only the name goes here, at no cost; the space is freed when the last follower closes the file.
     fn discard(&self) {
-        if self.ended.swap(true, Ordering::Relaxed) {
-            return;
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.unname();
         }
+    }
+}
+
+impl Growing {
+    fn unname(&self) {
         if let Err(error) = directory::remove_if_present(&self.path) {
             let path = self.path.display();
             tracing::warn!(path = %path, error = %error, "a discarded ingest stays on disk until the next start");
@@ -282,8 +287,7 @@ impl Drop for Growing {
         }
         let stored = directory::open_file(&self.directory.blob(&self.digest));
         if matches!(stored, Ok(Some((_, size))) if size == self.size) {
-            self.ended.store(false, Ordering::Relaxed);
-            self.discard();
+            self.unname();
         } else {
             interrupted::cut(&self.content.0);
         }
