@@ -186,13 +186,7 @@ impl Resolver {
         let (what, began) = (format!("tag {repository}:{tag}"), self.clock.now());
         let head = match upstream.head_manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(head) => head,
-            Err(UpstreamError::NotFound { .. }) => {
-                if let Some(digest) = self.told_since(repository, tag, began)? {
-                    return Ok(digest);
-                }
-                self.gone(repository, tag).await?;
-                return Err(unknown(repository, tag));
-            }
+            Err(UpstreamError::NotFound { .. }) => return self.gone(repository, tag, began).await,
             Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
         let told = match head.digest {
@@ -208,7 +202,7 @@ impl Resolver {
         };
         let digest = match told {
             Some(digest) => digest,
-            None => self.whole(upstream, repository, tag).await?,
+            None => self.whole(upstream, repository, tag, began).await?,
         };
         if let Some(digest) = self.told_since(repository, tag, began)? {
             return Ok(digest);
@@ -227,15 +221,18 @@ impl Resolver {
     }
 
     /// Fetches what `tag` has now and names it by its own digest.
-    async fn whole(&self, upstream: &Upstream, repository: &Repository, tag: &Tag) -> Result<Digest, ApiError> {
+    async fn whole(
+        &self,
+        upstream: &Upstream,
+        repository: &Repository,
+        tag: &Tag,
+        began: UnixTime,
+    ) -> Result<Digest, ApiError> {
         let what = format!("tag {repository}:{tag}");
         let room = self.room.take(SMALL_BYTES).await?;
         let fetched = match upstream.manifest(repository.path(), &Reference::Tag(tag.clone())).await {
             Ok(fetched) => fetched,
-            Err(UpstreamError::NotFound { .. }) => {
-                self.gone(repository, tag).await?;
-                return Err(unknown(repository, tag));
-            }
+            Err(UpstreamError::NotFound { .. }) => return self.gone(repository, tag, began).await,
             Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
         let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
@@ -269,15 +266,19 @@ impl Resolver {
         Ok(())
     }
 
-    /// Upstream says that the tag is no more: it ends here too; content and history stay.
-    async fn gone(&self, repository: &Repository, tag: &Tag) -> Result<(), ApiError> {
+    /// Upstream, asked then, says that the tag is no more: it ends here too, unless somebody was told otherwise since; content and history
+    /// stay.
+    async fn gone(&self, repository: &Repository, tag: &Tag, began: UnixTime) -> Result<Digest, ApiError> {
+        if let Some(digest) = self.told_since(repository, tag, began)? {
+            return Ok(digest);
+        }
         if self.store.facts().read()?.tag(repository, tag)?.is_none() {
-            return Ok(());
+            return Err(unknown(repository, tag));
         }
         let change = Change::TagGone { repository: repository.clone(), tag: tag.clone(), at: self.clock.now() };
         self.store.facts().apply(vec![change]).await?;
         self.known.forget(&(repository, tag));
-        Ok(())
+        Err(unknown(repository, tag))
     }
 
     /// The manifest as stored in this repository; damage is set aside and told as a miss by the caller's fetching it again.
