@@ -5,13 +5,14 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use config::{Loaded, Overrides};
-use oci::UnixTime;
+use oci::{Digest, UnixTime};
 use proxy::{app::StartError, clock::Clock, server::Server};
 use tempfile::TempDir;
 
@@ -106,10 +107,16 @@ impl World {
     /// Signs a pushed image and all below it in the legacy layout.
     pub fn sign(&self, repository: &str, image: &Image, signer: &Signer, options: &Options) {
         for digest in image.digests() {
-            let signature = self.sigstore.sign_legacy(signer, &format!("cgr.dev/{repository}"), &digest, options);
-            let manifest = image::signature_manifest(&[signature]);
-            manifest.push(&self.registry, repository, Some(&image::cosign_tag(&digest, "sig")));
+            self.sign_alone(repository, &digest, signer, options);
         }
+    }
+
+    /// Signs what is pushed and nothing below it. The tag of the signature.
+    pub fn sign_alone(&self, repository: &str, digest: &Digest, signer: &Signer, options: &Options) -> String {
+        let signature = self.sigstore.sign_legacy(signer, &format!("cgr.dev/{repository}"), digest, options);
+        let tag = image::cosign_tag(digest, "sig");
+        image::signature_manifest(&[signature]).push(&self.registry, repository, Some(&tag));
+        tag
     }
 
     /// Writes the configuration for `setup`, and returns its path.
@@ -189,6 +196,21 @@ pub fn moved_by_hand(start: u64) -> (Arc<AtomicU64>, Clock) {
     let millis = Arc::new(AtomicU64::new(start));
     let hand = Arc::clone(&millis);
     (millis, Clock::reading(move || UnixTime::from_millis(hand.load(Ordering::SeqCst))))
+}
+
+/// The same, and where it is switched on each reading takes so long: who looks at what was decided reads the clock in between, and on a
+/// busy machine much happens meanwhile.
+#[must_use]
+pub fn slowed_by_hand(start: u64, pause: Duration) -> (Arc<AtomicU64>, Arc<AtomicBool>, Clock) {
+    let ((millis, clock), is_slow) = (moved_by_hand(start), Arc::new(AtomicBool::new(false)));
+    let slowly = Arc::clone(&is_slow);
+    let slowed = Clock::reading(move || {
+        if slowly.load(Ordering::SeqCst) {
+            thread::sleep(pause);
+        }
+        clock.now()
+    });
+    (millis, is_slow, slowed)
 }
 
 /// A pratique that runs in this process.

@@ -1,22 +1,13 @@
 //! What others did while somebody waited: it counts.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
-use oci::UnixTime;
-use proxy::clock::Clock;
 use storage::Change;
 use support::{
     image,
     sigstore::{Options, Signer},
     upstream::{Call, Fault, ends_with},
-    world::{Setup, World, moved_by_hand},
+    world::{Setup, World, moved_by_hand, slowed_by_hand},
 };
 use tokio::{task::JoinHandle, time::timeout};
 
@@ -104,10 +95,7 @@ async fn a_child_whose_own_verdict_lasts_no_time_is_let_in_through_its_index() {
     let index = image::index([sized(1000, 1)]);
     let child = &index.children[0].digest;
     index.push(&world.registry, REPOSITORY, Some("latest"));
-    let name = format!("cgr.dev/{REPOSITORY}");
-    let signature = world.sigstore.sign_legacy(&Signer::chainguard(), &name, &index.digest, &Options::default());
-    let sig = image::cosign_tag(&index.digest, "sig");
-    image::signature_manifest(&[signature]).push(&world.registry, REPOSITORY, Some(&sig));
+    world.sign_alone(REPOSITORY, &index.digest, &Signer::chainguard(), &Options::default());
     let fork = Signer::fork();
     let own = keyless_policy("own", &format!("cgr.dev/**@{child}"), &fork.issuer, &fork.subject);
     let own = own.replace("spec:\n", "spec:\n  mode: warn\n");
@@ -177,16 +165,9 @@ async fn an_index_whose_verdict_ends_while_its_childs_evidence_is_fetched_still_
     let index = image::index([sized(1000, 1)]);
     let child = &index.children[0];
     index.push(&world.registry, REPOSITORY, Some("latest"));
-    let signed = |signer: &Signer, digest| {
-        let signature =
-            world.sigstore.sign_legacy(signer, &format!("cgr.dev/{REPOSITORY}"), digest, &Options::default());
-        let tag = image::cosign_tag(digest, "sig");
-        image::signature_manifest(&[signature]).push(&world.registry, REPOSITORY, Some(&tag));
-        tag
-    };
-    signed(&Signer::chainguard(), &index.digest);
+    world.sign_alone(REPOSITORY, &index.digest, &Signer::chainguard(), &Options::default());
     let fork = Signer::fork();
-    let of_child = signed(&fork, &child.digest);
+    let of_child = world.sign_alone(REPOSITORY, &child.digest, &fork, &Options::default());
     let all = looking_at_the_time(&chainguard_policy("all", "cgr.dev/**"), "time.now_ns() > 0");
     let own = keyless_policy("own", &format!("cgr.dev/**@{}", child.digest), &fork.issuer, &fork.subject);
     let policies = vec![("all.yaml".to_owned(), all), ("own.yaml".to_owned(), own)];
@@ -213,14 +194,7 @@ async fn a_childs_own_evidence_is_looked_for_once_however_many_ask() {
     let fork = Signer::fork();
     let own = keyless_policy("own", &format!("cgr.dev/**@{child}"), &fork.issuer, &fork.subject);
     let policies = vec![("all.yaml".to_owned(), chainguard_policy("all", "cgr.dev/**")), ("own.yaml".to_owned(), own)];
-    let (time, is_slow) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicBool::new(false)));
-    let (reading, slowly) = (Arc::clone(&time), Arc::clone(&is_slow));
-    let clock = Clock::reading(move || {
-        if slowly.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(2));
-        }
-        UnixTime::from_millis(reading.load(Ordering::SeqCst))
-    });
+    let (time, is_slow, clock) = slowed_by_hand(START, Duration::from_millis(2));
     let pratique = world.try_pratique(&Setup { policies, ..Setup::default() }, clock).await.unwrap();
     let address = |digest| format!("{}/v2/{REPOSITORY}/manifests/{digest}", pratique.url());
     assert_eq!(get(&address(&index.digest)).await.status, 200);

@@ -18,7 +18,7 @@ use support::{
     image::{self, Image},
     sigstore::{Options, Signer},
     upstream::Fault,
-    world::{Pratique, Setup, World, moved_by_hand},
+    world::{Pratique, Setup, World, moved_by_hand, slowed_by_hand},
 };
 use tokio::task;
 
@@ -94,15 +94,7 @@ async fn what_is_in_use_is_judged_after_a_reload_without_a_request_and_without_u
 async fn a_refusal_that_was_made_a_moment_ago_asks_nobody() {
     const TAGS: u64 = 8;
     let mut world = World::new().await;
-    let (time, is_slow) = (Arc::new(AtomicU64::new(1_790_000_000_000)), Arc::new(AtomicBool::new(false)));
-    let (reading, slowly) = (Arc::clone(&time), Arc::clone(&is_slow));
-    let clock = Clock::reading(move || {
-        // Who looks at what was decided reads the clock in between, and on a busy machine much happens meanwhile.
-        if slowly.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(2));
-        }
-        UnixTime::from_millis(reading.load(Ordering::SeqCst))
-    });
+    let (time, is_slow, clock) = slowed_by_hand(1_790_000_000_000, Duration::from_millis(2));
     let setup = |policy: &str| Setup::with_policy(policy).sections("[tags]\nttl = \"1h\"\n");
     let pratique = world.try_pratique(&setup(&chainguard_policy("one", "cgr.dev/**")), clock).await.unwrap();
     let address = |reference: &str| format!("{}/v2/{REPOSITORY}/manifests/{reference}", pratique.url());
