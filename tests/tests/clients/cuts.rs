@@ -139,10 +139,14 @@ async fn docker_and_containerd_ask_for_the_rest_of_what_upstream_failed_under() 
             let scene = Scene::new("[limits]\nfill_tries_max = 2\nfill_pause_max = \"1ms\"\n").await;
             let (registry, blob) = (&scene.stage.world.registry, ends_with(&scene.layer.0));
             registry.fault(blob.clone(), Fault::Truncate(CUT_AFTER as u64)).times(1);
-            // The rest twice, the whole once: then pratique has given up.
-            let failing = registry.fault(blob, Fault::status(502)).after(1).times(3);
+            // The rest twice, the whole once: then pratique has given up. Not before the client has what had come.
+            let failing = registry.fault(blob.clone(), Fault::status(502)).after(1).times(3);
+            let waiting = registry.fault(blob, Fault::Hang).after(1).times(1);
             let relay = scene.relay(&[]).await;
-            scene.pull_by(which, &relay).await;
+            tokio::join!(scene.pull_by(which, &relay), async {
+                relay.brought(CUT_AFTER).await;
+                waiting.release();
+            });
             assert_eq!(failing.hits(), 3, "{which:?}");
             scene.check_resumed(&relay, 1).await;
             // What pratique had is gone on with too.

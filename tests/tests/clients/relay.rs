@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use oci::Digest;
@@ -14,7 +15,9 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
+    sync::watch,
     task::JoinHandle,
+    time::timeout,
 };
 
 /// How a connection ends before its time.
@@ -41,6 +44,8 @@ struct Shared {
     cuts: Mutex<VecDeque<Cut>>,
     /// Every head that a client sent, in the order in which they were complete.
     heads: Mutex<Vec<String>>,
+    /// The most bytes that a connection has brought to a client so far.
+    brought: watch::Sender<usize>,
 }
 
 impl Relay {
@@ -49,7 +54,7 @@ impl Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cuts, heads) = (Mutex::new(cuts.iter().copied().collect()), Mutex::default());
-        let shared = Arc::new(Shared { target, after, cuts, heads });
+        let shared = Arc::new(Shared { target, after, cuts, heads, brought: watch::Sender::new(0) });
         let ours = Arc::clone(&shared);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
@@ -67,6 +72,13 @@ impl Relay {
     /// How many of the cuts are still to come.
     pub fn cuts_left(&self) -> usize {
         self.shared.cuts.lock().unwrap().len()
+    }
+
+    /// Waits until a connection has brought so many bytes to a client.
+    pub async fn brought(&self, bytes: usize) {
+        let mut brought = self.shared.brought.subscribe();
+        let wanted = brought.wait_for(|brought| *brought >= bytes);
+        timeout(Duration::from_secs(60), wanted).await.expect("within a minute").expect("the sender is ours");
     }
 
     /// For each GET of this blob, in the order of asking, from which byte on it was asked for: `None` is all of it.
@@ -142,5 +154,6 @@ async fn answer(server: &mut ReadHalf<'_>, client: &mut WriteHalf<'_>, shared: &
         }
         client.write_all(&piece[..length]).await?;
         brought += length;
+        shared.brought.send_if_modified(|most| std::mem::replace(most, (*most).max(brought)) < brought);
     }
 }
