@@ -42,14 +42,17 @@ mod trusted_root;
 mod tsa;
 mod writing;
 
-use std::{collections::BTreeMap, sync::OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock, atomic::AtomicU64},
+};
 
 use oci::Digest;
 use serde_json::Value;
 
 use ca::{Authority, Leaf, Request};
 use ct::CtLog;
-use key::Key;
+use key::{Key, Keys};
 use log::{Generation, Log};
 use party::Party;
 use tsa::TimestampAuthority;
@@ -159,7 +162,15 @@ impl VirtualSigstore {
     /// Makes all keys and certificates anew; no two instances trust each other.
     #[must_use]
     pub fn new() -> Self {
-        Self { own: Instance::new(), foreign: OnceLock::new() }
+        Self { own: Instance::new(Keys::Random), foreign: OnceLock::new() }
+    }
+
+    /// Whose keys, all for Ed25519, are the same for the same seed; and so is all that is signed in the same order without a flaw but
+    /// [`Flaw::SctMissing`], whichever process does it. No CT log signs so: what asks for SCTs is refused.
+    #[must_use]
+    pub fn drawn(seed: u64) -> Self {
+        let keys = Keys::Drawn { seed, drawn: AtomicU64::new(0) };
+        Self { own: Instance::new(keys), foreign: OnceLock::new() }
     }
 
     /// What verifiers trust: a `trusted_root.json`.
@@ -264,18 +275,19 @@ impl VirtualSigstore {
     }
 
     fn foreign(&self) -> &Instance {
-        self.foreign.get_or_init(Instance::new)
+        self.foreign.get_or_init(|| Instance::new(Keys::Random))
     }
 }
 
 impl Instance {
-    fn new() -> Self {
+    fn new(keys: Keys) -> Self {
+        let keys = Arc::new(keys);
         Self {
-            ca: Authority::new(),
-            ct: CtLog::new(),
-            log: Log::new(Generation::V1),
-            log_v2: Log::new(Generation::V2),
-            tsa: TimestampAuthority::new(),
+            ca: Authority::new(&keys),
+            ct: CtLog::new(&keys),
+            log: Log::new(Generation::V1, &keys),
+            log_v2: Log::new(Generation::V2, &keys),
+            tsa: TimestampAuthority::new(&keys),
         }
     }
 }

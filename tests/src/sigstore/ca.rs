@@ -1,6 +1,9 @@
 //! A certificate authority like Fulcio: a root, an intermediate, and leaves that live for ten minutes.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, CustomExtension, DistinguishedName, DnType,
@@ -11,7 +14,7 @@ use super::{
     ct::CtLog,
     flaw::Flaw,
     fulcio,
-    key::{Key, KeyKind, pem},
+    key::{Key, KeyKind, Keys, pem},
     signer::Signer,
 };
 
@@ -23,6 +26,7 @@ pub(super) const VALID_FROM: u64 = 1_609_459_200;
 const UNKNOWN_EXTENSION: [u64; 9] = [1, 3, 6, 1, 4, 1, 57264, 1, 999];
 
 pub(super) struct Authority {
+    keys: Arc<Keys>,
     root: Certificate,
     root_params: CertificateParams,
     root_key: Key,
@@ -65,15 +69,15 @@ impl Request<'_> {
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
-        let root_key = Key::generate(KeyKind::P384);
+    pub(super) fn new(keys: &Arc<Keys>) -> Self {
+        let root_key = keys.key(KeyKind::P384);
         let root_params = authority("virtual sigstore", BasicConstraints::Unconstrained);
         let root = root_params.self_signed(&root_key.pair);
         let root = root.expect("a fresh key signs its own certificate");
         let params = intermediate("virtual sigstore intermediate", ExtendedKeyUsagePurpose::CodeSigning);
-        let intermediate = Intermediate::by(&root_params, &root_key, params);
+        let intermediate = Intermediate::by(&root_params, &root_key, params, keys);
         let (expired, other_use) = (OnceLock::new(), OnceLock::new());
-        Self { root, root_params, root_key, intermediate, expired, other_use }
+        Self { keys: Arc::clone(keys), root, root_params, root_key, intermediate, expired, other_use }
     }
 
     /// Intermediate and root in DER, in the order of a trusted root.
@@ -90,21 +94,21 @@ impl Authority {
         self.expired.get_or_init(|| {
             let mut params = intermediate("virtual sigstore 2025", ExtendedKeyUsagePurpose::CodeSigning);
             params.not_after = date_time_ymd(2025, 6, 1);
-            Intermediate::by(&self.root_params, &self.root_key, params)
+            Intermediate::by(&self.root_params, &self.root_key, params, &self.keys)
         })
     }
 
     fn other_use(&self) -> &Intermediate {
         self.other_use.get_or_init(|| {
             let params = intermediate("virtual sigstore timestamps", ExtendedKeyUsagePurpose::TimeStamping);
-            Intermediate::by(&self.root_params, &self.root_key, params)
+            Intermediate::by(&self.root_params, &self.root_key, params, &self.keys)
         })
     }
 
     pub(super) fn issue(&self, request: &Request<'_>) -> Leaf {
         let root = || vec![self.root.der().to_vec()];
         if request.has(Flaw::SelfSigned) {
-            let (key, params) = (Key::generate(KeyKind::P256), leaf(request));
+            let (key, params) = (self.keys.key(KeyKind::P256), leaf(request));
             let own = Issuer::from_params(&params, &key.pair);
             let der = sign(&params, &key, &own, &key, request);
             return Leaf { issuers: vec![der.clone()], key, der };
@@ -122,7 +126,7 @@ impl Authority {
         let mut issuers = root();
         issuers.insert(0, intermediate.certificate.der().to_vec());
         let issuer = Issuer::from_params(&intermediate.params, &intermediate.key.pair);
-        let key = Key::generate(KeyKind::P256);
+        let key = self.keys.key(KeyKind::P256);
         let der = sign(&leaf(request), &key, &issuer, &intermediate.key, request);
         Leaf { key, der, issuers }
     }
@@ -135,10 +139,10 @@ impl Authority {
         let mut params = leaf(&attacker);
         params.distinguished_name.push(DnType::CommonName, "somebody");
         let above = Issuer::from_params(&self.intermediate.params, &self.intermediate.key.pair);
-        let attacker_key = Key::generate(KeyKind::P256);
+        let attacker_key = self.keys.key(KeyKind::P256);
         let attacker_der = sign(&params, &attacker_key, &above, &self.intermediate.key, &attacker);
 
-        let key = Key::generate(KeyKind::P256);
+        let key = self.keys.key(KeyKind::P256);
         let der = sign(&leaf(request), &key, &Issuer::from_params(&params, &attacker_key.pair), &attacker_key, request);
         let issuers = std::iter::once(attacker_der).chain(self.chain().map(<[u8]>::to_vec)).collect();
         Leaf { key, der, issuers }
@@ -146,8 +150,8 @@ impl Authority {
 }
 
 impl Intermediate {
-    fn by(root_params: &CertificateParams, root_key: &Key, params: CertificateParams) -> Self {
-        let key = Key::generate(KeyKind::P384);
+    fn by(root_params: &CertificateParams, root_key: &Key, params: CertificateParams, keys: &Keys) -> Self {
+        let key = keys.key(KeyKind::P384);
         let certificate = params.signed_by(&key.pair, &Issuer::from_params(root_params, &root_key.pair));
         Self { certificate: certificate.expect("a root signs its intermediate"), params, key }
     }

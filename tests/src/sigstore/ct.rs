@@ -6,7 +6,7 @@ use x509_cert::{
     der::{Decode as _, Encode as _, asn1::OctetString},
 };
 
-use super::key::{Key, KeyKind};
+use super::key::{Key, KeyKind, Keys};
 
 const SCT_LIST: [u64; 10] = [1, 3, 6, 1, 4, 1, 11129, 2, 4, 2];
 const ECDSA_SHA256: [u8; 2] = [4, 3];
@@ -16,8 +16,8 @@ pub(super) struct CtLog {
 }
 
 impl CtLog {
-    pub(super) fn new() -> Self {
-        Self { key: Key::generate(KeyKind::P256) }
+    pub(super) fn new(keys: &Keys) -> Self {
+        Self { key: keys.key(KeyKind::P256) }
     }
 
     /// The promise to log a certificate, as the extension that is put into it. `without` is the certificate before that, `issuer_id`

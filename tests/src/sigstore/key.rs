@@ -1,11 +1,17 @@
 //! Keys made on the spot, of the kinds that sign images.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData as _,
     RsaKeySize, SigningKey as _,
 };
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest as _, Sha256};
+
+/// What stands before the 32 bytes of a private key for Ed25519 in PKCS#8 (RFC 8410, section 7).
+const ED25519_PRIVATE: [u8; 16] = [0x30, 46, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 34, 4, 32];
 
 /// A kind of key and the hash that goes with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,6 +31,28 @@ impl KeyKind {
     pub const ALL: [Self; 4] = [Self::P256, Self::P384, Self::Ed25519, Self::Rsa2048];
 }
 
+/// Where keys come from.
+pub(super) enum Keys {
+    /// From the system's random numbers.
+    Random,
+    /// From a seed, one after the other: the same ones each time.
+    Drawn {
+        seed: u64,
+        /// How many there were.
+        drawn: AtomicU64,
+    },
+}
+
+impl Keys {
+    /// A new key: of this kind where it is random, and where it is drawn for Ed25519, whose signatures are no work of chance either.
+    pub(super) fn key(&self, kind: KeyKind) -> Key {
+        match self {
+            Self::Random => Key::generate(kind),
+            Self::Drawn { seed, drawn } => Key::drawn(*seed, drawn.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+}
+
 /// A private key with its public half in the spellings that Sigstore uses.
 pub(super) struct Key {
     pub(super) kind: KeyKind,
@@ -32,6 +60,14 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// The `number`th key of a seed.
+    fn drawn(seed: u64, number: u64) -> Self {
+        let private = Sha256::new().chain_update(seed.to_be_bytes()).chain_update(number.to_be_bytes()).finalize();
+        let pkcs8 = PrivatePkcs8KeyDer::from([&ED25519_PRIVATE[..], &private].concat());
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519);
+        Self { kind: KeyKind::Ed25519, pair: pair.expect("any 32 bytes are a private key") }
+    }
+
     pub(super) fn generate(kind: KeyKind) -> Self {
         let pair = match kind {
             KeyKind::P256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),

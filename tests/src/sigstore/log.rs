@@ -7,7 +7,7 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    key::{Key, KeyKind},
+    key::{Key, KeyKind, Keys},
     merkle::{Hash, Tree},
 };
 
@@ -64,14 +64,14 @@ struct Promise<'a> {
 }
 
 impl Log {
-    pub(super) fn new(generation: Generation) -> Self {
+    pub(super) fn new(generation: Generation, keys: &Keys) -> Self {
         let kind = match generation {
             Generation::V1 => KeyKind::P256,
             Generation::V2 => KeyKind::Ed25519,
         };
         let mut tree = Tree::default();
         (0..FIRST_ENTRIES).for_each(|number| tree.push(&[number]));
-        Self { key: Key::generate(kind), generation, tree: Mutex::new(tree) }
+        Self { key: keys.key(kind), generation, tree: Mutex::new(tree) }
     }
 
     /// Where it is, and the name by which it signs.

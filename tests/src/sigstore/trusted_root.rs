@@ -4,7 +4,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oci::UnixTime;
 use serde_json::{Value, json};
 
-use super::{Flaw, Instance, Options, ca::VALID_FROM, key::pem, log::Log};
+use super::{
+    Flaw, Instance, Options,
+    ca::VALID_FROM,
+    key::{Key, KeyKind, pem},
+    log::Log,
+};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -38,7 +43,7 @@ pub(super) fn json(instance: &Instance, flaws: &[Flaw]) -> String {
         "certificateAuthorities": authorities,
         "ctlogs": [log(
             "https://ctfe.sigstore.test/2022",
-            (&ct.public_der(), "PKIX_ECDSA_P256_SHA_256"),
+            ct,
             ct.id(),
             &window(has(Flaw::CtLogEnded), false),
         )],
@@ -63,18 +68,20 @@ fn authority(name: &str, uri: &str, chain: [&[u8]; 2], window: &Value) -> Value 
 }
 
 fn tlog(rekor: &Log, window: &Value) -> Value {
-    let details = match rekor.generation {
-        super::log::Generation::V1 => "PKIX_ECDSA_P256_SHA_256",
-        super::log::Generation::V2 => "PKIX_ED25519",
-    };
-    log(&format!("https://{}", rekor.name()), (&rekor.key.public_der(), details), rekor.id(), window)
+    log(&format!("https://{}", rekor.name()), &rekor.key, rekor.id(), window)
 }
 
-fn log(url: &str, (der, details): (&[u8], &str), id: [u8; 32], window: &Value) -> Value {
+fn log(url: &str, key: &Key, id: [u8; 32], window: &Value) -> Value {
+    let details = match key.kind {
+        KeyKind::P256 => "PKIX_ECDSA_P256_SHA_256",
+        KeyKind::P384 => "PKIX_ECDSA_P384_SHA_384",
+        KeyKind::Ed25519 => "PKIX_ED25519",
+        KeyKind::Rsa2048 => "PKIX_RSA_PKCS1V15_2048_SHA256",
+    };
     json!({
         "baseUrl": url,
         "hashAlgorithm": "SHA2_256",
-        "publicKey": { "rawBytes": STANDARD.encode(der), "keyDetails": details, "validFor": window },
+        "publicKey": { "rawBytes": STANDARD.encode(key.public_der()), "keyDetails": details, "validFor": window },
         "logId": { "keyId": STANDARD.encode(id) },
     })
 }

@@ -1,12 +1,12 @@
 //! A timestamp authority (RFC 3161): a root, and a certificate that may sign timestamps and nothing else.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use rcgen::{BasicConstraints, Certificate, CertificateParams, CustomExtension, DnType, Issuer, KeyUsagePurpose};
 
 use super::{
     ca::{authority, dated},
-    key::{Key, KeyKind},
+    key::{Key, KeyKind, Keys},
 };
 
 const EXTENDED_KEY_USAGE: [u64; 4] = [2, 5, 29, 37];
@@ -16,6 +16,7 @@ const TIME_STAMPING: [u8; 12] = [0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 8];
 const CODE_SIGNING: [u8; 12] = [0x30, 10, 6, 8, 0x2b, 6, 1, 5, 5, 7, 3, 3];
 
 pub(super) struct TimestampAuthority {
+    keys: Arc<Keys>,
     root: Certificate,
     root_params: CertificateParams,
     root_key: Key,
@@ -30,18 +31,18 @@ pub(super) struct Officer {
 }
 
 impl TimestampAuthority {
-    pub(super) fn new() -> Self {
-        let root_key = Key::generate(KeyKind::P384);
+    pub(super) fn new(keys: &Arc<Keys>) -> Self {
+        let root_key = keys.key(KeyKind::P384);
         let root_params = authority("virtual timestamp root", BasicConstraints::Constrained(0));
         let root = root_params.self_signed(&root_key.pair).expect("a fresh key signs its own certificate");
-        let officer = Officer::new(&Issuer::from_params(&root_params, &root_key.pair), &TIME_STAMPING);
-        Self { root, root_params, root_key, officer, misfit: OnceLock::new() }
+        let officer = Officer::new(&Issuer::from_params(&root_params, &root_key.pair), &TIME_STAMPING, keys);
+        Self { keys: Arc::clone(keys), root, root_params, root_key, officer, misfit: OnceLock::new() }
     }
 
     /// One whose certificate is for signing code.
     pub(super) fn misfit(&self) -> &Officer {
         let issuer = Issuer::from_params(&self.root_params, &self.root_key.pair);
-        self.misfit.get_or_init(|| Officer::new(&issuer, &CODE_SIGNING))
+        self.misfit.get_or_init(|| Officer::new(&issuer, &CODE_SIGNING, &self.keys))
     }
 
     /// The certificate of the one who signs, and the root, in the order of a trusted root.
@@ -51,8 +52,8 @@ impl TimestampAuthority {
 }
 
 impl Officer {
-    fn new(issuer: &Issuer<'_, &rcgen::KeyPair>, purpose: &[u8]) -> Self {
-        let key = Key::generate(KeyKind::P256);
+    fn new(issuer: &Issuer<'_, &rcgen::KeyPair>, purpose: &[u8], keys: &Keys) -> Self {
+        let key = keys.key(KeyKind::P256);
         let mut params = CertificateParams::default();
         dated(&mut params);
         params.distinguished_name = rcgen::DistinguishedName::new();

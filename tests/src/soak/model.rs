@@ -2,7 +2,7 @@
 //! unless everybody waits. The same seed makes the same schedule and the same verdict.
 //!
 //! ```text
-//!   world     what there is, and under which policy each of it may be served     minted once
+//!   world     what there is, and under which policy each of it may be served     by the seed
 //!   chaos     what goes wrong upstream, call by call                             by the seed
 //!   operation what clients ask for, and how they read it                         by the seed
 //!   client    their connections, served by the product's own stack
@@ -51,8 +51,7 @@ use network::Wires;
 use operation::{Operation, What};
 use record::Record;
 pub use sockets::run as run_over_sockets;
-pub use world::World;
-use world::{Held, POLICIES, UPSTREAMS};
+use world::{Held, POLICIES, UPSTREAMS, World};
 
 /// How many clients there are.
 const CLIENTS: usize = 5;
@@ -80,7 +79,6 @@ pub struct Course {
 /// Runs one seed after the other, on as many threads as there are cores, with so many operations each.
 #[must_use]
 pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
-    let world = Arc::new(World::mint());
     let (tally, made, seeds) = (Mutex::new(Tally::default()), AtomicU64::new(0), Mutex::new(bounds.each()));
     let next = || {
         let failed = tally.lock().unwrap_or_else(PoisonError::into_inner).failures().len();
@@ -89,12 +87,12 @@ pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
     let work = || {
         while let Some(round) = next() {
             let seed = bounds.seed.wrapping_add(round);
-            let course = simulate(&world, seed, operations);
+            let course = simulate(seed, operations);
             made.fetch_add(course.operations, Ordering::Relaxed);
             let verdict = match course.violations.first() {
                 None => Ok(()),
                 Some(first) => Err(format!(
-                    "seed {seed}: {first}{}; again with (keys and digests are others in each process: more than once if need be): soak model --seeds 1 --first {seed} --operations {operations} --trace",
+                    "seed {seed}: {first}{}; again with: soak model --seeds 1 --first {seed} --operations {operations} --trace",
                     if course.violations.len() > 1 {
                         format!(" (and {} more)", course.violations.len() - 1)
                     } else {
@@ -121,7 +119,7 @@ pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
 /// Runs one seed and tells all of it.
 #[must_use]
 pub fn show(seed: u64, operations: u64, say: Say) -> Tally {
-    let course = simulate(&Arc::new(World::mint()), seed, operations);
+    let course = simulate(seed, operations);
     course.trace.iter().for_each(|line| say(line));
     let mut tally = Tally::default();
     tally.check(course.violations.is_empty(), || course.violations.join("\n"));
@@ -133,8 +131,8 @@ pub fn show(seed: u64, operations: u64, say: Say) -> Tally {
 /// # Panics
 /// When there is no runtime to be had.
 #[must_use]
-pub fn simulate(world: &Arc<World>, seed: u64, operations: u64) -> Course {
-    within(async { Simulation::begin(world, seed).live(operations).await })
+pub fn simulate(seed: u64, operations: u64) -> Course {
+    within(async { Simulation::begin(seed).live(operations).await })
 }
 
 /// Hours without upstreams, in simulated time: what is warm goes on, what is not is told to come again, and then all is as before.
@@ -142,8 +140,8 @@ pub fn simulate(world: &Arc<World>, seed: u64, operations: u64) -> Course {
 /// # Panics
 /// When there is no runtime to be had.
 #[must_use]
-pub fn outage(world: &Arc<World>, seed: u64) -> Course {
-    within(async { Simulation::begin(world, seed).outage().await })
+pub fn outage(seed: u64) -> Course {
+    within(async { Simulation::begin(seed).outage().await })
 }
 
 /// On this thread alone, with a clock that stands still while anybody works.
@@ -168,22 +166,22 @@ struct Simulation {
 }
 
 impl Simulation {
-    fn begin(world: &Arc<World>, seed: u64) -> Self {
-        let mut chance = Random::new(seed);
+    fn begin(seed: u64) -> Self {
+        let (world, mut chance) = (Arc::new(World::mint(seed)), Random::new(seed));
         let registries = Arc::new(world.registries());
-        let record = Arc::new(Record::new(Arc::clone(world)));
-        let chaos = Chaos::new(Arc::clone(world), Arc::clone(&record), chance.any());
+        let record = Arc::new(Record::new(Arc::clone(&world)));
+        let chaos = Chaos::new(Arc::clone(&world), Arc::clone(&record), chance.any());
         chaos.reign(&registries);
-        let wires = Wires::new(Arc::clone(world), Arc::clone(&registries), Arc::clone(&record), chance.any());
+        let wires = Wires::new(Arc::clone(&world), Arc::clone(&registries), Arc::clone(&record), chance.any());
         let began = Instant::now();
         let day_after = UnixTime::from_millis((sigstore::Options::SIGNED_AT + 86_400) * 1000);
         let clock = Clock::reading(move || day_after.plus(began.elapsed()));
         let store = Store::in_memory(HISTORY_MAX).expect("a store in memory");
         let app = App::within(world.settings[0].clone(), store.clone(), clock, Arc::new(wires));
         let app = app.unwrap_or_else(|error| panic!("pratique does not start: {error}")).value;
-        let law = Arc::new(Law::new(Arc::clone(world), Arc::clone(&record), store));
+        let law = Arc::new(Law::new(Arc::clone(&world), Arc::clone(&record), store));
         let door = Door::Memory(Arc::clone(&app));
-        Self { world: Arc::clone(world), registries, record, chaos, law, app, door, chance, operations: 0 }
+        Self { world, registries, record, chaos, law, app, door, chance, operations: 0 }
     }
 
     /// Rounds of clients, each in a mood of its own; then upstream behaves, and all that passes is served.

@@ -341,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_secret_is_noticed_in_the_headers_of_every_answer_and_in_what_is_no_content() {
-        let world = Arc::new(World::mint());
+        let world = Arc::new(World::mint(1));
         let store = Store::in_memory(1).unwrap();
         let law = Law::new(Arc::clone(&world), Arc::new(Record::new(Arc::clone(&world))), store);
         let operation = Operation::plain(&world.manifests[0], What::Tags);

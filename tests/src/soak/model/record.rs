@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn while_a_policy_is_taken_into_force_both_count_and_afterwards_the_new_one() {
-        let record = Record::new(Arc::new(World::mint()));
+        let record = Record::new(Arc::new(World::mint(1)));
         let since_now = async || {
             tokio::time::sleep(Duration::from_secs(1)).await;
             record.policies_since(Instant::now())

@@ -17,7 +17,7 @@ use crate::soak::{Bounds, Random, Say, Tally, failed};
 pub fn run(bounds: Bounds, operations: u64, say: Say) -> Tally {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime with threads");
-    let world = Arc::new(World::mint_for_sockets());
+    let world = Arc::new(World::mint_for_sockets(bounds.seed));
     let (mut tally, mut made) = (Tally::default(), 0);
     for round in bounds.each() {
         let seed = bounds.seed.wrapping_add(round);

@@ -1,4 +1,4 @@
-//! What the upstreams of a simulation hold, and what of it may be served: minted once, for signatures differ each time they are made.
+//! What the upstreams of a simulation hold, and what of it may be served: byte for byte the same for the same seed.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::{
     image::{self, Builder, Image, cosign_tag},
     policies,
-    sigstore::{Options, Signer, VirtualSigstore, predicate},
+    sigstore::{Flaw, Options, Signer, VirtualSigstore, predicate},
     upstream::{self as registry, Place, Registry, TestCa, TokenAuth, noise},
 };
 
@@ -32,7 +32,7 @@ const ACCOUNTS: [(&str, &str); UPSTREAMS] = [("alice", "canary-password-a"), ("b
 /// What clients bring, and nobody else may see.
 pub const CLIENT_CANARY: &str = "canary-of-a-client";
 
-/// Everything that does not change from seed to seed.
+/// Everything that does not change while a seed runs.
 pub struct World {
     /// Policies and trust root, which each reload reads again.
     _directory: TempDir,
@@ -157,13 +157,13 @@ impl Stage {
 const PACE: u32 = 20;
 
 impl World {
-    /// Mints everything.
+    /// Mints everything, with keys and so digests by the seed.
     ///
     /// # Panics
     /// When the machine gives no keys or no temporary directory.
     #[must_use]
-    pub fn mint() -> Self {
-        Self::on(Stage::simulated())
+    pub fn mint(seed: u64) -> Self {
+        Self::on(Stage::simulated(), seed)
     }
 
     /// The same for upstreams that listen on this machine, in real time that is short.
@@ -171,12 +171,12 @@ impl World {
     /// # Panics
     /// When the machine gives no keys, no ports or no temporary directory.
     #[must_use]
-    pub fn mint_for_sockets() -> Self {
-        Self::on(Stage::real())
+    pub fn mint_for_sockets(seed: u64) -> Self {
+        Self::on(Stage::real(), seed)
     }
 
-    fn on(stage: Stage) -> Self {
-        let sigstore = VirtualSigstore::new();
+    fn on(stage: Stage, seed: u64) -> Self {
+        let sigstore = VirtualSigstore::drawn(seed);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut making = Making { sigstore: &sigstore, manifests: Vec::new(), names: BTreeMap::new() };
         let strays = making.all();
@@ -350,6 +350,7 @@ fn settings(directory: &Path, policy: usize, stage: &Stage) -> Settings {
         let signer = who[policy].signer();
         let name = format!("policy-{policy}-{number}.yaml");
         let text = policies::keyless(&format!("rule-{number}"), glob, &signer.issuer, &signer.subject);
+        let text = text.replace("    keyless:\n", "    keyless:\n      insecureIgnoreSCT: true\n");
         fs::write(directory.join(&name), text).expect("a file in a temporary directory");
         files.push(format!("\"{name}\""));
     }
@@ -405,6 +406,11 @@ drain_timeout = \"1s\"
         ms(120_000),
         ms(2_000),
     )
+}
+
+/// How everything is signed: a CT log could not sign the same each time.
+fn options() -> Options {
+    Options::flawed(Flaw::SctMissing)
 }
 
 /// The world in the making.
@@ -507,7 +513,7 @@ impl Making<'_> {
     /// What lies under the tag `.sig` of `image`, all signatures in one manifest.
     fn signature(&mut self, upstream: usize, repository: &'static str, name: &str, image: &Image, signers: &[Who]) {
         let reference = format!("{}/{repository}", NAMES[upstream].0);
-        let sign = |who: &Who| self.sigstore.sign_legacy(&who.signer(), &reference, &image.digest, &Options::default());
+        let sign = |who: &Who| self.sigstore.sign_legacy(&who.signer(), &reference, &image.digest, &options());
         let signatures: Vec<_> = signers.iter().map(sign).collect();
         let manifest = image::signature_manifest(&signatures);
         self.name(&manifest, &format!("{name}.sig@{upstream}/{repository}"));
@@ -519,7 +525,7 @@ impl Making<'_> {
     /// An attestation, and a bundle that refers to the image.
     fn evidence(&mut self, release: &Image) {
         let admitted = accepted(0, APP, &[Who::Chainguard]);
-        let (signer, options) = (Signer::chainguard(), Options::default());
+        let (signer, options) = (Signer::chainguard(), options());
         let said = predicate::spdx(&release.digest);
         let attested = self.sigstore.attest_legacy(&signer, &release.digest, predicate::SPDX, &said, &options);
         let attestation = image::attestation_manifest(&[attested]);
