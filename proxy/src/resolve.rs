@@ -20,7 +20,7 @@ use crate::{
     seldom::Seldom,
     upstream::{Upstream, UpstreamError},
 };
-use room::{Room, SMALL_BYTES};
+use room::Room;
 
 /// The part of the memory for answers that is for tags: a sixteenth.
 const TAGS_SHARE: u64 = 16;
@@ -229,14 +229,14 @@ impl Resolver {
         began: UnixTime,
     ) -> Result<Digest, ApiError> {
         let what = format!("tag {repository}:{tag}");
-        let room = self.room.take(SMALL_BYTES).await?;
-        let fetched = match upstream.manifest(repository.path(), &Reference::Tag(tag.clone())).await {
+        let reference = Reference::Tag(tag.clone());
+        let (fetched, room) = match self.room.fetched(upstream, repository.path(), &reference).await? {
             Ok(fetched) => fetched,
             Err(UpstreamError::NotFound { .. }) => return self.gone(repository, tag, began).await,
             Err(error) => return Err(ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what)),
         };
         let addressed = Addressed::hash(Algorithm::Sha256, fetched.bytes);
-        let manifest = self.parse(self.room.fit(room, addressed).await?, fetched.content_type.as_deref())?;
+        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest.digest().clone())
     }
@@ -345,17 +345,14 @@ impl Resolver {
     ) -> Result<UntrustedManifest, ApiError> {
         counter!("pratique_manifest_misses_total").increment(1);
         let reference = Reference::Digest(digest.clone());
-        let room = self.room.take(SMALL_BYTES).await?;
         let what = format!("manifest {repository}@{digest}");
-        let fetched = upstream
-            .manifest(repository.path(), &reference)
-            .await
-            .map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
+        let fetched = self.room.fetched(upstream, repository.path(), &reference).await?;
+        let (fetched, room) = fetched.map_err(|error| ApiError::from_upstream(&error, "MANIFEST_UNKNOWN", &what))?;
         let addressed = Addressed::check(digest, fetched.bytes).map_err(|error| {
             counter!("pratique_content_mismatches_total", "what" => "manifest").increment(1);
             ApiError::Wrong { code: "MANIFEST_INVALID", message: format!("upstream {error}") }
         })?;
-        let manifest = self.parse(self.room.fit(room, addressed).await?, fetched.content_type.as_deref())?;
+        let manifest = self.parse(room.go_with(addressed), fetched.content_type.as_deref())?;
         self.keep(repository, &manifest).await?;
         Ok(manifest)
     }

@@ -53,6 +53,7 @@ use bytes::Bytes;
 use config::{HostPort, Limits, Proxies};
 use http::HeaderMap;
 use oci::{RepositoryPath, UnixTime};
+use tokio::sync::Semaphore;
 use url::Url;
 
 use self::{
@@ -80,7 +81,11 @@ pub struct Upstream {
     exchange: Exchange,
     limits: Limits,
     name: String,
+    large_manifests: Semaphore,
 }
+
+/// How many large manifests one upstream may be sending at a time: a slow one takes no more of the room that all share.
+const LARGE_MANIFESTS_MAX: usize = 8;
 
 impl Upstream {
     /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing, and
@@ -136,7 +141,8 @@ impl Upstream {
             meter,
             own,
         };
-        Ok(Self { exchange, limits: limits.clone(), name })
+        let large_manifests = Semaphore::new(LARGE_MANIFESTS_MAX);
+        Ok(Self { exchange, limits: limits.clone(), name, large_manifests })
     }
 
     /// When the credentials for it end, where that is known.
@@ -177,6 +183,12 @@ impl Upstream {
         self.exchange.backoff.is_held() || self.exchange.meter.is_used_up()
     }
 
+    /// A permit for each large manifest that it may be sending now.
+    #[must_use]
+    pub fn large_manifests(&self) -> &Semaphore {
+        &self.large_manifests
+    }
+
     /// `rest` under the repository, on the upstream's own origin.
     fn url(&self, repository: &RepositoryPath, rest: &str) -> Url {
         self.exchange
@@ -188,9 +200,20 @@ impl Upstream {
     /// The headers of an answer and its whole body, of at most `bytes_max` bytes; asked for once more where the connection is lost in the
     /// middle of it.
     async fn whole(&self, question: &Question<'_>, bytes_max: u64) -> Result<(HeaderMap, Bytes), UpstreamError> {
+        let (headers, bytes) = self.whole_where(question, bytes_max, &|_| true).await?;
+        Ok((headers, bytes.unwrap_or_default()))
+    }
+
+    /// The same, where `may` is asked about each number of bytes before there are so many; without a body where it says no.
+    async fn whole_where(
+        &self,
+        question: &Question<'_>,
+        bytes_max: u64,
+        may: &(impl Fn(u64) -> bool + Sync),
+    ) -> Result<(HeaderMap, Option<Bytes>), UpstreamError> {
         let read = |answer: Answer| async {
             let headers = answer.headers().clone();
-            Ok((headers, answer.body.read(bytes_max, self.whole_within()).await?))
+            Ok((headers, answer.body.read_where(bytes_max, may, self.whole_within()).await?))
         };
         again_where_lost(|| self.exchange.ask(question), read).await
     }

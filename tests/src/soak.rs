@@ -1,7 +1,7 @@
 //! Long campaigns against the real binary: kill it, overload it, measure it, lie to it, and parse what nobody would write.
 //!
 //! ```text
-//!   Bounds ──> campaign ──> Tally        kills · power · load · reloads · memory · quota · scale · evidence · corrupt · breaks · fuzz ·
+//!   Bounds ──> campaign ──> Tally        kills · power · load · reloads · memory · manifests · quota · scale · evidence · corrupt · breaks · fuzz ·
 //!                │                     model (in one process, on a clock of its own) · diff (in one process)
 //!                │
 //!              Stage: a world and the binary in front of it
@@ -20,6 +20,7 @@ pub mod evidence;
 pub mod fuzz;
 pub mod kills;
 pub mod load;
+pub mod manifests;
 pub mod memory;
 pub mod model;
 pub mod quota;

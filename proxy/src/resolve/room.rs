@@ -1,22 +1,28 @@
 //! Room in memory for manifests, from the first byte of each to the last handle on it: most are a kilobyte, and who sends four megabytes for
 //! each of a thousand pulls must not get four gigabytes of ours.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use config::Limits;
-use oci::Addressed;
+use oci::{Addressed, Reference, RepositoryPath};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
-use crate::error::ApiError;
+use crate::{
+    error::ApiError,
+    upstream::{Fetched, Upstream, UpstreamError},
+};
 
 /// What room is counted in, bytes.
 const UNIT: u64 = 1024;
 
 /// Most manifests are not larger, and none of these waits for one that is; bytes.
-pub(super) const SMALL_BYTES: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 /// What is for those: a quarter.
 const SMALL_SHARE: u64 = 4;
 
@@ -25,6 +31,8 @@ pub(super) struct Room {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     bytes_max: u64,
+    /// `limits.manifest_bytes_max`.
+    one_max: u64,
     wait: Duration,
 }
 
@@ -37,7 +45,8 @@ impl Room {
         let small = bytes_max / SMALL_SHARE;
         let units = |bytes: u64| usize::try_from(bytes / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         let share = |bytes| Arc::new(Semaphore::new(units(bytes)));
-        Self { small: share(small), large: share(bytes_max - small), bytes_max, wait: limits.queue_timeout }
+        let (small, large) = (share(small), share(bytes_max - small));
+        Self { small, large, bytes_max, one_max: limits.manifest_bytes_max, wait: limits.queue_timeout }
     }
 
     /// Takes room for so many bytes, as soon as there is some.
@@ -46,30 +55,62 @@ impl Room {
     /// 503 where there is none within `limits.queue_timeout`: who holds one manifest and waits for room for the next may wait for another
     /// who does the same.
     pub(super) async fn take(&self, bytes: u64) -> Result<Taken, ApiError> {
-        let share = if bytes <= SMALL_BYTES { &self.small } else { &self.large };
-        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        match timeout(self.wait, Arc::clone(share).acquire_many_owned(units)).await {
+        let taking = Arc::clone(self.share(bytes)).acquire_many_owned(units(bytes));
+        match timeout(self.wait, taking).await {
             Ok(Ok(permit)) => Ok(Taken(permit)),
-            Ok(Err(_)) | Err(_) => Err(ApiError::undecided(format!(
-                "no room in memory for another manifest: {} bytes are in use (limits.manifest_memory_bytes_max)",
-                self.bytes_max
-            ))),
+            Ok(Err(_)) | Err(_) => Err(self.full()),
         }
     }
 
-    /// Room for what has come, in place of what was `taken` for a small one before anybody knew. What waits here is bounded by the number of
-    /// connections to its upstream (`limits.upstream_connections_max`) and `limits.manifest_bytes_max`.
+    /// The same where there is some at once, and nobody waits for it.
+    fn take_now(&self, bytes: u64) -> Option<Taken> {
+        Arc::clone(self.share(bytes)).try_acquire_many_owned(units(bytes)).ok().map(Taken)
+    }
+
+    fn share(&self, bytes: u64) -> &Arc<Semaphore> {
+        if bytes <= SMALL_BYTES { &self.small } else { &self.large }
+    }
+
+    /// What upstream has under `reference`, with room for as much as may come of it. Nobody knows before how much that is: where it is no
+    /// small one, and there is no room for it at once, it is left and fetched again when there is some.
     ///
     /// # Errors
-    /// As [`Self::take`].
-    pub(super) async fn fit(&self, taken: Taken, addressed: Addressed) -> Result<Addressed, ApiError> {
-        let bytes = addressed.bytes().len() as u64;
-        if bytes <= SMALL_BYTES {
-            return Ok(taken.go_with(addressed));
+    /// As [`Self::take`]; within, what upstream said.
+    pub(super) async fn fetched(
+        &self,
+        upstream: &Upstream,
+        repository: &RepositoryPath,
+        reference: &Reference,
+    ) -> Result<Result<(Fetched, Taken), UpstreamError>, ApiError> {
+        let (small, large) = (self.take(SMALL_BYTES).await?, OnceLock::new());
+        let more = || {
+            let turn = upstream.large_manifests().try_acquire().ok()?;
+            Some((turn, self.take_now(self.one_max)?))
+        };
+        let may =
+            |bytes| bytes <= SMALL_BYTES || large.get().is_some() || more().is_some_and(|more| large.set(more).is_ok());
+        let fetched = upstream.manifest_where(repository, reference, &may).await;
+        match fetched {
+            Ok(None) => {}
+            Ok(Some(fetched)) => return Ok(Ok((fetched, large.into_inner().map_or(small, |(_, taken)| taken)))),
+            Err(error) => return Ok(Err(error)),
         }
-        drop(taken);
-        Ok(self.take(bytes).await?.go_with(addressed))
+        drop(small);
+        let Ok(_turn) = timeout(self.wait, upstream.large_manifests().acquire()).await else { return Err(self.full()) };
+        let taken = self.take(self.one_max).await?;
+        Ok(upstream.manifest(repository, reference).await.map(|fetched| (fetched, taken)))
     }
+
+    fn full(&self) -> ApiError {
+        ApiError::undecided(format!(
+            "no room in memory for another manifest: {} bytes are in use (limits.manifest_memory_bytes_max)",
+            self.bytes_max
+        ))
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 impl Taken {
@@ -112,11 +153,11 @@ mod tests {
     async fn small_ones_do_not_wait_for_large_ones() {
         let limits = Limits { manifest_memory_bytes_max: 8 * SMALL_BYTES, ..Limits::default() };
         let room = Room::new(&limits);
-        let taken = room.take(SMALL_BYTES).await.unwrap();
-        let large = room.fit(taken, content(6 * SMALL_BYTES)).await.unwrap();
+        let large = room.take_now(6 * SMALL_BYTES).unwrap().go_with(content(6 * SMALL_BYTES));
+        assert!(room.take_now(SMALL_BYTES + 1).is_none());
         assert!(room.take(SMALL_BYTES + 1).await.is_err());
         let all = [room.take(SMALL_BYTES).await, room.take(SMALL_BYTES).await];
-        assert!(all.iter().all(Result::is_ok), "what was taken for the large one before is there again");
+        assert!(all.iter().all(Result::is_ok), "a quarter is theirs");
         drop(large);
         assert!(room.take(6 * SMALL_BYTES).await.is_ok());
     }

@@ -50,33 +50,62 @@ impl Body {
 
     /// All of it, where it is `bytes_max` at most and there `within` a time.
     pub(super) async fn read(self, bytes_max: u64, within: Duration) -> Result<Bytes, UpstreamError> {
+        let read = self.read_where(bytes_max, |_| true, within).await?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// The same, where `may` is asked about each number of bytes before there are so many: those that the head promises, and those that come.
+    /// `None`, and nothing more is read, where it says no.
+    pub(super) async fn read_where(
+        self,
+        bytes_max: u64,
+        may: impl Fn(u64) -> bool,
+        within: Duration,
+    ) -> Result<Option<Bytes>, UpstreamError> {
         let reserved = self.length().unwrap_or(0).min(RESERVED_BYTES_MAX);
-        self.read_within(bytes_max, reserved, within).await
+        self.read_within(bytes_max, reserved, may, within).await
     }
 
     /// The same for what is known to have `size` bytes and was given room: one buffer, which need not grow.
     pub(super) async fn read_into(self, size: u64, within: Duration) -> Result<Bytes, UpstreamError> {
-        self.read_within(size, size, within).await
+        let read = self.read_within(size, size, |_| true, within).await?;
+        Ok(read.unwrap_or_default())
     }
 
-    async fn read_within(self, bytes_max: u64, reserved: u64, within: Duration) -> Result<Bytes, UpstreamError> {
+    async fn read_within(
+        self,
+        bytes_max: u64,
+        reserved: u64,
+        may: impl Fn(u64) -> bool,
+        within: Duration,
+    ) -> Result<Option<Bytes>, UpstreamError> {
         let slow = UpstreamError::Unavailable { what: self.what, why: Outage::Slow(within) };
-        timeout(within, self.read_all(bytes_max, reserved)).await.unwrap_or(Err(slow))
+        timeout(within, self.read_all(bytes_max, reserved, may)).await.unwrap_or(Err(slow))
     }
 
-    async fn read_all(mut self, bytes_max: u64, reserved: u64) -> Result<Bytes, UpstreamError> {
+    async fn read_all(
+        mut self,
+        bytes_max: u64,
+        reserved: u64,
+        may: impl Fn(u64) -> bool,
+    ) -> Result<Option<Bytes>, UpstreamError> {
         let too_large = UpstreamError::Malformed { what: self.what, why: Flaw::TooLarge(bytes_max) };
-        if self.length().is_some_and(|promised| promised > bytes_max) {
-            return Err(too_large);
+        match self.length() {
+            Some(promised) if promised > bytes_max => return Err(too_large),
+            Some(promised) if !may(promised) => return Ok(None),
+            _ => {}
         }
         let mut whole = BytesMut::with_capacity(usize::try_from(reserved).unwrap_or(0));
         let mut left = bytes_max;
         while let Some(bytes) = self.next().await? {
             let Some(rest) = left.checked_sub(bytes.len() as u64) else { return Err(too_large) };
+            if !may(bytes_max - rest) {
+                return Ok(None);
+            }
             left = rest;
             whole.extend_from_slice(&bytes);
         }
-        Ok(whole.freeze())
+        Ok(Some(whole.freeze()))
     }
 }
 

@@ -62,12 +62,25 @@ impl Upstream {
 
     /// Fetches a manifest; once more where the connection is lost in the middle of it.
     pub async fn manifest(&self, repository: &RepositoryPath, reference: &Reference) -> Result<Fetched, UpstreamError> {
+        let lost = UpstreamError::Unavailable { what: Kind::Manifest, why: Outage::ConnectionLost };
+        self.manifest_where(repository, reference, &|_| true).await?.ok_or(lost)
+    }
+
+    /// The same, where `may` is asked about each number of bytes before there are so many in memory. `None` where it says no: the connection
+    /// is let go of.
+    pub async fn manifest_where(
+        &self,
+        repository: &RepositoryPath,
+        reference: &Reference,
+        may: &(impl Fn(u64) -> bool + Sync),
+    ) -> Result<Option<Fetched>, UpstreamError> {
         const WHAT: Kind = Kind::Manifest;
         let url = self.url(repository, &format!("manifests/{reference}"));
         let question = Question::get(WHAT, repository, url, ACCEPT);
-        let (headers, bytes) = self.whole(&question, self.limits.manifest_bytes_max).await?;
+        let (headers, bytes) = self.whole_where(&question, self.limits.manifest_bytes_max, may).await?;
+        let Some(bytes) = bytes else { return Ok(None) };
         let content_type = content_type(&headers).map_err(|why| UpstreamError::Malformed { what: WHAT, why })?;
-        Ok(Fetched { bytes, content_type, digest: digest(&headers) })
+        Ok(Some(Fetched { bytes, content_type, digest: digest(&headers) }))
     }
 }
 

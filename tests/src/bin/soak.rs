@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand, builder::RangedU64ValueParser};
 use support::soak::{
     Bounds, Tally, breaks, corrupt, diff, durability, evidence, fuzz,
     kills::{self, struck},
-    load, memory, model, quota, reloads, scale,
+    load, manifests, memory, model, quota, reloads, scale,
 };
 
 /// Long campaigns against the real pratique.
@@ -76,6 +76,17 @@ enum Campaign {
         /// How many clients.
         #[arg(long, default_value_t = 32)]
         clients: usize,
+    },
+    /// Peak memory with large manifests that many clients pull at one time. Without bounds: once.
+    Manifests {
+        #[command(flatten)]
+        limits: Limits,
+        /// How many manifests there are.
+        #[arg(long, default_value_t = manifests::Size::FULL.manifests)]
+        manifests: usize,
+        /// How many clients ask for one of them.
+        #[arg(long, default_value_t = manifests::Size::FULL.pulls)]
+        pulls: usize,
     },
     /// A working set twice the byte budget in random order. Without bounds: 10000 pulls.
     Quota(Limits),
@@ -219,6 +230,9 @@ async fn run(campaign: Campaign) -> Tally {
         Campaign::Memory { limits, mib: size, clients } => {
             let size = memory::Size { blob_bytes: mib(size), clients };
             memory::run(limits.or(Bounds::rounds(1)), size, say).await
+        }
+        Campaign::Manifests { limits, manifests, pulls } => {
+            manifests::run(limits.or(Bounds::rounds(1)), manifests::Size { manifests, pulls }, say).await
         }
         Campaign::Quota(limits) => quota::run(limits.or(Bounds::rounds(10_000)), say).await,
         Campaign::Scale { images, only_facts, seed } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use support::soak::{
     Bounds, Tally, breaks, corrupt, evidence,
     kills::{self, struck},
-    load, memory, quota, scale,
+    load, manifests, memory, quota, scale,
 };
 
 /// Shown by `--nocapture`.
@@ -42,6 +42,12 @@ async fn a_store_of_many_images_opens_starts_and_is_listed_like_one_of_few() {
 async fn thirty_two_clients_of_one_cold_blob_cost_one_upstream_get_and_little_more_memory_than_one() {
     let size = memory::Size { blob_bytes: 64 << 20, clients: 32 };
     is_good(&memory::run(Bounds::rounds(1), size, say).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_manifests_that_a_crowd_pulls_at_one_time_are_bounded_in_memory() {
+    let size = manifests::Size { manifests: 40, pulls: 80 };
+    is_good(&manifests::run(Bounds::rounds(1), size, say).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use oci::{Digest, MediaType};
 use support::{
     image::{self, Builder},
     sigstore::{Options, Signer},
-    upstream::{Fault, noise},
+    upstream::{Call, Fault, Registry, noise},
     world::{Setup, World},
 };
 use tokio::{
@@ -15,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{chainguard_policy, get, sized};
+use crate::{chainguard_policy, get, sized, static_policy};
 
 const REPOSITORY: &str = "chainguard/nginx";
 
@@ -331,4 +332,37 @@ async fn the_manifest_of_a_referrer_is_as_small_as_such_are() {
     image::bundle_referrer(&image.descriptor(), &bundle).push(&world.registry, REPOSITORY, None);
     let answer = get(&url(&pratique, "manifests/latest")).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// Room for twelve large ones, all of which this upstream would take.
+#[tokio::test]
+async fn an_upstream_whose_large_manifests_do_not_come_takes_no_room_from_another_one() {
+    const LARGE: usize = 12;
+    let (world, slow) = (World::new().await, Registry::builder().start().await.unwrap());
+    let large = |number: usize| {
+        let padding = number.to_string().repeat(100_000);
+        Builder::new("linux/amd64").layer(noise(100, number as u64)).annotation("padding", &padding).build()
+    };
+    let image = large(0);
+    world.push_signed("chainguard/large", "latest", &image);
+    let images: Vec<_> = (1..=LARGE).map(large).collect();
+    images.iter().for_each(|image| image.push(&slow, "large", None));
+    let stalled = slow.fault(Call::is_get, Fault::Stall(80_000));
+    let policies =
+        chainguard_policy("ours", "cgr.dev/**") + "---\n" + &static_policy("theirs", "mirror.example/**", "pass");
+    let more = format!(
+        "[limits]\nmanifest_memory_bytes_max = \"64MiB\"\nmanifest_cache_bytes_max = \"1MiB\"\n[[upstreams]]\nname = \"mirror.example\"\nurl = \"{}\"\nprefix = \"mirror\"\n",
+        slow.url()
+    );
+    let pratique = world.pratique(&Setup::with_policy(&policies).sections(&more)).await;
+    let url = pratique.url();
+    let urls = images.iter().map(|image| format!("{url}/v2/mirror/large/manifests/{}", image.digest));
+    let waiting = tokio::spawn(join_all(urls.map(|url| async move { get(&url).await })));
+    stalled.hit(LARGE).await.unwrap();
+    assert_eq!(get(&format!("{url}/v2/chainguard/large/manifests/{}", image.digest)).await.status, 200);
+    // Those that were left for want of room were asked for again.
+    stalled.clear();
+    for answer in waiting.await.unwrap() {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
 }

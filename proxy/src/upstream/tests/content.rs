@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -50,6 +50,29 @@ async fn a_manifest_too_large_is_cut_whatever_its_head_says() {
     let server = Server::start(|_| Reply::ok(vec![b'x'; 1000])).await;
     let upstream = Setup::of(&server).limits(|limits| limits.manifest_bytes_max = 1000).build();
     assert_eq!(manifest(&upstream).await.unwrap().bytes.len(), 1000);
+}
+
+#[tokio::test]
+async fn a_manifest_for_which_there_is_no_room_is_left_before_it_is_in_memory() {
+    let replies: [fn() -> Reply; 3] = [
+        || Reply::ok(vec![b'x'; 101]),
+        || Reply::status(200).then(Step::Flood),
+        || Reply::status(200).header("content-length", "1000").then(Step::Stall),
+    ];
+    let asked = Mutex::new(Vec::new());
+    let may = |bytes| {
+        asked.lock().unwrap().push(bytes);
+        bytes <= 100
+    };
+    for reply in replies {
+        let server = Server::start(move |_| reply()).await;
+        let upstream = Setup::of(&server).build();
+        assert_eq!(upstream.manifest_where(&repository(), &latest(), &may).await, Ok(None));
+        assert!(asked.lock().unwrap().drain(..).next_back() > Some(100));
+    }
+    let server = Server::start(|_| Reply::ok(vec![b'x'; 100])).await;
+    let fetched = Setup::of(&server).build().manifest_where(&repository(), &latest(), &may).await;
+    assert_eq!(fetched.unwrap().expect("within what may be").bytes.len(), 100);
 }
 
 #[tokio::test]
