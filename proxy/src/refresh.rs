@@ -4,10 +4,10 @@
 //! rate. A tag that nobody has asked for in a while is not in use any more.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     hash::Hash,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,8 +17,8 @@ use config::{TagRefresh, Tags};
 use futures_util::{StreamExt as _, future::join_all, stream};
 use metrics::counter;
 use moka::{Equivalent, sync::Cache};
-use oci::{Repository, Tag, UnixTime};
-use tokio::sync::watch;
+use oci::{Repository, Tag, UnixTime, UpstreamName};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     app::App,
@@ -48,6 +48,9 @@ struct Uses {
     /// When it was refreshed last, whatever came of that: what fails is not asked for at each look.
     tried: AtomicU64,
 }
+
+/// Upstreams whose tags are being refreshed: one that is slow keeps no other's waiting.
+type Busy = Arc<Mutex<BTreeSet<UpstreamName>>>;
 
 type Due = ((Repository, Tag), Arc<Uses>);
 
@@ -99,11 +102,21 @@ impl InUse {
 
 /// Refreshes until told to drain.
 pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
+    let (mut under_way, busy) = (JoinSet::new(), Busy::default());
     let rounds = async {
         loop {
             let ttl = app.in_force().settings.tags.ttl;
             tokio::time::sleep((ttl / LOOKS).clamp(LOOK_MIN, LOOK_MAX)).await;
-            round(&app).await;
+            for (upstream, due) in due(&app) {
+                if lock(&busy).insert(upstream.clone()) {
+                    let (app, turn) = (Arc::clone(&app), Turn { busy: Arc::clone(&busy), upstream });
+                    under_way.spawn(async move {
+                        refresh_all(app, due).await;
+                        drop(turn);
+                    });
+                }
+            }
+            while under_way.try_join_next().is_some() {}
         }
     };
     tokio::select! {
@@ -112,12 +125,17 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
     }
 }
 
-/// Looks once, and refreshes what is due: used lately, and looked at so long ago that its time is nearly over.
+/// Looks once, and refreshes what is due.
 pub async fn round(app: &Arc<App>) {
+    join_all(due(app).into_values().map(|due| refresh_all(Arc::clone(app), due))).await;
+}
+
+/// What is due, by upstream: used lately, and looked at so long ago that its time is nearly over.
+fn due(app: &App) -> BTreeMap<UpstreamName, Vec<Due>> {
     let in_force = app.in_force();
     let tags = &in_force.settings.tags;
     if tags.refresh == TagRefresh::Never || tags.ttl.is_zero() {
-        return;
+        return BTreeMap::new();
     }
     let in_use = tags.ttl.saturating_mul(TTLS).min(IN_USE_MAX.max(tags.ttl));
     // A refresh that went well makes the tag young for four fifths of its time; one that did not is not repeated before that.
@@ -127,8 +145,24 @@ pub async fn round(app: &Arc<App>) {
     for (tag, uses) in due {
         by_upstream.entry(tag.0.upstream().clone()).or_default().push((tag, uses));
     }
-    // One upstream that is slow keeps no other's tags waiting.
-    join_all(by_upstream.into_values().map(|due| refresh_all(Arc::clone(app), due))).await;
+    by_upstream
+}
+
+/// An upstream's turn, which ends when this is dropped, also by a panic.
+struct Turn {
+    busy: Busy,
+    upstream: UpstreamName,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.busy).remove(&self.upstream);
+    }
+}
+
+/// A set is whole whoever panics beside it.
+fn lock(busy: &Busy) -> MutexGuard<'_, BTreeSet<UpstreamName>> {
+    busy.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tags of one upstream.

@@ -290,6 +290,12 @@ impl Admission {
         admitted.guards().look(&Led { repository, tag, image, newest }, self.clock.now(), exempt)
     }
 
+    /// Whether a tag that was resolved to `digest` is known to mean another one now. A store that cannot be read has said so before.
+    #[must_use]
+    pub fn has_moved_on(&self, repository: &Repository, tag: &Tag, digest: &Digest) -> bool {
+        self.meant(Place { repository, tag }).is_ok_and(|now| now.is_some_and(|now| now != *digest))
+    }
+
     /// What a tag is known to mean.
     fn meant(&self, Place { repository, tag }: Place<'_>) -> Result<Option<Digest>, ApiError> {
         let fact = self.store.facts().read()?.tag(repository, tag)?;

@@ -7,11 +7,11 @@ use oci::Digest;
 use support::{
     client::Client,
     pull::pull,
-    upstream::{Call, Fault},
+    upstream::{Call, Fault, Registry},
     world::{Setup, World, moved_by_hand},
 };
 
-use crate::{get, sized};
+use crate::{chainguard_policy, get, sized, static_policy};
 
 /// A digest that nobody has.
 const NOBODYS: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -212,4 +212,29 @@ async fn a_tag_is_not_refreshed_where_upstream_limits_our_rate_or_the_operator_s
         let wanted = usize::from(!never && !limited);
         assert_eq!(world.registry.count(Call::is_head), wanted, "never {never}, limited {limited}");
     }
+}
+
+/// The other's tag is refreshed again and again while this one's is still waited for.
+#[tokio::test]
+async fn an_upstream_that_does_not_answer_keeps_no_other_s_tags_from_being_refreshed() {
+    let (world, hanging) = (World::new().await, Registry::builder().start().await.unwrap());
+    world.push_signed("chainguard/nginx", "latest", &sized(1000, 1));
+    sized(1000, 2).push(&hanging, "nginx", Some("latest"));
+    let policies =
+        chainguard_policy("ours", "cgr.dev/**") + "---\n" + &static_policy("theirs", "mirror.example/**", "pass");
+    let more = format!(
+        "[tags]\nttl = \"500ms\"\n[[upstreams]]\nname = \"mirror.example\"\nurl = \"{}\"\nprefix = \"mirror\"\n",
+        hanging.url()
+    );
+    let pratique = world.pratique(&Setup::with_policy(&policies).sections(&more)).await;
+    let manifest = |name: &str| format!("{}/v2/{name}/manifests/latest", pratique.url());
+    for name in ["chainguard/nginx", "mirror/nginx"] {
+        assert_eq!(get(&manifest(name)).await.status, 200);
+    }
+    let hung = hanging.fault(Call::is_head, Fault::Hang);
+    hung.hit(1).await.unwrap();
+    world.registry.clear_calls();
+    world.registry.called(3, Call::is_head).await.unwrap();
+    assert_eq!(hung.hits(), 1, "all that time it is waited for");
+    hung.clear();
 }
