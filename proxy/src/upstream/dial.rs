@@ -15,7 +15,10 @@ use config::{ForwardProxy, Proxies, Scheme};
 use http::Uri;
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use rustls::ClientConfig;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
 use tower::{Service, ServiceExt as _, service_fn};
 
 use super::{
@@ -42,7 +45,12 @@ struct Rules {
     /// Further hosts that may have private addresses.
     listed: Vec<config::HostPort>,
     timeout: Duration,
+    /// Looks under way at names that upstream has made up, or may have.
+    strangers: Arc<Semaphore>,
 }
+
+/// Of these at one time: others' names are looked up beside them, however long a name server of upstream's choice is silent.
+const STRANGERS_MAX: usize = 4;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +70,8 @@ impl Dialer {
         listed: Vec<config::HostPort>,
         timeout: Duration,
     ) -> Self {
-        Self(Arc::new(Rules { network, proxies, tls, own, listed, timeout }))
+        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+        Self(Arc::new(Rules { network, proxies, tls, own, listed, timeout, strangers }))
     }
 }
 
@@ -87,14 +96,35 @@ impl Rules {
     }
 
     async fn line_to(&self, target: &Origin) -> Result<Line, DialError> {
-        let found = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port).await;
+        let is_exempt = self.is_exempt(target);
+        let found = self.lookup(target, is_exempt).await;
         let addresses: Vec<SocketAddr> = found.map_err(|_| DialError::Outage(Outage::NameUnknown))?;
         // One special address among public ones is reason enough: whoever publishes it wants it tried.
-        if !self.is_exempt(target) && !addresses.iter().all(|address| address::is_public(address.ip())) {
+        if !is_exempt && !addresses.iter().all(|address| address::is_public(address.ip())) {
+            return Err(DialError::NotPublic);
+        }
+        // Whom the system means by it may be told by a name server; secrets go there in the clear.
+        if target.is_localhost_in_the_clear() && !addresses.iter().all(|address| address.ip().is_loopback()) {
             return Err(DialError::NotPublic);
         }
         let line = Arc::clone(&self.network).connect(addresses, self.timeout).await;
         line.map_err(|error| DialError::Outage(self.outage(&error)))
+    }
+
+    /// The addresses of a host; of one that nobody configured within a share of its own, which is held until the look has ended, whoever
+    /// still waits for it.
+    async fn lookup(&self, target: &Origin, is_exempt: bool) -> io::Result<Vec<SocketAddr>> {
+        let look = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port);
+        if is_exempt {
+            return look.await;
+        }
+        let turn = Arc::clone(&self.strangers).acquire_owned().await;
+        let looking = tokio::spawn(async move {
+            let found = look.await;
+            drop(turn);
+            found
+        });
+        looking.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
     }
 
     /// The operator named the proxy, wherever it is.

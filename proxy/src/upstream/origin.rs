@@ -49,6 +49,11 @@ impl Origin {
             || without_brackets(&self.host).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
+    /// Whether a name server may say which machine that is, and no certificate would.
+    pub(super) fn is_localhost_in_the_clear(&self) -> bool {
+        !self.is_https && self.host == "localhost"
+    }
+
     /// Whether secrets may travel there at all: over TLS, or without leaving the machine.
     pub(super) fn keeps_secrets(&self) -> bool {
         self.is_https || self.is_loopback()

@@ -4,7 +4,10 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ use super::{
 const REGISTRY: &str = "registry.cloud.example";
 const STORAGE: &str = "storage.cloud.example";
 const CLOUD: Certificate = Certificate { name: "*.cloud.example", ..GOOD };
+/// Names that begin so have a name server that says nothing.
+const SILENT: &str = "silent";
 /// What was given up in time takes less, also on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// Of the public network; what is connected to there is on this machine.
@@ -64,6 +69,10 @@ impl Network for Names {
     fn lookup(self: Arc<Self>, host: String, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move {
             sleep(self.slow).await;
+            if host.starts_with(SILENT) {
+                self.looked_up.lock().unwrap().push(host);
+                return std::future::pending().await;
+            }
             let before = self.count(&host);
             self.looked_up.lock().unwrap().push(host.clone());
             let times = self.addresses.get(host.as_str()).ok_or(io::ErrorKind::NotFound)?;
@@ -206,5 +215,43 @@ async fn a_redirect_to_a_name_with_an_address_that_is_not_public_connects_to_non
         let UpstreamError::Misdirected { what: Pointer::Redirect, host, why } = &error else { panic!("{error}") };
         assert_eq!((host.as_str(), *why), (STORAGE, Forbidden::NotPublic), "{addresses:?}");
         assert_eq!(names.connected().len(), 1, "{addresses:?}: to the registry alone");
+    }
+}
+
+/// Somebody whose storage has another name each time, and a name server that is silent.
+#[tokio::test]
+async fn names_that_upstream_makes_up_are_looked_up_a_few_at_a_time_however_many_give_up() {
+    let made_up = AtomicUsize::new(0);
+    let server = Server::start_tls(CLOUD, move |seen| match seen.path.as_str() {
+        path if path.contains("/blobs/") => {
+            let number = made_up.fetch_add(1, Ordering::SeqCst);
+            Reply::redirect(format!("https://{SILENT}-{number}.example/signed"))
+        }
+        _ => Reply::ok("{}"),
+    })
+    .await;
+    let names = Arc::new(names_of(&server));
+    let upstream = Arc::new(setup(&server, &names).limits(|limits| limits.connect_timeout = SOON).build());
+    for _ in 0..10 {
+        let error = blob(&upstream, 0).await.unwrap_err();
+        assert_eq!(error, UpstreamError::Unavailable { what: Kind::Blob, why: Outage::ConnectTimedOut(SOON) });
+    }
+    let looked_up = names.looked_up.lock().unwrap().iter().filter(|name| name.starts_with(SILENT)).count();
+    assert_eq!(looked_up, 4);
+    manifest(&upstream).await.unwrap();
+}
+
+/// The name that may have secrets in the clear, where a name server says it is another machine.
+#[tokio::test]
+async fn a_localhost_that_is_elsewhere_is_not_spoken_to_in_the_clear() {
+    for (addresses, is_here) in
+        [(&["127.0.0.1", "::1"][..], true), (&["127.0.0.1", "8.8.8.8"], false), (&["10.0.0.7"], false)]
+    {
+        let server = Server::start(|_| Reply::ok("{}")).await;
+        let names = Arc::new(Names { port: server.port(), ..Names::default() }.with("localhost", &[addresses]));
+        let setup = Setup::at(Scheme::Http, "localhost", server.port()).credentials("alice", "secret");
+        let asked = manifest(&Setup { network: Arc::clone(&names) as Arc<dyn Network>, ..setup }.build()).await;
+        assert_eq!(asked.is_ok(), is_here, "{asked:?}");
+        assert_eq!((names.connected().len(), server.seen().len()), (usize::from(is_here), usize::from(is_here)));
     }
 }
