@@ -64,6 +64,8 @@ pub struct BodyBroken {
 const RANGE_BYTES: u64 = 2 * 1024 * 1024;
 /// How much is copied and sent at a time where bytes have to be in memory, for TLS and HTTP/2: what rustls takes at once.
 const COPY_BYTES: usize = 64 * 1024;
+/// What is in memory for a client that may not take it, in bytes, is little up to here: an error, the list of an image's referrers.
+const LARGE_BYTES: usize = 64 * 1024;
 /// How much a response keeps back until the whole blob is known to be right, in bytes; all of it where the response is shorter.
 pub(crate) const HOLDBACK_BYTES: u64 = 64 * 1024;
 
@@ -79,6 +81,11 @@ impl ServedBody {
     pub(crate) fn stream(reading: Reading) -> Self {
         let length = reading.left();
         Self(Inner::Stream(Stream { left: length, length, turn: Turn::Idle(Box::new(reading)) }), Kept::default())
+    }
+
+    /// Whether it is in memory, and more than a few kilobytes.
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(&self.0, Inner::Whole(bytes) if bytes.len() > LARGE_BYTES)
     }
 
     /// Gives `slot` back when the body has ended or was given up.

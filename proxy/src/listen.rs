@@ -106,7 +106,7 @@ impl Listener {
             let (service, builder) = (service.clone(), Arc::clone(&builder));
             let (open, mut drain) = (open.subscribe(), drain.clone());
             tokio::spawn(async move {
-                gauge!("pratique_connections").increment(1);
+                let counted = Counted::new();
                 let seated = tokio::select! {
                     seated = seats.seat(client, room) => Some(seated),
                     // Nobody has heard what it wants.
@@ -129,7 +129,7 @@ impl Listener {
                     }
                     None => {}
                 }
-                gauge!("pratique_connections").decrement(1);
+                drop(counted);
                 drop(open);
             });
         }
@@ -137,6 +137,22 @@ impl Listener {
         if tokio::time::timeout(self.limits.drain_timeout, open.closed()).await.is_err() {
             tracing::warn!("requests under way were cut off after limits.drain_timeout");
         }
+    }
+}
+
+/// A connection that is open, until this is dropped, also by a panic.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        gauge!("pratique_connections").increment(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        gauge!("pratique_connections").decrement(1);
     }
 }
 
@@ -222,10 +238,9 @@ fn builder(limits: &Limits) -> auto::Builder<Streams> {
         .max_send_buf_size(STREAM_BUFFER_BYTES)
         .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
         .max_local_error_reset_streams(RESETS_FOR_ERRORS_MAX)
-        .max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX))
-        .keep_alive_interval(limits.client_idle_timeout)
-        // The ping waits behind all that is on its way to the client, and downloads do not count as a sign of life.
-        .keep_alive_timeout(limits.client_write_timeout);
+        // No pings: one would wait behind all that is on its way to the client, and a slow reader's answer to it would come too late. Who is
+        // gone takes nothing, or asks nothing.
+        .max_header_list_size(u32::try_from(limits.request_header_bytes_max).unwrap_or(u32::MAX));
     builder
 }
 

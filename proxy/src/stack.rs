@@ -54,8 +54,9 @@ async fn bounded(
         Err(error) => return shed(&app, &error, head),
     };
     let mut answer = slot.work(caught(app, request, head)).await;
-    // An HTTP/1.1 connection carries one body, so that limits.connections_max bounds them. HTTP/2 multiplies them by its streams.
-    if version == Version::HTTP_2 {
+    // An HTTP/1.1 connection carries one body, so that limits.connections_max bounds them. HTTP/2 multiplies them by its streams, and a list
+    // is in memory until somebody has taken it.
+    if version == Version::HTTP_2 || answer.body().is_large() {
         answer.body_mut().hold(slot);
     }
     answer
@@ -82,7 +83,6 @@ fn shed(app: &App, error: &ApiError, head: bool) -> Answer {
 async fn caught(app: Arc<App>, request: Request<Incoming>, head: bool) -> Answer {
     let outcome = AssertUnwindSafe(handle::serve(app, request)).catch_unwind().await;
     outcome.unwrap_or_else(|_| {
-        metrics::counter!("pratique_panics_total").increment(1);
         tracing::error!("a request panicked: nothing served");
         let error = ApiError::Fault { message: "a request failed in an unforeseen way".to_owned() };
         respond::error(&error, head)

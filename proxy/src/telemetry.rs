@@ -4,7 +4,7 @@ mod lines;
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    io::IsTerminal as _,
+    io::{IsTerminal as _, Write as _},
     sync::OnceLock,
     time::Duration,
 };
@@ -62,12 +62,20 @@ pub fn logs(log: &Log) -> Result<(), String> {
     Ok(())
 }
 
-/// A panic is an event like every other: not lines of its own, with whatever text is in it.
+/// A panic is an event like every other: not lines of its own, with whatever text is in it. It is counted here, whatever catches it, and told
+/// also where the filter lets no event pass.
 fn panicked(what: Option<&str>, at: Option<&std::panic::Location<'_>>) {
+    metrics::counter!("pratique_panics_total").increment(1);
     let (what, at) = (what.unwrap_or("not told why"), at.map(ToString::to_string));
     let backtrace = Some(Backtrace::capture()).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
     let backtrace = backtrace.map(|backtrace| backtrace.to_string());
-    tracing::error!(at, backtrace, "a fault of pratique (panic): {what}");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!(at, backtrace, "a fault of pratique (panic): {what}");
+    } else {
+        let at = at.unwrap_or_default();
+        let line = format!("a fault of pratique (panic): {what}, at {at}\n");
+        let _ = OneLine::new(std::io::stderr(), Form::Plain).write_all(line.as_bytes());
+    }
 }
 
 /// The metrics of this process. The recorder is installed at the first call.

@@ -9,11 +9,16 @@ use crate::respond;
 
 /// A connection to a server that answers each request after `work`.
 fn connection(work: Duration) -> DuplexStream {
+    saying("done", work)
+}
+
+/// The same with another answer.
+fn saying(text: &'static str, work: Duration) -> DuplexStream {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let limits = Arc::new(Limits::default());
     let service = tower::service_fn(move |arrived: Arrived| async move {
         tokio::time::sleep(work).await;
-        let mut answer = respond::admin(StatusCode::OK, "text/plain", "done".to_owned());
+        let mut answer = respond::admin(StatusCode::OK, "text/plain", text.to_owned());
         answer.body_mut().keep(arrived.busy);
         Ok::<_, BoxError>(answer)
     });
@@ -32,6 +37,21 @@ where
         talk.over(near).await;
         drop(drain);
     });
+}
+
+/// Somebody far away: a kilobyte and a half a second comes from `far`, what is sent there goes at once.
+fn slowly(far: DuplexStream) -> DuplexStream {
+    let (near, client) = tokio::io::duplex(64 * 1024);
+    let ((mut from, mut to), (mut up, mut down)) = (tokio::io::split(far), tokio::io::split(near));
+    tokio::spawn(async move { tokio::io::copy(&mut up, &mut to).await });
+    tokio::spawn(async move {
+        let mut piece = [0; 1536];
+        while let Ok(length @ 1..) = from.read(&mut piece).await {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            down.write_all(&piece[..length]).await.unwrap();
+        }
+    });
+    client
 }
 
 /// Sends one request and reads its answer.
@@ -89,4 +109,22 @@ async fn an_http2_connection_that_answers_pings_and_asks_nothing_is_closed_after
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "done");
     ended.await.unwrap().unwrap();
     assert_eq!(began.elapsed().as_secs(), 160);
+}
+
+/// What is on its way to the client takes longer than anything may stand still: its answer to a ping would too.
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_with_large_windows_and_a_slow_line_gets_all_of_its_answer() {
+    let text = "x".repeat(400 * 1024).leak();
+    let far = slowly(saying(text, Duration::ZERO));
+    let (mut sender, talk) = conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(8 << 20)
+        .handshake(TokioIo::new(far))
+        .await
+        .unwrap();
+    tokio::spawn(talk);
+    let request = Request::get("http://pratique/").body(Empty::<bytes::Bytes>::new()).unwrap();
+    let (began, answer) = (Instant::now(), sender.send_request(request).await.unwrap());
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), text.as_bytes());
+    assert!(began.elapsed().as_secs() >= 200);
 }

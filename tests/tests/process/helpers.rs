@@ -1,6 +1,6 @@
 //! Credential helpers whose passwords do not last.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use support::{
@@ -51,4 +51,30 @@ async fn what_a_helper_handed_out_is_renewed_at_its_end_without_a_reload_and_the
     assert_eq!(world.registry.calls().len(), 0, "nobody has pulled");
     let log = process.terminate().await.unwrap().log.join("\n");
     assert!(!log.contains("has ended") && !log.contains(&ended) && !log.contains(&lasting), "{log}");
+}
+
+/// A reload waits for the helper. Who ends the process meanwhile need not.
+#[tokio::test]
+async fn a_helper_that_hangs_in_a_reload_does_not_hold_up_the_end() {
+    let world = World::new().await;
+    let bin = world.directory.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = "#!/bin/sh\ncd \"${0%/*}\"\nif [ -e asked ]; then : > again; sleep 9; fi\n: > asked\necho '{\"Username\":\"robot\",\"Secret\":\"secret\"}'\n";
+    let program = bin.join("docker-credential-slow");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let document = format!("{{\"credHelpers\":{{\"{}\":\"slow\"}}}}", world.registry.host_port());
+    fs::write(world.directory.path().join("docker.json"), document).unwrap();
+    let setup = Setup { upstream: "docker_config = \"docker.json\"".to_owned(), ..administered() };
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let process = Process::serve_among(&[("PATH", &path)], &world.write(&setup)).await.unwrap();
+    let id = process.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    while !bin.join("again").exists() {
+        tokio::task::yield_now().await;
+    }
+    let began = Instant::now();
+    let ended = process.terminate().await.unwrap();
+    assert!(ended.status.success(), "{}", ended.status);
+    assert!(began.elapsed().as_secs() < 6, "{:?}", began.elapsed());
 }

@@ -1,6 +1,6 @@
 //! `serve` and `check`.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use config::{ConfigError, Loaded, Overrides};
 use proxy::{
@@ -11,6 +11,9 @@ use proxy::{
     telemetry,
 };
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long the end waits for what nobody waits for.
+const LEFT_BEHIND_FOR: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) fn serve(overrides: Overrides) -> ExitCode {
@@ -25,6 +28,8 @@ pub(crate) fn serve(overrides: Overrides) -> ExitCode {
         Err(error) => return failed(&error),
     };
     let outcome = runtime.block_on(run(loaded, overrides));
+    // All that was to be kept is: a reload that was left may still wait for a credential helper.
+    runtime.shutdown_timeout(LEFT_BEHIND_FOR);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error.as_ref()),
@@ -37,12 +42,16 @@ async fn run(loaded: Loaded, overrides: Overrides) -> Result<(), Box<dyn Error>>
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(loaded, Clock::system()).await?;
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => reload(&server, &overrides).await,
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+    let reloads = async {
+        while hangup.recv().await.is_some() {
+            reload(&server, &overrides).await;
         }
+    };
+    // Also in the middle of a reload, which may wait for credential helpers: it takes effect as a whole or not at all.
+    tokio::select! {
+        () = reloads => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
     }
     server.shutdown().await;
     Ok(())
