@@ -17,6 +17,7 @@ use crate::{
     evidence::EvidenceStore,
     fill::Fills,
     keeping,
+    manifest_room::ManifestRoom,
     meters::Meters,
     patience::Patience,
     refresh::InUse,
@@ -181,8 +182,9 @@ impl App {
         let limits = Arc::new(settings.limits.clone());
         store.ledger().set_budget(keeping::budget(&settings.storage));
         let in_force = Arc::new(Told::new(Arc::new(in_force)));
-        let resolver = Arc::new(Resolver::new(store.clone(), clock.clone(), Arc::clone(&limits)));
-        let evidence = EvidenceStore::new(store.clone(), Arc::clone(&limits));
+        let room = Arc::new(ManifestRoom::new(&limits));
+        let resolver = Arc::new(Resolver::new(store.clone(), clock.clone(), Arc::clone(&limits), Arc::clone(&room)));
+        let evidence = EvidenceStore::new(store.clone(), Arc::clone(&limits), room);
         let admission = Admission::new(
             Arc::clone(&in_force),
             Arc::clone(&resolver),

@@ -27,6 +27,7 @@ use config::Limits;
 use oci::{Addressed, Digest, ManifestKind, Repository, Tag, UntrustedManifest, UpstreamName};
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiece};
 use storage::Blobs;
+use tokio::time::timeout;
 
 pub(crate) use candidate::SIGNATURE;
 pub use room::{Memory, Room, Work};
@@ -34,6 +35,7 @@ pub use sieve::{About, Sieve};
 
 use crate::{
     error::patience,
+    manifest_room::ManifestRoom,
     upstream::{Flaw, Kind, Upstream, UpstreamError},
 };
 use search::Search;
@@ -42,12 +44,15 @@ use search::Search;
 const FETCHES: usize = 8;
 /// The config of a manifest of evidence is small; a larger one is left where it is.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
+/// How long all of these may take.
+const EXTRAS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks upstreams, each by its own client only.
 pub struct Collector {
     upstreams: BTreeMap<UpstreamName, Arc<Upstream>>,
     limits: Arc<Limits>,
     blobs: Blobs,
+    manifests: Arc<ManifestRoom>,
     /// Blobs that came from upstream, and so are not in the store.
     fetched: Mutex<HashSet<Digest>>,
     /// The longest patience that an upstream asked for by a 429.
@@ -98,8 +103,14 @@ enum Nothing {
 impl Collector {
     /// Asks `upstreams` within `limits`. Bytes that `blobs` has need not be fetched again.
     #[must_use]
-    pub fn new(upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>, limits: Arc<Limits>, blobs: Blobs) -> Self {
-        Self { upstreams: upstreams.clone(), limits, blobs, fetched: Mutex::default(), patience: Mutex::default() }
+    pub fn new(
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        limits: Arc<Limits>,
+        blobs: Blobs,
+        manifests: Arc<ManifestRoom>,
+    ) -> Self {
+        let (fetched, patience) = (Mutex::default(), Mutex::default());
+        Self { upstreams: upstreams.clone(), limits, blobs, manifests, fetched, patience }
     }
 
     /// Asks these places about `subject`. What is found is in `room` until that is dropped.
@@ -118,6 +129,12 @@ impl Collector {
     ) -> Collected {
         let search = Search::new(self, (repository, subject), sieve, room);
         let mut collected = search.run(origins).await;
+        // Nobody judges by them: they are left where they do not come at once.
+        let _ = timeout(EXTRAS_WITHIN, self.extras(repository, &mut collected, room)).await;
+        collected
+    }
+
+    async fn extras(&self, repository: &Repository, collected: &mut Collected, room: &Room) {
         for (manifest, _) in &collected.manifests {
             if let ManifestKind::Image { config, .. } = manifest.kind()
                 && config.size <= CONFIG_BYTES_MAX
@@ -127,7 +144,6 @@ impl Collector {
                 collected.extras.push(config);
             }
         }
-        collected
     }
 
     /// When upstream wants to be asked again, where it limited our rate.

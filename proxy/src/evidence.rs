@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     collect::{Collected, Collector, Memory, Room, Sieve, Work},
     error::ApiError,
+    manifest_room::ManifestRoom,
     resolve::edges,
     upstream::Upstream,
 };
@@ -34,6 +35,8 @@ pub struct EvidenceStore {
     store: Store,
     limits: Arc<Limits>,
     memory: Arc<Memory>,
+    /// Room for its manifests.
+    manifests: Arc<ManifestRoom>,
     /// One writer of a note at a time: it is read, added to and written again.
     notes: [Mutex<()>; NOTE_LOCKS],
     /// Of whom evidence is being judged.
@@ -89,15 +92,31 @@ impl Gathered {
 impl EvidenceStore {
     /// Over `store`.
     #[must_use]
-    pub fn new(store: Store, limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(store: Store, limits: Arc<Limits>, manifests: Arc<ManifestRoom>) -> Self {
         let memory = Memory::new(limits.evidence_memory_bytes_max, limits.evidence_timeout);
-        Self { store, limits, memory, notes: [const { Mutex::const_new(()) }; NOTE_LOCKS], holds: Holds::default() }
+        Self {
+            store,
+            limits,
+            memory,
+            manifests,
+            notes: [const { Mutex::const_new(()) }; NOTE_LOCKS],
+            holds: Holds::default(),
+        }
     }
 
     /// A collector that asks `upstreams`.
     #[must_use]
     pub fn collector(&self, upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>) -> Collector {
-        Collector::new(upstreams, Arc::clone(&self.limits), self.store.blobs().clone())
+        self.collector_within(upstreams, Arc::clone(&self.limits))
+    }
+
+    /// The same within other limits.
+    pub(crate) fn collector_within(
+        &self,
+        upstreams: &BTreeMap<UpstreamName, Arc<Upstream>>,
+        limits: Arc<Limits>,
+    ) -> Collector {
+        Collector::new(upstreams, limits, self.store.blobs().clone(), Arc::clone(&self.manifests))
     }
 
     /// Room in memory, shared by all collections.

@@ -28,6 +28,7 @@ pub mod handle;
 pub mod keeping;
 pub mod limits;
 pub mod listen;
+pub mod manifest_room;
 mod memory;
 pub mod meters;
 pub mod patience;

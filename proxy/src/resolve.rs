@@ -1,7 +1,5 @@
 //! From a reference to bytes: a tag to the digest it has now, a digest to its manifest.
 
-mod room;
-
 use std::{sync::Arc, time::Duration};
 
 use config::{Limits, Tags};
@@ -16,11 +14,11 @@ use crate::{
     evidence_tag::subject_of,
     flight::Flight,
     limits::manifest_limits,
+    manifest_room::ManifestRoom,
     memory::{Memory, Moment},
     seldom::Seldom,
     upstream::{Upstream, UpstreamError},
 };
-use room::Room;
 
 /// The part of the memory for answers that is for tags: a sixteenth.
 const TAGS_SHARE: u64 = 16;
@@ -47,7 +45,7 @@ pub struct Resolver {
     /// Tags beyond those that may be known.
     unremembered: Seldom,
     /// Shared by all manifests in memory.
-    room: Room,
+    room: Arc<ManifestRoom>,
     manifests: Flight<(Repository, Digest, Source), Arc<UntrustedManifest>>,
 }
 
@@ -62,9 +60,8 @@ fn source(upstream: &Arc<Upstream>) -> Source {
 impl Resolver {
     /// A resolver over `store`.
     #[must_use]
-    pub fn new(store: Store, clock: Clock, limits: Arc<Limits>) -> Self {
+    pub(crate) fn new(store: Store, clock: Clock, limits: Arc<Limits>, room: Arc<ManifestRoom>) -> Self {
         let known = Memory::new(limits.manifest_cache_bytes_max / TAGS_SHARE);
-        let room = Room::new(&limits);
         Self {
             store,
             clock,

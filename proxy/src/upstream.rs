@@ -75,17 +75,15 @@ pub use self::{
     mirror::Mirror,
     network::{Line, Network, NoLine, System},
 };
+use crate::manifest_room::share_of_one;
 
 /// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
 pub struct Upstream {
     exchange: Exchange,
     limits: Limits,
     name: String,
-    large_manifests: Semaphore,
+    manifest_room: Arc<Semaphore>,
 }
-
-/// How many large manifests one upstream may be sending at a time: a slow one takes no more of the room that all share.
-const LARGE_MANIFESTS_MAX: usize = 8;
 
 impl Upstream {
     /// Reads the CA file and the password, or docker's configuration, which may ask a helper: that blocks. Connects to nothing, and
@@ -141,8 +139,7 @@ impl Upstream {
             meter,
             own,
         };
-        let large_manifests = Semaphore::new(LARGE_MANIFESTS_MAX);
-        Ok(Self { exchange, limits: limits.clone(), name, large_manifests })
+        Ok(Self { exchange, limits: limits.clone(), name, manifest_room: share_of_one(limits) })
     }
 
     /// When the credentials for it end, where that is known.
@@ -183,10 +180,9 @@ impl Upstream {
         self.exchange.backoff.is_held() || self.exchange.meter.is_used_up()
     }
 
-    /// A permit for each large manifest that it may be sending now.
-    #[must_use]
-    pub fn large_manifests(&self) -> &Semaphore {
-        &self.large_manifests
+    /// What its large manifests may have of the room that is for those of all.
+    pub(crate) fn manifest_room(&self) -> &Arc<Semaphore> {
+        &self.manifest_room
     }
 
     /// `rest` under the repository, on the upstream's own origin.

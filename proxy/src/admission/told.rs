@@ -9,7 +9,7 @@ use policy::{ChildOutcome, Judge, Readmission, Record, UntrustedEvidence, Wanted
 use super::{Admission, Effort};
 use crate::{
     app::InForce,
-    collect::{About, Collector, Room},
+    collect::{About, Room},
     error::ApiError,
     evidence::{Gathered, Subject},
 };
@@ -110,7 +110,7 @@ impl Admission {
             let attached = Limits { evidence_bytes_max: max, attestation_bytes_max: max, ..limits.as_ref().clone() };
             limits = Arc::new(attached);
         }
-        let collector = Collector::new(&in_force.upstreams, limits, self.store.blobs().clone());
+        let collector = self.evidence.collector_within(&in_force.upstreams, limits);
         let sieve = self.sieve(judge, about);
         let room = self.evidence.room(sieve.work());
         let mut collected = collector.evidence(repository, manifest.digest(), &wanted.origins, &sieve, &room).await;

@@ -3,6 +3,7 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci::{Addressed, Descriptor, ManifestKind, Reference, Repository, UntrustedManifest};
 use policy::UntrustedConfigs;
+use tokio::time::timeout;
 
 use super::{Collector, FETCHES, Nothing, Room};
 
@@ -16,7 +17,9 @@ impl Collector {
         manifest: &UntrustedManifest,
         room: &Room,
     ) -> UntrustedConfigs {
-        match self.all_configs(repository, manifest, room).await {
+        let within = self.limits.evidence_timeout;
+        let late = || Err(Nothing::Unasked(format!("longer than {} s", within.as_secs_f32())));
+        match timeout(within, self.all_configs(repository, manifest, room)).await.unwrap_or_else(|_| late()) {
             Ok(configs) => UntrustedConfigs::Asked(configs),
             Err(Nothing::Flawed(why)) => UntrustedConfigs::Flawed(why),
             Err(Nothing::Empty) => UntrustedConfigs::Flawed("a manifest of the index is missing upstream".to_owned()),

@@ -30,7 +30,9 @@ impl Collector {
         reference: &Reference,
     ) -> Result<(UntrustedManifest, Option<String>), Nothing> {
         let upstream = self.upstream(repository)?;
-        let fetched = upstream.manifest(repository.path(), reference).await.map_err(|error| self.unasked(&error))?;
+        let fetched = self.manifests.fetched(upstream, repository.path(), reference).await;
+        let fetched = fetched.map_err(|full| Nothing::Unasked(full.to_string()))?;
+        let (fetched, room) = fetched.map_err(|error| self.unasked(&error))?;
         let damaged = |why: String| format!("manifest {reference}: {why}");
         let (addressed, doubt) = match reference {
             Reference::Digest(digest) => {
@@ -46,6 +48,7 @@ impl Collector {
                 (Addressed::hash(Algorithm::Sha256, fetched.bytes), doubt)
             }
         };
+        let addressed = room.go_with(addressed);
         let limits = ManifestLimits {
             layers_max: self.limits.signature_layers_max,
             manifests_max: self.limits.referrers_count_max,

@@ -18,7 +18,8 @@ impl Scene {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("store"), 1).unwrap();
         let limits = Arc::new(Limits::default());
-        let evidence = EvidenceStore::new(store, limits);
+        let room = Arc::new(ManifestRoom::new(&limits));
+        let evidence = EvidenceStore::new(store, limits, room);
         let collector = evidence.collector(&BTreeMap::new());
         let document = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
         let limits = ManifestLimits { layers_max: 1, manifests_max: 1, json_depth_max: 8 };

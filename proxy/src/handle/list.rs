@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How many tags are told at a time, at most.
-const TAGS_MAX: u64 = 10_000;
+const TAGS_MAX: usize = 10_000;
 
 /// `GET /v2/<name>/tags/list`. Not judged: a tag's name is not content.
 pub(super) async fn tags(
@@ -24,7 +24,7 @@ pub(super) async fn tags(
     last: Option<&str>,
 ) -> Result<Answer, ApiError> {
     asked.may_serve(named)?;
-    let n = n.map(|n| n.min(TAGS_MAX));
+    let n = n.map(|n| n.min(TAGS_MAX as u64));
     let mut tags = Vec::new();
     let mut more = false;
     if n != Some(0) {
@@ -35,6 +35,9 @@ pub(super) async fn tags(
             .await
             .map_err(|error| ApiError::from_upstream(&error, "NAME_UNKNOWN", &what))?;
         (tags, more) = (page.tags, page.more);
+        // Upstream says how many there are where nobody does.
+        more |= tags.len() > TAGS_MAX;
+        tags.truncate(TAGS_MAX);
         // Upstream may have taken its time, and the policy be another.
         asked.may_serve(named)?;
     }

@@ -1,10 +1,13 @@
 //! Referrers and tags.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt, marker::PhantomData};
 
 use metrics::counter;
 use oci::{Descriptor, Digest, RepositoryPath, Tag};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, SeqAccess, Visitor},
+};
 use url::Url;
 
 use super::{
@@ -53,18 +56,24 @@ struct UpstreamPage {
 }
 
 /// A list in which `null` stands for an empty one, as Go writes it, but an absent list is an error.
-type List<T> = Option<Vec<T>>;
+type List<T> = Option<Entries<T>>;
 
 #[derive(Deserialize)]
 struct IndexPage {
     #[serde(deserialize_with = "Option::deserialize")]
-    manifests: List<Entry<Descriptor>>,
+    manifests: List<Descriptor>,
 }
 
 #[derive(Deserialize)]
 struct TagsDocument {
     #[serde(deserialize_with = "Option::deserialize")]
-    tags: List<Entry<String>>,
+    tags: List<String>,
+}
+
+/// The good entries of a list. The others are counted and take no memory, however many they are.
+struct Entries<T> {
+    good: Vec<T>,
+    skipped: usize,
 }
 
 /// One bad entry must not hide the others.
@@ -73,6 +82,33 @@ struct TagsDocument {
 enum Entry<T> {
     Good(T),
     Bad(IgnoredAny),
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Entries<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reading<T>(PhantomData<T>);
+
+        impl<'de, T: DeserializeOwned> Visitor<'de> for Reading<T> {
+            type Value = Entries<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Entries<T>, A::Error> {
+                let mut read = Entries { good: Vec::new(), skipped: 0 };
+                while let Some(entry) = entries.next_element()? {
+                    match entry {
+                        Entry::Good(entry) => read.good.push(entry),
+                        Entry::Bad(_) => read.skipped += 1,
+                    }
+                }
+                Ok(read)
+            }
+        }
+
+        deserializer.deserialize_seq(Reading(PhantomData))
+    }
 }
 
 impl Upstream {
@@ -173,7 +209,7 @@ impl Upstream {
             tracing::warn!(%upstream, %repository, times, "tags go on after the last one, not where upstream says: {error}");
         }
         let document: TagsDocument = self.json(WHAT, &body)?;
-        let (mut entries, mut skipped) = good(document.tags);
+        let (mut entries, mut skipped) = taken(document.tags);
         let end = entries.last().filter(|entry| (1..=LAST_BYTES_MAX).contains(&entry.len())).cloned();
         // An upstream that heeds no `last` tells again what came before it.
         if let Some(at) = last.and_then(|last| entries.iter().position(|entry| entry == last)) {
@@ -205,7 +241,7 @@ impl Upstream {
         let (headers, body) = self.whole(&question, self.limits.manifest_bytes_max).await?;
         let next = next_page(WHAT, &headers, url, &self.exchange.own, repository);
         let page: IndexPage = self.json(WHAT, &body)?;
-        let (mut descriptors, skipped) = good(page.manifests);
+        let (mut descriptors, skipped) = taken(page.manifests);
         found.skipped += skipped;
         let is_empty = descriptors.is_empty();
         descriptors.retain(|descriptor| listed.insert(descriptor.digest.clone()));
@@ -241,14 +277,6 @@ fn further(what: Kind, pages_max: usize, seen: &HashSet<Url>, next: Url) -> Resu
     Err(UpstreamError::Malformed { what, why })
 }
 
-fn good<T>(entries: List<Entry<T>>) -> (Vec<T>, usize) {
-    let mut skipped = 0;
-    let mut taken = Vec::new();
-    for entry in entries.into_iter().flatten() {
-        match entry {
-            Entry::Good(entry) => taken.push(entry),
-            Entry::Bad(_) => skipped += 1,
-        }
-    }
-    (taken, skipped)
+fn taken<T>(entries: List<T>) -> (Vec<T>, usize) {
+    entries.map_or_else(Default::default, |entries| (entries.good, entries.skipped))
 }

@@ -203,3 +203,19 @@ async fn a_corrupt_blob_is_told_as_wrong_or_breaks_off() {
     let is_broken = answer.status == 200 && answer.is_broken();
     assert!(is_told || is_broken, "{} {}", answer.status, answer.text());
 }
+
+/// The config of a signature's manifest is kept for who asks for the signature; nobody judges by it.
+#[tokio::test]
+async fn what_nobody_judges_by_holds_up_no_verdict() {
+    let (world, signature) = signed().await;
+    let document: serde_json::Value = serde_json::from_str(&signature).unwrap();
+    let config = document["config"]["digest"].as_str().unwrap().to_owned();
+    let hanging = world.registry.fault(move |call| call.path.ends_with(&config), Fault::Hang);
+    // Longer than anything but the answer itself may take.
+    let limits = "[limits]\nupstream_response_timeout = \"300s\"\n";
+    let pratique = world.pratique(&Setup::default().sections(limits)).await;
+    let answer = get(&format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url())).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(hanging.hits() > 0);
+    hanging.clear();
+}

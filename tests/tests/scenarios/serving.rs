@@ -277,3 +277,24 @@ async fn ten_thousand_tags_are_listed_page_by_page_each_once() {
     }
     assert_eq!(world.registry.count(|call| call.query.contains("1000000000000000000")), 0, "as large as it may be");
 }
+
+/// An upstream that says all it has, where nobody says how many.
+#[tokio::test]
+async fn more_than_ten_thousand_tags_are_told_in_pages_to_who_asks_for_no_number_too() {
+    let world = World::with(support::upstream::Registry::builder().tags_page_max(100_000)).await;
+    let image = sized(5, 1);
+    world.push_signed("chainguard/nginx", "latest", &image);
+    for number in 0..10_005 {
+        world.registry.put_tag("chainguard/nginx", &format!("t{number:05}"), &image.digest);
+    }
+    let pratique = world.pratique(&Setup::default()).await;
+    let answer = get(&format!("{}/v2/chainguard/nginx/tags/list", pratique.url())).await;
+    let document: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    let tags = document["tags"].as_array().unwrap();
+    assert_eq!(tags.len(), 10_000);
+    let last = tags.last().unwrap().as_str().unwrap();
+    assert_eq!(
+        answer.header("link"),
+        Some(format!("</v2/chainguard/nginx/tags/list?n=10000&last={last}>; rel=\"next\"").as_str())
+    );
+}

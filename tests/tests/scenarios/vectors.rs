@@ -11,6 +11,7 @@ use oci::{Digest, Repository, UnixTime};
 use policy::Form;
 use proxy::{
     collect::{About, Collector, Memory, Sieve, Work},
+    manifest_room::ManifestRoom,
     upstream::Upstream,
 };
 use serde::Deserialize;
@@ -88,7 +89,8 @@ async fn collected(
     let store = storage::Store::open(&loaded.settings.storage.path, 1).unwrap();
     let upstream = Arc::new(Upstream::new(&loaded.settings.upstreams[0], &limits).unwrap());
     let upstreams = BTreeMap::from([(loaded.settings.upstreams[0].name.clone(), upstream)]);
-    let collector = Collector::new(&upstreams, limits, store.blobs().clone());
+    let room = Arc::new(ManifestRoom::new(&limits));
+    let collector = Collector::new(&upstreams, limits, store.blobs().clone(), room);
     let repository: Repository = "cgr.dev/chainguard/real".parse().unwrap();
     let judge = Arc::new(judge("", None));
     let wanted = judge.wanted(&repository, digest);

@@ -27,7 +27,7 @@ const SMALL_BYTES: u64 = 64 << 10;
 const SMALL_SHARE: u64 = 4;
 
 /// What all manifests in memory share: `limits.manifest_memory_bytes_max`.
-pub(super) struct Room {
+pub struct ManifestRoom {
     small: Arc<Semaphore>,
     large: Arc<Semaphore>,
     bytes_max: u64,
@@ -37,14 +37,19 @@ pub(super) struct Room {
 }
 
 /// Room that is taken, until this or the bytes that it went to are gone.
-pub(super) struct Taken(OwnedSemaphorePermit);
+pub(crate) struct Taken {
+    common: OwnedSemaphorePermit,
+    /// Of the share of the upstream that sends it, where it is large.
+    own: Option<OwnedSemaphorePermit>,
+}
 
-impl Room {
-    pub(super) fn new(limits: &Limits) -> Self {
+impl ManifestRoom {
+    /// As much as `limits` say.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
         let bytes_max = limits.manifest_memory_bytes_max;
         let small = bytes_max / SMALL_SHARE;
-        let units = |bytes: u64| usize::try_from(bytes / UNIT).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        let share = |bytes| Arc::new(Semaphore::new(units(bytes)));
+        let share = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
         let (small, large) = (share(small), share(bytes_max - small));
         Self { small, large, bytes_max, one_max: limits.manifest_bytes_max, wait: limits.queue_timeout }
     }
@@ -54,17 +59,18 @@ impl Room {
     /// # Errors
     /// 503 where there is none within `limits.queue_timeout`: who holds one manifest and waits for room for the next may wait for another
     /// who does the same.
-    pub(super) async fn take(&self, bytes: u64) -> Result<Taken, ApiError> {
+    pub(crate) async fn take(&self, bytes: u64) -> Result<Taken, ApiError> {
         let taking = Arc::clone(self.share(bytes)).acquire_many_owned(units(bytes));
         match timeout(self.wait, taking).await {
-            Ok(Ok(permit)) => Ok(Taken(permit)),
+            Ok(Ok(common)) => Ok(Taken { common, own: None }),
             Ok(Err(_)) | Err(_) => Err(self.full()),
         }
     }
 
     /// The same where there is some at once, and nobody waits for it.
     fn take_now(&self, bytes: u64) -> Option<Taken> {
-        Arc::clone(self.share(bytes)).try_acquire_many_owned(units(bytes)).ok().map(Taken)
+        let common = Arc::clone(self.share(bytes)).try_acquire_many_owned(units(bytes)).ok()?;
+        Some(Taken { common, own: None })
     }
 
     fn share(&self, bytes: u64) -> &Arc<Semaphore> {
@@ -76,28 +82,30 @@ impl Room {
     ///
     /// # Errors
     /// As [`Self::take`]; within, what upstream said.
-    pub(super) async fn fetched(
+    pub(crate) async fn fetched(
         &self,
         upstream: &Upstream,
         repository: &RepositoryPath,
         reference: &Reference,
     ) -> Result<Result<(Fetched, Taken), UpstreamError>, ApiError> {
         let (small, large) = (self.take(SMALL_BYTES).await?, OnceLock::new());
+        let (one_max, share) = (self.one_max, upstream.manifest_room());
         let more = || {
-            let turn = upstream.large_manifests().try_acquire().ok()?;
-            Some((turn, self.take_now(self.one_max)?))
+            let own = Arc::clone(share).try_acquire_many_owned(units(one_max)).ok()?;
+            Some(Taken { own: Some(own), ..self.take_now(one_max)? })
         };
         let may =
             |bytes| bytes <= SMALL_BYTES || large.get().is_some() || more().is_some_and(|more| large.set(more).is_ok());
         let fetched = upstream.manifest_where(repository, reference, &may).await;
         match fetched {
             Ok(None) => {}
-            Ok(Some(fetched)) => return Ok(Ok((fetched, large.into_inner().map_or(small, |(_, taken)| taken)))),
+            Ok(Some(fetched)) => return Ok(Ok((fetched, large.into_inner().unwrap_or(small)))),
             Err(error) => return Ok(Err(error)),
         }
         drop(small);
-        let Ok(_turn) = timeout(self.wait, upstream.large_manifests().acquire()).await else { return Err(self.full()) };
-        let taken = self.take(self.one_max).await?;
+        let own = timeout(self.wait, Arc::clone(share).acquire_many_owned(units(one_max))).await;
+        let Ok(Ok(own)) = own else { return Err(self.full()) };
+        let taken = Taken { own: Some(own), ..self.take(one_max).await? };
         Ok(upstream.manifest(repository, reference).await.map(|fetched| (fetched, taken)))
     }
 
@@ -109,15 +117,25 @@ impl Room {
     }
 }
 
+/// What one upstream may have of the room for large ones, in the units in which that is counted: half, or what its manifests in the cache
+/// and an image with its index take. Another's large manifests wait for no more than that.
+pub(crate) fn share_of_one(limits: &Limits) -> Arc<Semaphore> {
+    let large = limits.manifest_memory_bytes_max - limits.manifest_memory_bytes_max / SMALL_SHARE;
+    let least = limits.manifest_cache_bytes_max.saturating_add(limits.manifest_bytes_max.saturating_mul(2));
+    Arc::new(Semaphore::new(units((large / 2).max(least)) as usize))
+}
+
 fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 impl Taken {
     /// Goes with these bytes; what they do not need is let go of.
-    pub(super) fn go_with(mut self, addressed: Addressed) -> Addressed {
-        let needed = usize::try_from((addressed.bytes().len() as u64).div_ceil(UNIT)).unwrap_or(usize::MAX);
-        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
+    pub(crate) fn go_with(mut self, addressed: Addressed) -> Addressed {
+        let needed = units(addressed.bytes().len() as u64) as usize;
+        for permit in std::iter::once(&mut self.common).chain(&mut self.own) {
+            drop(permit.split(permit.num_permits().saturating_sub(needed)));
+        }
         addressed.with(self)
     }
 }
@@ -136,7 +154,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn room_is_there_again_when_the_last_handle_on_the_bytes_is_gone() {
         let limits = Limits { manifest_memory_bytes_max: 40 * UNIT, ..Limits::default() };
-        let room = Room::new(&limits);
+        let room = ManifestRoom::new(&limits);
         let held = room.take(8 * UNIT).await.unwrap().go_with(content(2000));
         let more = room.take(8 * UNIT).await.expect("2000 bytes are two units");
         let error = room.take(1).await.err().unwrap();
@@ -152,7 +170,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn small_ones_do_not_wait_for_large_ones() {
         let limits = Limits { manifest_memory_bytes_max: 8 * SMALL_BYTES, ..Limits::default() };
-        let room = Room::new(&limits);
+        let room = ManifestRoom::new(&limits);
         let large = room.take_now(6 * SMALL_BYTES).unwrap().go_with(content(6 * SMALL_BYTES));
         assert!(room.take_now(SMALL_BYTES + 1).is_none());
         assert!(room.take(SMALL_BYTES + 1).await.is_err());
