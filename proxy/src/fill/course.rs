@@ -28,6 +28,8 @@ pub(super) struct Course {
     /// `limits.fill_tries_max` and `limits.fill_pause_max`.
     tries_max: u32,
     pause_max: Duration,
+    /// `limits.upstream_bytes_per_second_min`.
+    per_second_min: u64,
     /// Repositories that do not have it, or do not let us in; they are not asked again.
     refused: Vec<RepositoryPath>,
     /// What the refusal said that told most.
@@ -54,6 +56,7 @@ impl Course {
         Self {
             tries_max,
             pause_max,
+            per_second_min: limits.upstream_bytes_per_second_min,
             refused: Vec::new(),
             refusal: None,
             turn: 0,
@@ -104,10 +107,11 @@ impl Course {
         self.from_start = false;
     }
 
-    /// An answer that brought something ended with `error`. Whether to ask again at once: not for ever where it is always too slow, as a
-    /// download that creeps holds the place of another.
-    pub(super) fn goes_on_after(&mut self, error: &UpstreamError) -> bool {
-        let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
+    /// An answer that brought so many bytes within a time ended with `error`. Whether to ask again at once: not for ever where it is always too
+    /// slow, whatever ends it, as a download that creeps holds the place of another.
+    pub(super) fn goes_on_after(&mut self, error: &UpstreamError, bytes: u64, took: Duration) -> bool {
+        let crept = u128::from(bytes) * 1000 < u128::from(self.per_second_min).saturating_mul(took.as_millis());
+        let is_slow = crept || matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
         self.slow = if is_slow { self.slow + 1 } else { 0 };
         matches!(error, UpstreamError::Unavailable { .. }) && self.slow < self.tries_max
     }
@@ -293,10 +297,25 @@ mod tests {
         let mut course = Course::new(&limits);
         let went_on = [&creeping, &creeping, &LOST, &creeping, &creeping, &creeping].map(|error| {
             course.progressed();
-            course.goes_on_after(error)
+            course.goes_on_after(error, 1 << 20, Duration::from_secs(30))
         });
         assert_eq!(went_on, [true, true, true, true, true, false]);
-        assert!(!course.goes_on_after(&MISSING), "that one is for who has refused");
+        assert!(!course.goes_on_after(&MISSING, 0, Duration::ZERO), "that one is for who has refused");
+    }
+
+    /// A byte, and then nothing until it is given up, or the end of the connection.
+    #[test]
+    fn who_brings_a_little_and_breaks_off_is_too_slow() {
+        let limits = Limits { fill_tries_max: 3, ..Limits::default() };
+        let stalled = UpstreamError::Unavailable { what: WHAT, why: Outage::Stalled(Duration::from_secs(30)) };
+        for error in [&stalled, &LOST] {
+            let mut course = Course::new(&limits);
+            let went_on = [(1, 30), (30_000, 30), (40_000, 30), (1, 1), (1023, 1), (1, 30)].map(|(bytes, seconds)| {
+                course.progressed();
+                course.goes_on_after(error, bytes, Duration::from_secs(seconds))
+            });
+            assert_eq!(went_on, [true, true, true, true, true, false], "the third brought more than 1 KiB a second");
+        }
     }
 
     #[test]

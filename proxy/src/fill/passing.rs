@@ -4,7 +4,7 @@
 //! bytes of the answer wait until all of the blob has come and agrees, also where they lie before its end. In memory are what upstream
 //! sent last and these last bytes, whatever the size of the blob; at most as many downloads as `limits.fills_max` have a slot.
 
-use std::{ops::Range, sync::Arc};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use config::Limits;
@@ -181,7 +181,8 @@ impl Passing {
             };
             self.stream = None;
             let is_slow = matches!(error, UpstreamError::Unavailable { why: Outage::TooSlow(_), .. });
-            let goes_on = self.course.goes_on_after(&error);
+            // How long it took is the client's doing as well.
+            let goes_on = self.course.goes_on_after(&error, 0, Duration::ZERO);
             if is_slow && !goes_on {
                 return Err(self.lacking(&error));
             }

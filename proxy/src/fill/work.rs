@@ -104,7 +104,7 @@ impl Work {
                 let error = course.refusal().unwrap_or(UpstreamError::NotFound { what: Kind::Blob });
                 return Err(self.explain(error.into(), ingest.written()));
             };
-            let before = ingest.written();
+            let (before, began) = (ingest.written(), Instant::now());
             let outcome = self.fetch_from(ingest, path, course.offset(before)).await;
             let is_whole = ingest.written() == self.key.size;
             let has_more = ingest.written() > before;
@@ -118,7 +118,7 @@ impl Work {
                 Err(error) => return Err(self.explain(error, ingest.written())),
             };
             if has_more {
-                if course.goes_on_after(&error) {
+                if course.goes_on_after(&error, ingest.written() - before, began.elapsed()) {
                     continue;
                 }
                 if matches!(error, UpstreamError::Unavailable { .. }) {
