@@ -65,6 +65,18 @@ struct Head {
     deadline: Pin<Box<Sleep>>,
     /// The last byte that came.
     last: u8,
+    /// What came belongs to the line of a request, as far as heads without bodies tell; and whether there is anything on the line.
+    line: Line,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Of a request, and nothing on it yet.
+    Next,
+    Request,
+    /// Of a header, and nothing on it yet: an empty one ends the head.
+    Header,
+    Filled,
 }
 
 /// What a peer may say over HTTP/2 before a request of it has been looked at, bytes: all that it asks for at one time counts only then.
@@ -165,7 +177,8 @@ impl Hearing {
                     let deadline = std::mem::replace(&mut opening.deadline, unused);
                     let Opening { patience, preface, .. } = *opening;
                     let last = PREFACE.strip_suffix(preface).and_then(<[u8]>::last).copied().unwrap_or_default();
-                    let mut head = Head { patience, begun_after: Some(0), armed: true, deadline, last };
+                    let line = if preface.len() == PREFACE.len() { Line::Next } else { Line::Request };
+                    let mut head = Head { patience, begun_after: Some(0), armed: true, deadline, last, line };
                     head.strictly(said);
                     *self = Self::Heads(head);
                 }
@@ -209,13 +222,22 @@ impl Hearing {
 impl Head {
     /// A line feed by itself ends no line: it becomes a byte that is in no request, which hyper answers with 400. hyper itself would take
     /// it for an end, and another reader of the same bytes may not (RFC 9112, 2.2). Bodies of requests, in which it may stand, are not
-    /// looked at by anybody.
+    /// looked at by anybody. So it is with a `#` in a request's line: what hyper would leave out from there on is part of the target to another
+    /// reader.
     fn strictly(&mut self, said: &mut [u8]) {
         for byte in said {
-            if *byte == b'\n' && self.last != b'\r' {
+            let ends = *byte == b'\n' && self.last == b'\r';
+            if (*byte == b'\n' && !ends) || (*byte == b'#' && self.line == Line::Request) {
                 *byte = 0;
             }
             self.last = *byte;
+            self.line = match self.line {
+                Line::Next | Line::Header if ends => Line::Next,
+                Line::Request | Line::Filled if ends => Line::Header,
+                same if *byte == b'\r' => same,
+                Line::Next | Line::Request => Line::Request,
+                Line::Header | Line::Filled => Line::Filled,
+            };
         }
     }
 }
@@ -404,6 +426,18 @@ mod tests {
             // What looked like it for so long, and was not.
             assert_eq!(read(&[one, b"\n"]).await.last(), Some(&if one.ends_with(b"\r") { b'\n' } else { 0 }));
         }
+    }
+
+    #[tokio::test]
+    async fn a_number_sign_is_in_no_request_line_and_anywhere_else_it_may_be() {
+        let said = b"\r\nGET /v2/#/../x HTTP/1.1\r\nx: #1\r\n\r\nHEAD /# HTTP/1.1\r\n#: x\r\n\r\n";
+        let strictly = b"\r\nGET /v2/\0/../x HTTP/1.1\r\nx: #1\r\n\r\nHEAD /\0 HTTP/1.1\r\n#: x\r\n\r\n";
+        for cut in 0..=said.len() {
+            let (one, two) = said.split_at(cut);
+            let parts: Vec<_> = [one, two].into_iter().filter(|part| !part.is_empty()).collect();
+            assert_eq!(read(&parts).await, strictly, "cut after {cut} bytes");
+        }
+        assert_eq!(read(&[b"P", b"UT /# HTTP/1.1\r\n"]).await, b"PUT /\0 HTTP/1.1\r\n");
     }
 
     #[tokio::test]
