@@ -278,12 +278,9 @@ fn load(
     let judge = judge(settings, policies, &trust)?;
     let mut upstreams = BTreeMap::new();
     for upstream in &settings.upstreams {
-        let client = Upstream::within(upstream, &settings.limits, &settings.proxies, network)
+        let before = former.and_then(|former| former.upstreams.get(&upstream.name)).map(AsRef::as_ref);
+        let client = Upstream::after(before, upstream, &settings.limits, &settings.proxies, network)
             .map_err(|error| StartError::Upstream { name: upstream.name.clone(), why: chain(&error) })?;
-        let client = match former.and_then(|former| former.upstreams.get(&upstream.name)) {
-            Some(former) => client.going_on_from(former),
-            None => client,
-        };
         upstreams.insert(upstream.name.clone(), Arc::new(client));
     }
     let value = InForce {

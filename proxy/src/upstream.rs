@@ -99,12 +99,34 @@ impl Upstream {
         proxies: &Proxies,
         network: &Arc<dyn Network>,
     ) -> Result<Self, UpstreamSetupError> {
-        let credentials = Credentials::of(upstream, &Origin::of_upstream(&upstream.url))?;
-        Self::having(credentials, upstream, limits, proxies, network)
+        Self::after(None, upstream, limits, proxies, network)
+    }
+
+    /// The same after a reload, going on where `former`, of the same name, is: what the very same upstream asks of either holds for both.
+    pub fn after(
+        former: Option<&Self>,
+        upstream: &config::Upstream,
+        limits: &Limits,
+        proxies: &Proxies,
+        network: &Arc<dyn Network>,
+    ) -> Result<Self, UpstreamSetupError> {
+        let own = Origin::of_upstream(&upstream.url);
+        let former = former.filter(|former| former.exchange.own == own);
+        let known = former.and_then(|former| former.exchange.auth.credentials());
+        let credentials = Credentials::of(upstream, &own, known)?;
+        let mut now = Self::having(credentials, upstream, limits, proxies, network)?;
+        if let Some(Self { exchange: before, .. }) = former {
+            let now = &mut now.exchange;
+            now.backoff.go_on_from(&before.backoff);
+            now.auth.backoff.go_on_from(&before.auth.backoff);
+            now.meter = before.meter.clone();
+            now.auth.meter = before.auth.meter.clone();
+        }
+        Ok(now)
     }
 
     fn having(
-        credentials: Option<Credentials>,
+        credentials: Option<Arc<Credentials>>,
         upstream: &config::Upstream,
         limits: &Limits,
         proxies: &Proxies,
@@ -127,7 +149,7 @@ impl Upstream {
             auth: Auth::new(
                 own.clone(),
                 upstream.realms.clone(),
-                credentials.map(Arc::new),
+                credentials,
                 token_client,
                 meter.clone(),
                 backoff(),
@@ -159,19 +181,6 @@ impl Upstream {
         if let Some(credentials) = self.exchange.auth.credentials() {
             credentials.renew_before_end(now).await;
         }
-    }
-
-    /// Goes on where `former`, of the same name before a reload, is: what the very same upstream asks of either holds for both.
-    #[must_use]
-    pub fn going_on_from(mut self, former: &Self) -> Self {
-        let (now, before) = (&mut self.exchange, &former.exchange);
-        if now.own == before.own {
-            now.backoff.go_on_from(&before.backoff);
-            now.auth.backoff.go_on_from(&before.auth.backoff);
-            now.meter = before.meter.clone();
-            now.auth.meter = before.auth.meter.clone();
-        }
-        self
     }
 
     /// Whether it is to be spared what nobody waits for: it limits our rate, or is about to.

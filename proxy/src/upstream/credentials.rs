@@ -11,7 +11,7 @@ use oci::UnixTime;
 use tokio::time::Instant;
 
 use super::{
-    docker::{self, Helper, Login},
+    docker::{self, Helper, Login, Place},
     error::UpstreamSetupError,
     expiry,
     origin::Origin,
@@ -42,8 +42,13 @@ struct Held {
 }
 
 impl Credentials {
-    /// What is configured for `upstream`; None where nothing is. Blocks, while a helper is asked.
-    pub(super) fn of(upstream: &config::Upstream, own: &Origin) -> Result<Option<Self>, UpstreamSetupError> {
+    /// What is configured for `upstream`; None where nothing is. Blocks, while a helper is asked; where that fails `former` stays, of the same
+    /// helper: a reload may be urgent, and what was handed out before may still do.
+    pub(super) fn of(
+        upstream: &config::Upstream,
+        own: &Origin,
+        former: Option<&Arc<Self>>,
+    ) -> Result<Option<Arc<Self>>, UpstreamSetupError> {
         if upstream.credentials.is_none() && upstream.docker_config.is_none() {
             return Ok(None);
         }
@@ -51,26 +56,38 @@ impl Credentials {
         if !own.keeps_secrets() {
             return Err(UpstreamSetupError::PlainCredentials { upstream: name() });
         }
-        let (login, helper) =
-            match (&upstream.credentials, &upstream.docker_config) {
-                (Some(credentials), _) => {
-                    let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
-                        upstream: name(),
-                        key: "password_file",
-                        source,
-                    })?;
-                    (Login { username: credentials.username.clone(), password }, None)
+        let (login, helper) = match (&upstream.credentials, &upstream.docker_config) {
+            (Some(credentials), _) => {
+                let password = credentials.read_password().map_err(|source| UpstreamSetupError::File {
+                    upstream: name(),
+                    key: "password_file",
+                    source,
+                })?;
+                (Login { username: credentials.username.clone(), password }, None)
+            }
+            (None, Some(path)) => {
+                let failed = |why| UpstreamSetupError::DockerConfig { upstream: name(), path: path.clone(), why };
+                match docker::place(upstream, path).map_err(failed)? {
+                    Place::Here(login) => (login, None),
+                    Place::Helper(helper) => match helper.ask() {
+                        Ok(login) => (login, Some(helper)),
+                        Err(why) => {
+                            let same = former.filter(|former| former.helper.as_ref() == Some(&helper));
+                            let Some(former) = same else { return Err(failed(why)) };
+                            tracing::error!(upstream = %upstream.name, "its former password stays: {why}");
+                            return Ok(Some(Arc::clone(former)));
+                        }
+                    },
                 }
-                (None, Some(path)) => docker::login(upstream, path)
-                    .map_err(|why| UpstreamSetupError::DockerConfig { upstream: name(), path: path.clone(), why })?,
-                (None, None) => return Ok(None),
-            };
+            }
+            (None, None) => return Ok(None),
+        };
         let credentials = Self::new(name(), &login, helper);
         let credentials = credentials.ok_or_else(|| UpstreamSetupError::Username { upstream: name() })?;
         if let Some(ends) = upstream.password_expires {
             credentials.held().ends = Some(ends);
         }
-        Ok(Some(credentials))
+        Ok(Some(Arc::new(credentials)))
     }
 
     /// `login` for this upstream, and whom to ask when it ends. None where its user cannot be sent.

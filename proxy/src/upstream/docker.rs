@@ -50,7 +50,7 @@ struct Entry {
 }
 
 /// A program that hands out credentials, and the server for which it is asked.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Helper {
     pub(super) program: String,
     pub(super) server: String,
@@ -65,26 +65,28 @@ struct Helped {
     secret: String,
 }
 
-/// The credentials for `upstream` in the file at `path`, and the helper that they are from. Blocks, while that is asked.
+/// Where the credentials for an upstream are.
+pub(super) enum Place {
+    Here(Login),
+    Helper(Helper),
+}
+
+/// Where the file at `path` has the credentials for `upstream`.
 ///
 /// The error says why there are none, and holds no part of any secret.
-pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<(Login, Option<Helper>), String> {
+pub(super) fn place(upstream: &config::Upstream, path: &Path) -> Result<Place, String> {
     let text = config::read_text(path, FILE_BYTES_MAX).map_err(|error| error.to_string())?;
     let document: Document =
         oci::json::parse(text.as_bytes(), JSON_DEPTH_MAX).map_err(|_| "it is not docker's configuration".to_owned())?;
     let names = names(upstream);
-    let asked = |helper, name| {
-        let helper = Helper::named(helper, name)?;
-        Ok((helper.ask()?, Some(helper)))
-    };
     if let Some((name, helper)) = names.iter().find_map(|name| document.cred_helpers.get_key_value(name)) {
-        return asked(helper, name);
+        return Helper::named(helper, name).map(Place::Helper);
     }
     let entry = names.iter().find_map(|name| document.auths.get_key_value(name));
     if let Some(helper) = &document.creds_store {
         // Docker writes an empty entry for what the store keeps, under the name by which the store has it.
         let name = entry.map(|(name, _)| name).or(names.first()).ok_or("it has no name")?;
-        return asked(helper, name);
+        return Helper::named(helper, name).map(Place::Helper);
     }
     let Some((name, entry)) = entry else {
         // Somebody may have written a user and more before the host.
@@ -97,7 +99,7 @@ pub(super) fn login(upstream: &config::Upstream, path: &Path) -> Result<(Login, 
         return Err(format!("{name} has an identity token, which is not supported: use a pull token"));
     }
     let login = entry.auth.as_deref().and_then(decoded);
-    login.map(|login| (login, None)).ok_or_else(|| format!("the entry of {name} holds no user and password"))
+    login.map(Place::Here).ok_or_else(|| format!("the entry of {name} holds no user and password"))
 }
 
 /// What docker may call the server that `upstream` is asked at, the likeliest name first. What the operator calls it here counts for
@@ -245,8 +247,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.json");
         std::fs::write(&file, document).unwrap();
-        let login = login(&upstream(name, url), &file);
-        login.map(|(login, _)| (login.username, login.password.expose().clone()))
+        let login = match place(&upstream(name, url), &file)? {
+            Place::Here(login) => login,
+            Place::Helper(helper) => helper.ask()?,
+        };
+        Ok((login.username, login.password.expose().clone()))
     }
 
     fn auths(name: &str) -> String {

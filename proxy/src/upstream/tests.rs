@@ -98,6 +98,11 @@ impl Setup {
     fn build(&self) -> Upstream {
         Upstream::within(&self.upstream, &self.limits, &self.proxies, &self.network).unwrap()
     }
+
+    /// By a reload, in place of `former`.
+    fn build_after(&self, former: &Upstream) -> Upstream {
+        Upstream::after(Some(former), &self.upstream, &self.limits, &self.proxies, &self.network).unwrap()
+    }
 }
 
 fn listed(server: &Server) -> HostPort {

@@ -7,7 +7,6 @@ use rcgen::{
     KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData as _,
     RsaKeySize, SigningKey as _,
 };
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use sha2::{Digest as _, Sha256};
 
 /// What stands before the 32 bytes of a private key for Ed25519 in PKCS#8 (RFC 8410, section 7).
@@ -63,8 +62,7 @@ impl Key {
     /// The `number`th key of a seed.
     fn drawn(seed: u64, number: u64) -> Self {
         let private = Sha256::new().chain_update(seed.to_be_bytes()).chain_update(number.to_be_bytes()).finalize();
-        let pkcs8 = PrivatePkcs8KeyDer::from([&ED25519_PRIVATE[..], &private].concat());
-        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&pkcs8, &PKCS_ED25519);
+        let pair = KeyPair::try_from([&ED25519_PRIVATE[..], &private].concat());
         Self { kind: KeyKind::Ed25519, pair: pair.expect("any 32 bytes are a private key") }
     }
 

@@ -1,14 +1,17 @@
 //! Credential helpers whose passwords do not last.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, time::Instant};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command, time::Instant};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use support::{
+    image,
     process::Process,
+    sigstore::Signer,
+    upstream::noise,
     world::{Setup, World},
 };
 
-use crate::{admin_url, administered, get};
+use crate::{admin_url, administered, get, policy_for};
 
 #[tokio::test]
 async fn what_a_helper_handed_out_is_renewed_at_its_end_without_a_reload_and_the_metric_follows() {
@@ -53,21 +56,30 @@ async fn what_a_helper_handed_out_is_renewed_at_its_end_without_a_reload_and_the
     assert!(!log.contains("has ended") && !log.contains(&ended) && !log.contains(&lasting), "{log}");
 }
 
-/// A reload waits for the helper. Who ends the process meanwhile need not.
-#[tokio::test]
-async fn a_helper_that_hangs_in_a_reload_does_not_hold_up_the_end() {
+/// A pratique whose helper hands out a password, and does `again` when it is asked again.
+async fn helped(again: &str) -> (World, PathBuf, Process) {
     let world = World::new().await;
+    world.push_signed("chainguard/nginx", "latest", &image::single("linux/amd64", [noise(100, 1)]));
     let bin = world.directory.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    let script = "#!/bin/sh\ncd \"${0%/*}\"\nif [ -e asked ]; then : > again; sleep 9; fi\n: > asked\necho '{\"Username\":\"robot\",\"Secret\":\"secret\"}'\n";
-    let program = bin.join("docker-credential-slow");
+    let script = format!(
+        "#!/bin/sh\ncd \"${{0%/*}}\"\nif [ -e asked ]; then : > again; {again}; fi\n: > asked\necho '{{\"Username\":\"robot\",\"Secret\":\"secret\"}}'\n"
+    );
+    let program = bin.join("docker-credential-odd");
     fs::write(&program, script).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    let document = format!("{{\"credHelpers\":{{\"{}\":\"slow\"}}}}", world.registry.host_port());
+    let document = format!("{{\"credHelpers\":{{\"{}\":\"odd\"}}}}", world.registry.host_port());
     fs::write(world.directory.path().join("docker.json"), document).unwrap();
     let setup = Setup { upstream: "docker_config = \"docker.json\"".to_owned(), ..administered() };
     let path = format!("{}:/usr/bin:/bin", bin.display());
     let process = Process::serve_among(&[("PATH", &path)], &world.write(&setup)).await.unwrap();
+    (world, bin, process)
+}
+
+/// A reload waits for the helper. Who ends the process meanwhile need not.
+#[tokio::test]
+async fn a_helper_that_hangs_in_a_reload_does_not_hold_up_the_end() {
+    let (_world, bin, process) = helped("sleep 9").await;
     let id = process.id().unwrap().to_string();
     assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
     while !bin.join("again").exists() {
@@ -77,4 +89,20 @@ async fn a_helper_that_hangs_in_a_reload_does_not_hold_up_the_end() {
     let ended = process.terminate().await.unwrap();
     assert!(ended.status.success(), "{}", ended.status);
     assert!(began.elapsed().as_secs() < 6, "{:?}", began.elapsed());
+}
+
+/// A policy that refuses what it let in before must not wait for somebody's password service.
+#[tokio::test]
+async fn a_helper_that_fails_at_a_reload_does_not_keep_the_former_policy_in_force() {
+    let (world, bin, process) = helped("exit 1").await;
+    let url = format!("http://{}/v2/chainguard/nginx/manifests/latest", process.address);
+    assert_eq!(get(&url).await.status, 200);
+    let policy = policy_for("ours", &Signer::fork());
+    let setup = Setup { upstream: "docker_config = \"docker.json\"".to_owned(), ..Setup::with_policy(&policy) };
+    world.write(&Setup { top: administered().top, ..setup });
+    process.reload().await.unwrap();
+    assert!(bin.join("again").exists());
+    assert_eq!(get(&url).await.status, 403);
+    let log = process.terminate().await.unwrap().log.join("\n");
+    assert!(log.contains("its former password stays: docker-credential-odd has nothing for"), "{log}");
 }

@@ -346,7 +346,9 @@ async fn an_upstream_whose_large_manifests_do_not_come_takes_no_room_from_anothe
     let image = large(0);
     world.push_signed("chainguard/large", "latest", &image);
     let images: Vec<_> = (1..=LARGE).map(large).collect();
-    images.iter().for_each(|image| image.push(&slow, "large", None));
+    for image in &images {
+        image.push(&slow, "large", None);
+    }
     let stalled = slow.fault(Call::is_get, Fault::Stall(80_000));
     let policies =
         chainguard_policy("ours", "cgr.dev/**") + "---\n" + &static_policy("theirs", "mirror.example/**", "pass");

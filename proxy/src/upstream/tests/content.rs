@@ -230,9 +230,9 @@ async fn after_one_429_nobody_asks_the_registry_and_nobody_else_is_spared() {
     }
     assert_eq!(server.seen().len(), asked);
     // A reload takes it over; another upstream under the same name has said nothing.
-    let again = Setup::of(&server).redirect(&storage).build().going_on_from(&upstream);
+    let again = Setup::of(&server).redirect(&storage).build_after(&upstream);
     assert!(again.is_to_be_spared());
-    let other = Setup::of(&storage).build().going_on_from(&upstream);
+    let other = Setup::of(&storage).build_after(&upstream);
     assert!(!other.is_to_be_spared());
 }
 

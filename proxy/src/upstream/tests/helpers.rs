@@ -41,7 +41,7 @@ impl Helped {
         assert!(installed.success());
         let helper = Helper { program: program.display().to_string(), server: "127.0.0.1".into() };
         let login = Login { username: "user".into(), password: Secret::new(first.to_owned()) };
-        let credentials = Credentials::new("cgr.dev".into(), &login, Some(helper));
+        let credentials = Credentials::new("cgr.dev".into(), &login, Some(helper)).map(Arc::new);
         let Setup { upstream, limits, proxies, network, .. } = &setup;
         let upstream = Arc::new(Upstream::having(credentials, upstream, limits, proxies, network).unwrap());
         Self { upstream, setup }

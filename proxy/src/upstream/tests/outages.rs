@@ -344,7 +344,7 @@ async fn who_is_out_for_one_thing_in_one_repository_is_left_alone_about_that_and
     assert_eq!(manifest(&upstream).await.unwrap_err(), out(Kind::Manifest));
     assert!(!upstream.is_to_be_spared(), "it limits no rate");
     // Another reload, another hundred clients: it has said when to ask for that again.
-    let upstream = Setup::of(&server).build().going_on_from(&upstream);
+    let upstream = Setup::of(&server).build_after(&upstream);
     for _ in 0..100 {
         let error = manifest(&upstream).await.unwrap_err();
         assert!(matches!(error, UpstreamError::HeldBack { what: Kind::Manifest, is_limit: false, .. }), "{error}");
