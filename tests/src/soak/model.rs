@@ -7,7 +7,8 @@
 //!   operation what clients ask for, and how they read it                         by the seed
 //!   client    their connections, served by the product's own stack
 //!   network   the product's connections to the upstreams, and whom it must never connect to
-//!   law       what must hold of each answer and each call
+//!   law       what must hold of each answer; parts: of ranges; calls: of each call to an upstream
+//!   recovery  upstreams that behave again, and what is due then
 //!   outage    hours without upstreams, instead of chaos
 //!   sockets   the same on loopback, in real time that is short
 //!   record    the trace, the violations, and which policy was in force when
@@ -17,13 +18,16 @@
 //! it was asked for; what it serves is admitted, or reached from what is admitted, in that repository, under a policy that was in force
 //! while it was given. And once upstream behaves again, all that passes is served.
 
+mod calls;
 mod chaos;
 mod client;
 mod law;
 mod network;
 mod operation;
 mod outage;
+mod parts;
 mod record;
+mod recovery;
 mod sockets;
 mod world;
 
@@ -45,19 +49,16 @@ use tokio::time::{Instant, sleep};
 use super::{Bounds, Random, Say, Tally};
 use crate::{sigstore, upstream::Registry};
 use chaos::Chaos;
-use client::{Client, Door, Got, Outcome};
+use client::{Client, Door, Outcome};
 use law::{Law, Seen};
 use network::Wires;
-use operation::{Operation, What};
+use operation::Operation;
 use record::Record;
 pub use sockets::run as run_over_sockets;
 use world::{Held, POLICIES, UPSTREAMS, World};
 
 /// How many clients there are.
 const CLIENTS: usize = 5;
-/// How often something that passes may fail after upstream behaves again, and how long a client waits between.
-const TRIES: u32 = 6;
-const PAUSE: Duration = Duration::from_secs(20);
 /// After so many seeds that failed, further ones say nothing new.
 const FAILURES_MAX: usize = 3;
 /// A blob of more bytes is a layer.
@@ -315,47 +316,6 @@ impl Simulation {
             self.registries[held.upstream].put_tag(held.repository, tag, &to.digest);
         }
     }
-
-    /// From here on upstream behaves: whatever passes is served within a few tries.
-    async fn recover(&mut self) {
-        self.chaos.calm();
-        self.registries.iter().for_each(Registry::clear_faults);
-        self.chaos.reign(&self.registries);
-        let (world, mut client) = (Arc::clone(&self.world), Client::new(&self.door, false));
-        for held in passing(&world, self.record.policy()) {
-            let blobs = held.image.blobs.iter().map(|(digest, _)| What::Blob(digest.clone()));
-            for what in std::iter::once(manifest_of(held)).chain(blobs) {
-                self.served(&mut client, &Operation::plain(held, what), &held.image.digest).await;
-            }
-        }
-    }
-
-    /// While upstream still behaves, clients get the manifests of what passes: their layers are asked for when it does not any more.
-    async fn admit(&mut self) {
-        self.record.tell("what passes is admitted");
-        let (world, mut client) = (Arc::clone(&self.world), Client::new(&self.door, false));
-        for held in passing(&world, self.record.policy()) {
-            self.served(&mut client, &Operation::plain(held, manifest_of(held)), &held.image.digest).await;
-        }
-    }
-
-    async fn served(&mut self, client: &mut Client, operation: &Operation, manifest: &Digest) {
-        // A tag is believed for a while to mean what upstream has made up.
-        let is_meant = |got: &Got| match &operation.what {
-            What::Tag(_) => got.header("docker-content-digest") == Some(&manifest.to_string()),
-            What::Manifest(_) | What::Blob(_) | What::Referrers(_) | What::Tags => true,
-        };
-        for _ in 0..TRIES {
-            self.operations += 1;
-            let outcome = operate(client, operation, &self.law, &self.record, CLIENTS).await;
-            if matches!(&outcome, Outcome::Answer(got) if got.status == 200 && got.is_complete && is_meant(got)) {
-                return;
-            }
-            // Whom upstream asked for patience asks for at least a second of it.
-            sleep(self.world.paced(PAUSE).max(Duration::from_secs(1))).await;
-        }
-        self.record.violation(&format!("{} is not served although upstream behaves", operation.asked().path));
-    }
 }
 
 /// What passes; a child is known by its index, which comes first.
@@ -372,14 +332,6 @@ fn layers_of(manifests: &[&Held], such: impl Fn(&Held) -> bool) -> Vec<Digest> {
 
 fn is_layer((_, bytes): &(Digest, Bytes)) -> bool {
     bytes.len() > LAYER_BYTES
-}
-
-/// As it becomes known: evidence by its tag.
-fn manifest_of(held: &Held) -> What {
-    match held.tag.as_ref().filter(|tag| tag.contains('.')) {
-        Some(tag) => What::Tag(tag.clone()),
-        None => What::Manifest(held.image.digest.clone()),
-    }
 }
 
 /// One request of a client, and what the law says to it.
