@@ -313,6 +313,7 @@ impl Simulation {
         let to = &others[self.chance.index(others.len())].image;
         if let Some(tag) = held.tag.as_deref().filter(|tag| !tag.contains('.')) {
             self.record.tell(&format!("U{} {}:{tag} moves to {}", held.upstream, held.repository, to.digest));
+            self.record.moved(held.upstream, held.repository, tag, &to.digest);
             self.registries[held.upstream].put_tag(held.repository, tag, &to.digest);
         }
     }

@@ -107,20 +107,20 @@ impl Chaos {
         faults
     }
 
-    /// What is shown as evidence, and is: what runs is none, wherever it is shown.
+    /// Where a tag is shown to lead.
     fn note(&self, upstream: usize, call: &Call, faults: &[Fault]) {
         let Some((repository, tag)) = call.path.strip_prefix("/v2/").and_then(|path| path.split_once("/manifests/"))
         else {
             return;
         };
-        for fault in faults.iter().filter(|_| tag.contains('.')) {
+        for fault in faults {
             let shown = match fault {
                 Fault::Instead { bytes, .. } => Some(oci::Digest::sha256(bytes)),
                 Fault::Header { name, value: Some(value) } if name == "docker-content-digest" => value.parse().ok(),
                 _ => None,
             };
-            if let Some(digest) = shown.filter(|digest| self.world.is_evidence_manifest(digest)) {
-                self.record.claimed(upstream, repository, &digest);
+            if let Some(digest) = shown {
+                self.record.claimed(upstream, repository, tag, &digest);
             }
         }
     }

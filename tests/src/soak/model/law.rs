@@ -13,7 +13,7 @@ use super::{
     client::{Got, Outcome, Reading},
     operation::{Operation, What},
     parts::is_part,
-    record::Record,
+    record::{Record, subject_of},
     world::{CLIENT_CANARY, Held, UPSTREAMS, World, secrets},
 };
 
@@ -23,6 +23,8 @@ const GRACE: Duration = Duration::from_millis(100);
 const REAL_GRACE: Duration = Duration::from_secs(2);
 /// How long a client waits for the head of an answer about a manifest: `limits.decision_timeout`, and what is done besides.
 const HEAD_WITHIN: Duration = Duration::from_secs(22);
+/// How long before it is written down upstream may have told where a tag leads: the manifest is brought first.
+const TOLD_WITHIN: Duration = Duration::from_secs(10);
 /// Statuses that are answers. 500 would be a fault of ours, and nothing here gives a reason for one.
 const STATUSES: [u16; 10] = [200, 206, 304, 400, 403, 404, 416, 429, 502, 503];
 
@@ -90,9 +92,13 @@ impl Law {
         }
     }
 
+    fn grace(&self) -> Duration {
+        if self.world.is_real() { REAL_GRACE } else { GRACE }
+    }
+
     /// The policies under which an answer that ends now may have been given.
     fn policies(&self, seen: &Seen<'_>, got: &Got) -> BTreeSet<usize> {
-        let grace = if self.world.is_real() { REAL_GRACE } else { GRACE };
+        let grace = self.grace();
         let since = match seen.operation.reading {
             // One that broke may have waited long for leave to go on.
             _ if !got.is_complete => seen.began,
@@ -110,14 +116,19 @@ impl Law {
         let held = self.known(seen, digest);
         let held = held.ok_or_else(|| format!("{digest} is no manifest of that repository"))?;
         let policies = self.policies(seen, got);
-        if policies.iter().any(|policy| held.admitted[*policy]) {
-            return Ok(held);
-        }
-        // Upstream has shown it as evidence of another image. Whether it is true is for whoever takes it to see.
-        if self.record.is_claimed(seen.operation.upstream, seen.operation.repository, digest) {
+        if policies.iter().any(|policy| held.admitted[*policy] || self.is_claimed(seen, digest, *policy)) {
             return Ok(held);
         }
         Err(format!("{digest} is not admitted under policies {policies:?}"))
+    }
+
+    /// Whether upstream has shown that evidence as another image's, which is admitted under `policy`. Whether it is true is for whoever takes
+    /// it to see.
+    fn is_claimed(&self, seen: &Seen<'_>, evidence: &Digest, policy: usize) -> bool {
+        let Operation { upstream, repository, .. } = seen.operation;
+        let is_admitted = |subject| self.known(seen, &subject).is_some_and(|held| held.admitted[policy]);
+        self.world.is_evidence_manifest(evidence)
+            && self.record.claimed_subjects(*upstream, repository, evidence).into_iter().any(is_admitted)
     }
 
     fn manifest(&self, seen: &Seen<'_>, got: &Got, asked: Option<&Digest>) -> Result<(), String> {
@@ -130,6 +141,9 @@ impl Law {
             return self.evidence(seen, got, tag, &told);
         }
         let held = self.admitted(seen, got, &told)?;
+        if let What::Tag(tag) = &seen.operation.what {
+            self.led(seen, got, tag, &told)?;
+        }
         if got.status == StatusCode::NOT_MODIFIED {
             return Ok(());
         }
@@ -142,14 +156,31 @@ impl Law {
         is_content(seen.operation, got, &held.image.manifest)
     }
 
+    /// A tag means what upstream showed under it within `tags.ttl`; what it showed longer ago is told by a warning, and within
+    /// `tags.max_stale`. One that is served while another cannot be decided on may have been looked at last whenever it was.
+    fn led(&self, seen: &Seen<'_>, got: &Got, tag: &str, told: &Digest) -> Result<(), String> {
+        let Operation { upstream, repository, .. } = seen.operation;
+        let lifetimes = &self.world.settings[0].tags;
+        let believed = match got.header("warning").unwrap_or_default() {
+            warning if warning.starts_with("299 - \"tag as of before ") => None,
+            warning if warning.starts_with("299 - \"tag as of ") => Some(lifetimes.max_stale),
+            _ => Some(lifetimes.ttl),
+        };
+        let within = self.world.paced(TOLD_WITHIN) + self.grace();
+        let since = believed.and_then(|believed| seen.began.checked_sub(believed + within));
+        if self.record.has_led((*upstream, repository, tag), told, since) {
+            return Ok(());
+        }
+        Err(format!("{told} is not where the tag has led within {believed:?}"))
+    }
+
     /// What nobody has pushed, and was found under a tag: upstream may put other evidence there whenever it likes, even flip a bit in what
     /// says where it is, and whether it is true is for whoever takes it to see. It is of an image that is admitted, all the same, and has
     /// nothing in it but what evidence has, be it another image's.
     fn evidence(&self, seen: &Seen<'_>, got: &Got, tag: &str, told: &Digest) -> Result<(), String> {
         let method = &seen.operation.method;
-        let mut of = tag.split(['-', '.']);
-        let subject = of.next().zip(of.next()).and_then(|(algorithm, hex)| format!("{algorithm}:{hex}").parse().ok());
-        self.admitted(seen, got, &subject.ok_or_else(|| format!("{told} is no manifest of that repository"))?)?;
+        let subject = subject_of(tag).ok_or_else(|| format!("{told} is no manifest of that repository"))?;
+        self.admitted(seen, got, &subject)?;
         if method == Method::HEAD || !got.is_complete || got.status != StatusCode::OK {
             return Ok(());
         }
@@ -168,11 +199,12 @@ impl Law {
     async fn blob(&self, seen: &Seen<'_>, got: &Got, digest: &Digest) -> Result<(), String> {
         let Operation { upstream, repository, .. } = seen.operation;
         let policies = self.policies(seen, got);
-        let claimed =
-            |held: &Held| self.record.is_claimed(*upstream, repository, &held.image.digest) && held.has(digest);
-        if !policies.iter().any(|policy| self.world.is_reached(*upstream, repository, digest, *policy))
-            && !self.world.manifests.iter().any(claimed)
-        {
+        let is_claimed = |policy| {
+            let mut such = self.world.manifests.iter().filter(|held| held.has(digest));
+            such.any(|held| self.is_claimed(seen, &held.image.digest, policy))
+        };
+        let is_reached = |policy| self.world.is_reached(*upstream, repository, digest, policy);
+        if !policies.iter().any(|policy| is_reached(*policy) || is_claimed(*policy)) {
             return Err(format!("no admitted manifest of that repository reaches it under policies {policies:?}"));
         }
         if got.header("docker-content-digest") != Some(&digest.to_string()) {

@@ -21,23 +21,39 @@ pub struct Record {
     violations: Mutex<Vec<String>>,
     /// Which policies were in force, or were being taken into force, and until when; the last one is the latest.
     policies: Mutex<Vec<(usize, Option<Instant>)>>,
-    /// What upstream has shown under a tag of evidence, and in which repository.
-    claims: Mutex<BTreeSet<(usize, String, String)>>,
+    /// Where tags have led, and what a lie showed under them.
+    led: Mutex<Vec<Led>>,
     /// No connection comes about.
     out: AtomicBool,
 }
+
+/// That a tag has led to a digest.
+struct Led {
+    tag: Place,
+    digest: Digest,
+    /// Until when; the truth of now has no end.
+    until: Option<Instant>,
+}
+
+/// A tag in a repository of an upstream.
+type Place = (usize, String, String);
 
 impl Record {
     /// Nothing has happened yet, and the first policy is in force.
     pub fn new(world: Arc<World>) -> Self {
         let began = Instant::now();
+        let led = world.manifests.iter().filter_map(|held| {
+            let tag = (held.upstream, held.repository.to_owned(), held.tag.clone()?);
+            Some(Led { tag, digest: held.image.digest.clone(), until: None })
+        });
+        let led = Mutex::new(led.collect());
         Self {
             world,
             began,
             trace: Mutex::default(),
             violations: Mutex::default(),
             policies: Mutex::new(vec![(0, None)]),
-            claims: Mutex::default(),
+            led,
             out: AtomicBool::new(false),
         }
     }
@@ -80,14 +96,38 @@ impl Record {
         policies.iter().filter(counts).map(|(policy, _)| *policy).collect()
     }
 
-    /// That upstream shows `digest` under a tag of evidence of that repository.
-    pub fn claimed(&self, upstream: usize, repository: &str, digest: &Digest) {
-        lock(&self.claims).insert((upstream, repository.to_owned(), digest.to_string()));
+    /// That a tag leads to `digest` from now on.
+    pub fn moved(&self, upstream: usize, repository: &str, tag: &str, digest: &Digest) {
+        let (tag, mut led) = ((upstream, repository.to_owned(), tag.to_owned()), lock(&self.led));
+        for former in led.iter_mut().filter(|led| led.tag == tag) {
+            former.until.get_or_insert_with(Instant::now);
+        }
+        led.push(Led { tag, digest: digest.clone(), until: None });
     }
 
-    /// Whether it ever has.
-    pub fn is_claimed(&self, upstream: usize, repository: &str, digest: &Digest) -> bool {
-        lock(&self.claims).contains(&(upstream, repository.to_owned(), digest.to_string()))
+    /// That upstream shows `digest` under a tag, this once.
+    pub fn claimed(&self, upstream: usize, repository: &str, tag: &str, digest: &Digest) {
+        let tag = (upstream, repository.to_owned(), tag.to_owned());
+        lock(&self.led).push(Led { tag, digest: digest.clone(), until: Some(Instant::now()) });
+    }
+
+    /// Where a tag leads now.
+    pub fn target(&self, upstream: usize, repository: &str, tag: &str) -> Option<Digest> {
+        let (tag, led) = ((upstream, repository.to_owned(), tag.to_owned()), lock(&self.led));
+        led.iter().find(|led| led.tag == tag && led.until.is_none()).map(|led| led.digest.clone())
+    }
+
+    /// Whether a tag has led to `digest`, in truth or by a lie, at some instant from `since` on, or ever.
+    pub fn has_led(&self, place: (usize, &str, &str), digest: &Digest, since: Option<Instant>) -> bool {
+        let is_since = |led: &Led| led.until.is_none_or(|until| since.is_none_or(|since| until >= since));
+        lock(&self.led).iter().any(|led| is_of(led, place) && led.digest == *digest && is_since(led))
+    }
+
+    /// The images as whose evidence upstream has ever shown `digest` in that repository: by the tags under which it did.
+    pub fn claimed_subjects(&self, upstream: usize, repository: &str, digest: &Digest) -> Vec<Digest> {
+        let led = lock(&self.led);
+        let there = led.iter().filter(|led| led.tag.0 == upstream && led.tag.1 == repository && led.digest == *digest);
+        there.filter_map(|led| subject_of(&led.tag.2)).collect()
     }
 
     /// Whether no connection comes about.
@@ -105,6 +145,16 @@ impl Record {
     pub fn take(&self) -> (Vec<String>, Vec<String>) {
         (std::mem::take(&mut *lock(&self.trace)), std::mem::take(&mut *lock(&self.violations)))
     }
+}
+
+/// Whose evidence is under a tag of evidence: `sha256-<hex>.sig`.
+pub fn subject_of(tag: &str) -> Option<Digest> {
+    let (algorithm, hex) = tag.rsplit_once('.')?.0.split_once('-')?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+fn is_of(led: &Led, place: (usize, &str, &str)) -> bool {
+    (led.tag.0, led.tag.1.as_str(), led.tag.2.as_str()) == place
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -32,6 +32,24 @@ impl Simulation {
                 self.served(&mut client, &Operation::plain(held, what), &held.image.digest).await;
             }
         }
+        self.tags_settle(&mut client).await;
+    }
+
+    /// Every tag of an image leads where upstream says, or is refused with that.
+    async fn tags_settle(&mut self, client: &mut Client) {
+        let (world, policy) = (Arc::clone(&self.world), self.record.policy());
+        for held in &world.manifests {
+            let Some(tag) = held.tag.as_deref().filter(|tag| !tag.contains('.')) else { continue };
+            let target = self.record.target(held.upstream, held.repository, tag);
+            let target = target.and_then(|target| world.held(held.upstream, held.repository, &target));
+            let due = target.filter(|target| target.admitted[policy]).map(|target| target.image.digest.to_string());
+            let is_due = |got: &Got| match &due {
+                Some(due) => got.status == 200 && got.header("docker-content-digest") == Some(due),
+                None => got.status == 403,
+            };
+            let wanted = due.as_ref().map_or("refused".to_owned(), |due| format!("served as {due}"));
+            self.due(client, &Operation::plain(held, What::Tag(tag.to_owned())), &wanted, is_due).await;
+        }
     }
 
     /// While upstream still behaves, clients get the manifests of what passes: their layers are asked for when it does not any more.
@@ -49,16 +67,21 @@ impl Simulation {
             What::Tag(_) => got.header("docker-content-digest") == Some(&manifest.to_string()),
             What::Manifest(_) | What::Blob(_) | What::Referrers(_) | What::Tags => true,
         };
+        self.due(client, operation, "served", |got| got.status == 200 && is_meant(got)).await;
+    }
+
+    /// Asks until the answer is what it must be now that upstream behaves.
+    async fn due(&mut self, client: &mut Client, operation: &Operation, wanted: &str, is_due: impl Fn(&Got) -> bool) {
         for _ in 0..TRIES {
             self.operations += 1;
             let outcome = operate(client, operation, &self.law, &self.record, CLIENTS).await;
-            if matches!(&outcome, Outcome::Answer(got) if got.status == 200 && got.is_complete && is_meant(got)) {
+            if matches!(&outcome, Outcome::Answer(got) if got.is_complete && is_due(got)) {
                 return;
             }
             // Whom upstream asked for patience asks for at least a second of it.
             sleep(self.world.paced(PAUSE).max(Duration::from_secs(1))).await;
         }
-        self.record.violation(&format!("{} is not served although upstream behaves", operation.asked().path));
+        self.record.violation(&format!("{} is not {wanted} although upstream behaves", operation.asked().path));
     }
 }
 
