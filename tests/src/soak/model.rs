@@ -7,7 +7,8 @@
 //!   operation what clients ask for, and how they read it                         by the seed
 //!   client    their connections, served by the product's own stack
 //!   network   the product's connections to the upstreams, and whom it must never connect to
-//!   law       what must hold of each answer; parts: of ranges; calls: of each call to an upstream
+//!   law       what must hold of each answer; parts: of ranges; calls: of each call to an upstream;
+//!             lists: of tags and referrers
 //!   recovery  upstreams that behave again, and what is due then
 //!   outage    hours without upstreams, instead of chaos
 //!   sockets   the same on loopback, in real time that is short
@@ -22,6 +23,7 @@ mod calls;
 mod chaos;
 mod client;
 mod law;
+mod lists;
 mod network;
 mod operation;
 mod outage;

@@ -107,8 +107,11 @@ impl Chaos {
         faults
     }
 
-    /// Where a tag is shown to lead.
+    /// What of a lie clients may come to see: a bit that is flipped, and where a tag is shown to lead.
     fn note(&self, upstream: usize, call: &Call, faults: &[Fault]) {
+        if faults.iter().any(|fault| matches!(fault, Fault::Corrupt(_))) {
+            self.record.spoils(upstream, &call.path);
+        }
         let Some((repository, tag)) = call.path.strip_prefix("/v2/").and_then(|path| path.split_once("/manifests/"))
         else {
             return;

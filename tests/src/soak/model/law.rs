@@ -88,7 +88,7 @@ impl Law {
             What::Manifest(digest) => self.manifest(seen, got, Some(digest)),
             What::Blob(digest) => self.blob(seen, got, digest).await,
             What::Referrers(subject) => self.referrers(seen, got, subject),
-            What::Tags => body_tells_no_secret(got),
+            What::Tags => body_tells_no_secret(got).and_then(|()| self.tags(seen, got)),
         }
     }
 
@@ -112,14 +112,22 @@ impl Law {
         self.world.held(seen.operation.upstream, seen.operation.repository, digest)
     }
 
+    /// Whether upstream has shown it as evidence counts too.
     fn admitted(&self, seen: &Seen<'_>, got: &Got, digest: &Digest) -> Result<&Held, String> {
+        let is_claimed = |policy: &usize| self.is_claimed(seen, digest, *policy);
+        match self.known(seen, digest).filter(|_| self.policies(seen, got).iter().any(is_claimed)) {
+            Some(held) => Ok(held),
+            None => self.admitted_itself(seen, got, digest),
+        }
+    }
+
+    /// A manifest of that repository, which may be served under a policy that was in force.
+    pub(super) fn admitted_itself(&self, seen: &Seen<'_>, got: &Got, digest: &Digest) -> Result<&Held, String> {
         let held = self.known(seen, digest);
         let held = held.ok_or_else(|| format!("{digest} is no manifest of that repository"))?;
         let policies = self.policies(seen, got);
-        if policies.iter().any(|policy| held.admitted[*policy] || self.is_claimed(seen, digest, *policy)) {
-            return Ok(held);
-        }
-        Err(format!("{digest} is not admitted under policies {policies:?}"))
+        let is_admitted = policies.iter().any(|policy| held.admitted[*policy]);
+        if is_admitted { Ok(held) } else { Err(format!("{digest} is not admitted under policies {policies:?}")) }
     }
 
     /// Whether upstream has shown that evidence as another image's, which is admitted under `policy`. Whether it is true is for whoever takes
@@ -225,23 +233,6 @@ impl Law {
         }
         let spans = seen.operation.range.as_deref().ok_or("a part although the whole was asked for")?;
         is_part(spans, got, bytes)
-    }
-
-    fn referrers(&self, seen: &Seen<'_>, got: &Got, subject: &Digest) -> Result<(), String> {
-        if !got.is_complete || seen.operation.method == Method::HEAD {
-            return Ok(());
-        }
-        let listed: Value = serde_json::from_slice(&got.body).map_err(|error| error.to_string())?;
-        let listed = listed["manifests"].as_array().ok_or("no list")?.clone();
-        // Of what upstream does not know the specification wants an empty list.
-        if !listed.is_empty() {
-            self.admitted(seen, got, subject)?;
-        }
-        for entry in listed {
-            let digest = entry["digest"].as_str().and_then(|digest| digest.parse().ok()).ok_or("no digest")?;
-            self.admitted(seen, got, &digest)?;
-        }
-        Ok(())
     }
 }
 

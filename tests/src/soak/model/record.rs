@@ -23,6 +23,8 @@ pub struct Record {
     policies: Mutex<Vec<(usize, Option<Instant>)>>,
     /// Where tags have led, and what a lie showed under them.
     led: Mutex<Vec<Led>>,
+    /// In which answers a bit was flipped, by upstream and path, and when.
+    spoiled: Mutex<Vec<(usize, String, Instant)>>,
     /// No connection comes about.
     out: AtomicBool,
 }
@@ -54,6 +56,7 @@ impl Record {
             violations: Mutex::default(),
             policies: Mutex::new(vec![(0, None)]),
             led,
+            spoiled: Mutex::default(),
             out: AtomicBool::new(false),
         }
     }
@@ -109,6 +112,23 @@ impl Record {
     pub fn claimed(&self, upstream: usize, repository: &str, tag: &str, digest: &Digest) {
         let tag = (upstream, repository.to_owned(), tag.to_owned());
         lock(&self.led).push(Led { tag, digest: digest.clone(), until: Some(Instant::now()) });
+    }
+
+    /// All tags of a repository, in their order.
+    pub fn tags(&self, upstream: usize, repository: &str) -> Vec<String> {
+        let led = lock(&self.led);
+        let there = led.iter().filter(|led| led.until.is_none() && led.tag.0 == upstream && led.tag.1 == repository);
+        there.map(|led| led.tag.2.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// That a bit of an answer is flipped.
+    pub fn spoils(&self, upstream: usize, path: &str) {
+        lock(&self.spoiled).push((upstream, path.to_owned(), Instant::now()));
+    }
+
+    /// Whether one was, from `since` on.
+    pub fn is_spoiled(&self, upstream: usize, path: &str, since: Instant) -> bool {
+        lock(&self.spoiled).iter().any(|(of, at, when)| (*of, at.as_str()) == (upstream, path) && *when >= since)
     }
 
     /// Where a tag leads now.

@@ -1,8 +1,9 @@
 //! Upstreams that behave: whatever passes is served within a few tries.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use oci::Digest;
+use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{
@@ -11,7 +12,7 @@ use super::{
     operate,
     operation::{Operation, What},
     passing,
-    world::Held,
+    world::{Held, is_governed},
 };
 use crate::upstream::Registry;
 
@@ -33,6 +34,32 @@ impl Simulation {
             }
         }
         self.tags_settle(&mut client).await;
+        self.lists_are_whole(&mut client).await;
+    }
+
+    /// Every repository that a policy is about tells its tags, and every manifest that passes what refers to it and passes too.
+    async fn lists_are_whole(&mut self, client: &mut Client) {
+        let (world, policy) = (Arc::clone(&self.world), self.record.policy());
+        let mut asked = BTreeSet::new();
+        for held in &world.manifests {
+            let (upstream, repository) = (held.upstream, held.repository);
+            if asked.insert((upstream, repository)) {
+                let due = if is_governed(upstream, repository) { 200 } else { 403 };
+                let operation = Operation::plain(held, What::Tags);
+                self.due(client, &operation, &format!("answered {due}"), |got| got.status == due).await;
+            }
+            let digest = &held.image.digest;
+            let operation = Operation::plain(held, What::Referrers(digest.clone()));
+            if !held.admitted[policy] {
+                self.due(client, &operation, "refused", |got| got.status == 403).await;
+                continue;
+            }
+            let refer = |other: &&Held| other.document()["subject"]["digest"] == *digest.to_string();
+            let due = world.in_it(upstream, repository).filter(refer).filter(|other| other.admitted[policy]);
+            let due: BTreeSet<_> = due.map(|other| other.image.digest.to_string()).collect();
+            self.due(client, &operation, &format!("answered with {due:?}"), |got| listed(got) == Some(due.clone()))
+                .await;
+        }
     }
 
     /// Every tag of an image leads where upstream says, or is refused with that.
@@ -83,6 +110,12 @@ impl Simulation {
         }
         self.record.violation(&format!("{} is not {wanted} although upstream behaves", operation.asked().path));
     }
+}
+
+/// Which digests a list of referrers has.
+fn listed(got: &Got) -> Option<BTreeSet<String>> {
+    let list: Value = serde_json::from_slice(&got.body).ok()?;
+    list["manifests"].as_array()?.iter().map(|entry| Some(entry["digest"].as_str()?.to_owned())).collect()
 }
 
 /// As it becomes known: evidence by its tag.

@@ -12,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use config::{Overrides, Settings};
 use oci::{Digest, MediaType};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -78,6 +79,12 @@ impl Held {
         self.upstream == upstream && self.repository == repository
     }
 
+    /// What is written in it.
+    #[must_use]
+    pub fn document(&self) -> Value {
+        serde_json::from_slice(&self.image.manifest).unwrap_or_default()
+    }
+
     /// Whether its tag is that of signatures or attestations.
     #[must_use]
     pub fn is_evidence(&self) -> bool {
@@ -115,11 +122,15 @@ const RULES: [(&str, [Who; POLICIES]); 4] = [
     ("mirror.example/**", [Who::Person, Who::Fork]),
 ];
 
+/// Whom each policy accepts for a repository.
+fn rule(upstream: usize, repository: &str) -> Option<&'static (&'static str, [Who; POLICIES])> {
+    let name = format!("{}/{repository}", NAMES[upstream].0);
+    RULES.iter().find(|(glob, _)| name.starts_with(glob.trim_end_matches("**")))
+}
+
 /// Under which policies a signature by one of `signers` lets an image of that repository in.
 fn accepted(upstream: usize, repository: &str, signers: &[Who]) -> [bool; POLICIES] {
-    let name = format!("{}/{repository}", NAMES[upstream].0);
-    let rule = RULES.iter().find(|(glob, _)| name.starts_with(glob.trim_end_matches("**")));
-    rule.map_or([false; POLICIES], |(_, who)| who.map(|who| signers.contains(&who)))
+    rule(upstream, repository).map_or([false; POLICIES], |(_, who)| who.map(|who| signers.contains(&who)))
 }
 
 /// Where everything is, and how fast time goes by.
@@ -328,6 +339,12 @@ impl World {
 pub fn prefix(upstream: usize) -> String {
     let prefix = NAMES[upstream].1;
     if prefix.is_empty() { String::new() } else { format!("{prefix}/") }
+}
+
+/// Whether a policy is about that repository; both are about the same.
+#[must_use]
+pub fn is_governed(upstream: usize, repository: &str) -> bool {
+    rule(upstream, repository).is_some()
 }
 
 /// What must never be seen outside of the upstream whose it is.
