@@ -93,6 +93,14 @@ impl Operation {
             Some(theme) if held.has(theme) && !chance.once_in(4) => What::Blob(theme.clone()),
             _ => Self::what(world, held, chance),
         };
+        // What is in one repository need not be in another, nor pass there.
+        let (upstream, repository) = match &what {
+            What::Manifest(_) | What::Referrers(_) if chance.once_in(8) => {
+                let other = &world.manifests[chance.index(world.manifests.len())];
+                (other.upstream, other.repository)
+            }
+            _ => (upstream, repository),
+        };
         let is_blob = matches!(what, What::Blob(_));
         let size = match &what {
             What::Blob(digest) => world.blob(digest).map_or(0, |bytes| bytes.len() as u64),
