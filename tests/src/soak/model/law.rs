@@ -79,6 +79,7 @@ impl Law {
             return Err(format!("the head came after {:?}", seen.head_at - seen.began));
         }
         headers_tell_no_secret(got)?;
+        is_what_was_asked(seen.operation, got)?;
         let is_success = got.status.is_success() || got.status == StatusCode::NOT_MODIFIED;
         if !is_success {
             return body_tells_no_secret(got);
@@ -161,6 +162,10 @@ impl Law {
         if got.header("content-type") != Some(held.image.media_type.as_str()) {
             return Err(format!("its type is told as {:?}", got.header("content-type")));
         }
+        // Unlike a blob it is right from its first byte on.
+        if !held.image.manifest.starts_with(&got.body) {
+            return Err("other bytes".to_owned());
+        }
         is_content(seen.operation, got, &held.image.manifest)
     }
 
@@ -188,8 +193,18 @@ impl Law {
     fn evidence(&self, seen: &Seen<'_>, got: &Got, tag: &str, told: &Digest) -> Result<(), String> {
         let method = &seen.operation.method;
         let subject = subject_of(tag).ok_or_else(|| format!("{told} is no manifest of that repository"))?;
-        self.admitted(seen, got, &subject)?;
-        if method == Method::HEAD || !got.is_complete || got.status != StatusCode::OK {
+        self.admitted_itself(seen, got, &subject)?;
+        let Operation { upstream, repository, .. } = seen.operation;
+        if !self.record.is_spoiled(*upstream, &format!("/v2/{repository}/manifests/{tag}"), None) {
+            return Err(format!("upstream has never shown {told} there"));
+        }
+        if got.status == StatusCode::NOT_MODIFIED {
+            return Ok(());
+        }
+        if got.status != StatusCode::OK {
+            return Err("no status of a manifest".to_owned());
+        }
+        if method == Method::HEAD || !got.is_complete {
             return Ok(());
         }
         if Digest::sha256(&got.body) != *told {
@@ -218,16 +233,17 @@ impl Law {
         if got.header("docker-content-digest") != Some(&digest.to_string()) {
             return Err(format!("its digest is told as {:?}", got.header("docker-content-digest")));
         }
-        if got.status == StatusCode::NOT_MODIFIED
-            || (got.status == StatusCode::OK && seen.operation.method == Method::HEAD)
-        {
+        if got.status == StatusCode::NOT_MODIFIED {
             return Ok(());
+        }
+        let bytes = self.world.blob(digest).ok_or("a blob that nobody made")?;
+        if seen.operation.method == Method::HEAD {
+            return is_content(seen.operation, got, bytes);
         }
         // What the whole was when the answer ended is known to be right only where it is stored: nothing is dropped in here.
         if got.is_complete && self.store.blobs().open(digest).await.map_err(|error| error.to_string())?.is_none() {
             return Err("it was complete before the whole blob was known to be right".to_owned());
         }
-        let bytes = self.world.blob(digest).ok_or("a blob that nobody made")?;
         if got.status == StatusCode::OK {
             return is_content(seen.operation, got, bytes);
         }
@@ -251,15 +267,25 @@ fn tells_no_secret(bytes: &[u8]) -> Result<(), String> {
     if known.any(|secret| text.contains(&secret)) { Err("it tells a secret".to_owned()) } else { Ok(()) }
 }
 
+/// Who holds it already is told just that, and nobody else is; HEAD never has a body.
+fn is_what_was_asked(Operation { method, holds, .. }: &Operation, got: &Got) -> Result<(), String> {
+    let is_held = holds.as_ref().is_some_and(|held| got.header("docker-content-digest") == Some(&held.to_string()));
+    match got.status {
+        StatusCode::NOT_MODIFIED if !is_held => return Err("the client does not hold it".to_owned()),
+        StatusCode::NOT_MODIFIED if !got.body.is_empty() => return Err("304 has a body".to_owned()),
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT if is_held => return Err("the client holds it already".to_owned()),
+        _ => {}
+    }
+    if method == Method::HEAD && !got.body.is_empty() { Err("HEAD has a body".to_owned()) } else { Ok(()) }
+}
+
 /// Whether an answer with the whole is right, as far as it came.
 fn is_content(operation: &Operation, got: &Got, bytes: &Bytes) -> Result<(), String> {
     if got.header("content-length") != Some(&bytes.len().to_string()) {
         return Err(format!("its length is told as {:?}", got.header("content-length")));
     }
-    if operation.method == Method::HEAD {
-        return if got.body.is_empty() { Ok(()) } else { Err("HEAD has a body".to_owned()) };
-    }
-    if got.is_complete && got.body != bytes { Err("other bytes".to_owned()) } else { Ok(()) }
+    let is_here = operation.method != Method::HEAD && got.is_complete;
+    if is_here && got.body != bytes { Err("other bytes".to_owned()) } else { Ok(()) }
 }
 
 #[cfg(test)]

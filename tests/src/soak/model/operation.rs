@@ -24,8 +24,8 @@ pub struct Operation {
     pub method: Method,
     /// With which `Range`.
     pub range: Option<Vec<Span>>,
-    /// Whether the client says that it holds it already.
-    pub is_held: bool,
+    /// What the client says that it holds already.
+    pub holds: Option<Digest>,
     /// How the answer is read.
     pub reading: Reading,
 }
@@ -113,7 +113,17 @@ impl Operation {
         };
         let range = (is_blob && chance.once_in(2)).then(|| ranges(chance, size));
         let method = if chance.once_in(5) { Method::HEAD } else { Method::GET };
-        Self { upstream, repository, what, method, range, is_held: chance.once_in(12), reading }
+        let holds = chance.once_in(12).then(|| match &what {
+            What::Manifest(digest) | What::Blob(digest) => Some(digest.clone()),
+            What::Tag(_) if !chance.once_in(4) => Some(held.image.digest.clone()),
+            // Where the tag may have led, or may lead.
+            What::Tag(_) => {
+                let others: Vec<_> = world.in_it(upstream, repository).collect();
+                Some(others[chance.index(others.len())].image.digest.clone())
+            }
+            What::Referrers(_) | What::Tags => None,
+        });
+        Self { upstream, repository, what, method, range, holds: holds.flatten(), reading }
     }
 
     /// What of `held`, with nothing further.
@@ -124,7 +134,7 @@ impl Operation {
             what,
             method: Method::GET,
             range: None,
-            is_held: false,
+            holds: None,
             reading: Reading::Prompt,
         }
     }
@@ -163,7 +173,7 @@ impl Operation {
             let written: Vec<_> = range.iter().map(|span| span.written()).collect();
             headers.push(("range", format!("bytes={}", written.join(","))));
         }
-        if let (true, What::Manifest(digest) | What::Blob(digest)) = (self.is_held, &self.what) {
+        if let Some(digest) = &self.holds {
             headers.push(("if-none-match", format!("\"{digest}\"")));
         }
         Asked { method: self.method.clone(), path: format!("/v2/{name}/{rest}"), headers, reading: self.reading }

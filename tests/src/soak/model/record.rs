@@ -126,9 +126,11 @@ impl Record {
         lock(&self.spoiled).push((upstream, path.to_owned(), Instant::now()));
     }
 
-    /// Whether one was, from `since` on.
-    pub fn is_spoiled(&self, upstream: usize, path: &str, since: Instant) -> bool {
-        lock(&self.spoiled).iter().any(|(of, at, when)| (*of, at.as_str()) == (upstream, path) && *when >= since)
+    /// Whether one was, from `since` on, or ever.
+    pub fn is_spoiled(&self, upstream: usize, path: &str, since: Option<Instant>) -> bool {
+        lock(&self.spoiled)
+            .iter()
+            .any(|(of, at, when)| (*of, at.as_str()) == (upstream, path) && since.is_none_or(|since| *when >= since))
     }
 
     /// Where a tag leads now.
