@@ -31,6 +31,8 @@ mod parts;
 mod record;
 mod recovery;
 mod sockets;
+#[cfg(test)]
+mod tests;
 mod world;
 
 use std::{

@@ -287,35 +287,3 @@ fn is_content(operation: &Operation, got: &Got, bytes: &Bytes) -> Result<(), Str
     let is_here = operation.method != Method::HEAD && got.is_complete;
     if is_here && got.body != bytes { Err("other bytes".to_owned()) } else { Ok(()) }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_secret_is_noticed_in_the_headers_of_every_answer_and_in_what_is_no_content() {
-        let world = Arc::new(World::mint(1));
-        let store = Store::in_memory(1).unwrap();
-        let law = Law::new(Arc::clone(&world), Arc::new(Record::new(Arc::clone(&world))), store);
-        let operation = Operation::plain(&world.manifests[0], What::Tags);
-        let (began, head_at) = (Instant::now(), Instant::now());
-        let secret = secrets(0).remove(0);
-        for (status, header, body, is_right) in [
-            (StatusCode::OK, "x", "x", true),
-            (StatusCode::OK, secret.as_str(), "x", false),
-            (StatusCode::OK, "x", secret.as_str(), false),
-            (StatusCode::NOT_FOUND, "x", "x", true),
-            (StatusCode::NOT_FOUND, secret.as_str(), "x", false),
-            (StatusCode::NOT_FOUND, "x", secret.as_str(), false),
-        ] {
-            let got = Got {
-                status,
-                headers: [(http::header::WARNING, header.parse().unwrap())].into_iter().collect(),
-                body: Bytes::copy_from_slice(body.as_bytes()),
-                is_complete: true,
-            };
-            let judged = law.answer(&Seen { operation: &operation, began, head_at }, &got).await;
-            assert_eq!(judged.is_ok(), is_right, "{status} {header:?} {body:?}: {judged:?}");
-        }
-    }
-}
