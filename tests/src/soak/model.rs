@@ -6,7 +6,7 @@
 //!   chaos     what goes wrong upstream, call by call                             by the seed
 //!   operation what clients ask for, and how they read it                         by the seed
 //!   client    their connections, served by the product's own stack
-//!   network   the product's connections to the upstreams, and whom it must never connect to
+//!   network   the product's connections to the upstreams, to one of them over TLS, and whom it must never connect to
 //!   law       what must hold of each answer; parts: of ranges; calls: of each call to an upstream;
 //!             lists: of tags and referrers
 //!   recovery  upstreams that behave again, and what is due then
@@ -177,7 +177,13 @@ impl Simulation {
         let record = Arc::new(Record::new(Arc::clone(&world)));
         let chaos = Chaos::new(Arc::clone(&world), Arc::clone(&record), chance.any());
         chaos.reign(&registries);
-        let wires = Wires::new(Arc::clone(&world), Arc::clone(&registries), Arc::clone(&record), chance.any());
+        let wires = Wires::new(
+            Arc::clone(&world),
+            Arc::clone(&registries),
+            Arc::clone(&chaos),
+            Arc::clone(&record),
+            chance.any(),
+        );
         let began = Instant::now();
         let day_after = UnixTime::from_millis((sigstore::Options::SIGNED_AT + 86_400) * 1000);
         let clock = Clock::reading(move || day_after.plus(began.elapsed()));
@@ -195,7 +201,7 @@ impl Simulation {
             self.admit().await;
         }
         while self.operations < operations {
-            self.chaos.turn();
+            self.chaos.turn(&self.registries);
             self.round().await;
             self.law.calls(&self.registries);
             if !self.chance.once_in(4) {
@@ -294,7 +300,7 @@ impl Simulation {
                 self.registries.iter().for_each(Registry::drop_connections);
             }
             6 => self.move_tag(),
-            _ => self.chaos.turn(),
+            _ => self.chaos.turn(&self.registries),
         }
     }
 

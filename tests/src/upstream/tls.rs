@@ -61,7 +61,7 @@ impl TestCa {
     }
 
     /// What a listener needs.
-    pub(super) fn server_config(
+    pub(crate) fn server_config(
         &self,
         certificate: Certificate,
         alpn: &[&[u8]],

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use super::{
     network::{HOSTILE, METADATA, STRANGER},
     record::Record,
-    world::{UPSTREAMS, World},
+    world::{UPSTREAMS, World, is_tls},
 };
 use crate::{
     soak::Random,
-    upstream::{Call, Fault, Place, Registry},
+    upstream::{Call, Certificate, Fault, Place, Registry},
 };
 
 /// What kind of faults there are at a time.
@@ -34,11 +34,24 @@ pub enum Mood {
     Elsewhere,
     /// Of everything a little.
     Mixed,
+    /// Connections over TLS that do not come about.
+    Handshakes,
+}
+
+/// How a connection over TLS begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    /// With this certificate.
+    Shows(Certificate),
+    /// The other side is gone at once.
+    Ends,
+    /// The other side never says anything.
+    Hangs,
 }
 
 impl Mood {
-    const ALL: [Self; 7] =
-        [Self::Calm, Self::Storm, Self::Lies, Self::Breaks, Self::Slow, Self::Elsewhere, Self::Mixed];
+    const ALL: [Self; 8] =
+        [Self::Calm, Self::Storm, Self::Lies, Self::Breaks, Self::Slow, Self::Elsewhere, Self::Mixed, Self::Handshakes];
 }
 
 /// The schedule of faults of all upstreams.
@@ -71,13 +84,17 @@ impl Chaos {
     }
 
     /// Another mood.
-    pub fn turn(&self) {
+    pub fn turn(&self, registries: &[Registry; UPSTREAMS]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         // More often than others what needs several answers in a row to do harm.
-        let moods = [&Mood::ALL[..], &[Mood::Breaks; 2], &[Mood::Slow; 2]].concat();
+        let moods = [&Mood::ALL[..], &[Mood::Breaks; 2], &[Mood::Slow; 2], &[Mood::Handshakes; 1]].concat();
         state.mood = *state.chance.pick(&moods).unwrap_or(&Mood::Calm);
         state.percent = [10, 30, 60, 90][state.chance.index(4)];
         self.record.tell(&format!("mood: {:?} {} %", state.mood, state.percent));
+        if state.mood == Mood::Handshakes {
+            // Whoever is connected would not see it.
+            registries.iter().for_each(Registry::drop_connections);
+        }
     }
 
     /// No more faults.
@@ -85,6 +102,25 @@ impl Chaos {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         (state.mood, state.percent) = (Mood::Calm, 0);
         self.record.tell("mood: Calm for good");
+    }
+
+    /// How the next connection over TLS begins.
+    pub fn handshake(&self, upstream: usize) -> Handshake {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { chance, mood, percent } = &mut *state;
+        let met = match *mood {
+            Mood::Handshakes if chance.below(100) < *percent => match chance.below(5) {
+                0 => Handshake::Shows(Certificate::WrongHost),
+                1 => Handshake::Shows(Certificate::Expired),
+                2 => Handshake::Shows(Certificate::UnknownCa),
+                3 => Handshake::Ends,
+                _ => Handshake::Hangs,
+            },
+            _ => Handshake::Shows(Certificate::Good),
+        };
+        drop(state);
+        self.record.tell(&format!("U{upstream} is connected to: {met:?}"));
+        met
     }
 
     fn decide(&self, upstream: usize, call: &Call) -> Vec<Fault> {
@@ -130,7 +166,9 @@ impl Chaos {
 
     fn faults(&self, chance: &mut Random, mood: Mood, upstream: usize, call: &Call) -> Vec<Fault> {
         match mood {
-            Mood::Calm | Mood::Mixed => Vec::new(),
+            // Some of the connections that there are end, so that others must begin.
+            Mood::Handshakes if is_tls(upstream, call.place) => vec![Fault::Disconnect],
+            Mood::Calm | Mood::Mixed | Mood::Handshakes => Vec::new(),
             Mood::Storm => vec![storm(chance)],
             Mood::Lies => vec![self.lie(chance, call)],
             // Where the storage has the bytes, a redirect that breaks would keep all from it.
@@ -227,7 +265,7 @@ fn slow(world: &World, chance: &mut Random) -> Fault {
 
 fn elsewhere(world: &World, chance: &mut Random, upstream: usize) -> Fault {
     let (other, mark) = ((upstream + 1) % UPSTREAMS, format!("smuggled-{upstream}"));
-    let at = |upstream, place| format!("http://127.0.0.1:{}", world.port(upstream, place));
+    let at = |upstream, place| world.url(upstream, place);
     let targets = [
         format!("{}/{mark}", at(upstream, Place::Storage)),
         format!("{}/v2/chainguard/app/blobs/{mark}", at(upstream, Place::Registry)),

@@ -9,14 +9,17 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use proxy::upstream::{Line, Network, NoLine};
+use tokio::io::{DuplexStream, copy, copy_bidirectional, duplex, sink};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
+    chaos::{Chaos, Handshake},
     record::Record,
-    world::{UPSTREAMS, World},
+    world::{UPSTREAMS, World, is_tls},
 };
 use crate::{
     soak::Random,
-    upstream::{Place, Registry},
+    upstream::{Certificate, Place, Registry},
 };
 
 /// Where a cloud tells its secrets.
@@ -25,6 +28,8 @@ pub const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(93, 184, 216, 34);
 /// Resolves to what its owner likes at the time.
 pub const HOSTILE: &str = "hostile.example";
+/// What is on its way in a connection over TLS.
+const BUFFER: usize = 64 * 1024;
 /// Resolves to a public address.
 pub const STRANGER: &str = "stranger.example";
 
@@ -32,14 +37,25 @@ pub const STRANGER: &str = "stranger.example";
 pub struct Wires {
     world: Arc<World>,
     registries: Arc<[Registry; UPSTREAMS]>,
+    chaos: Arc<Chaos>,
     record: Arc<Record>,
+    /// What shows each of the certificates.
+    acceptors: [(Certificate, TlsAcceptor); 4],
     chance: Mutex<Random>,
 }
 
 impl Wires {
     /// Between the product and these registries.
-    pub fn new(world: Arc<World>, registries: Arc<[Registry; UPSTREAMS]>, record: Arc<Record>, seed: u64) -> Self {
-        Self { world, registries, record, chance: Mutex::new(Random::new(seed)) }
+    pub fn new(
+        world: Arc<World>,
+        registries: Arc<[Registry; UPSTREAMS]>,
+        chaos: Arc<Chaos>,
+        record: Arc<Record>,
+        seed: u64,
+    ) -> Self {
+        use Certificate::{Expired, Good, UnknownCa, WrongHost};
+        let acceptors = [Good, WrongHost, Expired, UnknownCa].map(|shown| (shown, world.acceptor(shown)));
+        Self { world, registries, chaos, record, acceptors, chance: Mutex::new(Random::new(seed)) }
     }
 
     fn roll(&self, sides: u64) -> u64 {
@@ -50,12 +66,43 @@ impl Wires {
         self.world.place(address.port()).filter(|_| address.ip() == Ipv4Addr::LOCALHOST)
     }
 
+    /// Over TLS, as far as chaos lets it. Who goes on although the certificate is wrong has been taken in.
+    fn within_tls(&self, upstream: usize, handshake: Handshake, mut line: DuplexStream) -> DuplexStream {
+        let (near, far) = duplex(BUFFER);
+        let mut acceptors = self.acceptors.iter();
+        let shown = acceptors.find(|(certificate, _)| handshake == Handshake::Shows(*certificate)).cloned();
+        let record = Arc::clone(&self.record);
+        tokio::spawn(async move {
+            let Some((certificate, acceptor)) = shown else {
+                let mut near = near;
+                if handshake == Handshake::Hangs {
+                    // Until the other side has had enough of it.
+                    let _ = copy(&mut near, &mut sink()).await;
+                }
+                return;
+            };
+            let Ok(mut near) = acceptor.accept(near).await else { return };
+            if certificate != Certificate::Good {
+                record.violation(&format!(
+                    "upstream {upstream} is spoken to in spite of its certificate: {certificate:?}"
+                ));
+            }
+            // An end of either side, whatever its reason, is for the other one to see.
+            let _ = copy_bidirectional(&mut near, &mut line).await;
+        });
+        far
+    }
+
     fn dial(&self, address: SocketAddr) -> Result<Line, io::Error> {
         if let Some((upstream, place)) = self.place(address) {
             if place == Place::Foreign {
                 self.record.violation(&format!("connected to {address}, which nobody has listed"));
             }
-            return Ok(Line::over(self.registries[upstream].line(place)));
+            let line = self.registries[upstream].line(place);
+            if !is_tls(upstream, place) {
+                return Ok(Line::over(line));
+            }
+            return Ok(Line::over(self.within_tls(upstream, self.chaos.handshake(upstream), line)));
         }
         if address.ip() != PUBLIC {
             self.record.violation(&format!("connected to {address}, which is not public"));
@@ -105,5 +152,48 @@ impl Network for Wires {
             }
             Err(NoLine::new(last))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{ClientConfig, RootCertStore};
+    use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_rustls::TlsConnector;
+
+    use super::*;
+
+    /// What comes back to a client that takes upstream 1 for `name`, and the violations.
+    async fn spoken(name: &'static str, handshake: Handshake) -> (usize, Vec<String>) {
+        let world = Arc::new(World::mint(1));
+        let (registries, record) = (Arc::new(world.registries()), Arc::new(Record::new(Arc::clone(&world))));
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(registries[1].ca_pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()));
+        let chaos = Chaos::new(Arc::clone(&world), Arc::clone(&record), 1);
+        let wires = Wires::new(world, Arc::clone(&registries), chaos, Arc::clone(&record), 1);
+        let line = wires.within_tls(1, handshake, registries[1].line(Place::Registry));
+        let mut came = Vec::new();
+        if let Ok(mut line) = client.connect(name.try_into().unwrap(), line).await {
+            line.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            line.read_to_end(&mut came).await.unwrap();
+        }
+        (came.len(), record.take().1)
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_in_spite_of_a_certificate_is_noticed() {
+        let (good, other) = (Handshake::Shows(Certificate::Good), Handshake::Shows(Certificate::WrongHost));
+        let (came, violations) = spoken("localhost", good).await;
+        assert!(came > 0 && violations.is_empty(), "{came} {violations:?}");
+        for wrong in [other, Handshake::Shows(Certificate::UnknownCa), Handshake::Ends] {
+            assert_eq!(spoken("localhost", wrong).await, (0, Vec::new()), "{wrong:?}");
+        }
+        // Whom the certificate is for takes it for a good one.
+        let (_, violations) = spoken("elsewhere.example", other).await;
+        assert!(violations.concat().contains("in spite of its certificate: WrongHost"), "{violations:?}");
     }
 }

@@ -6,6 +6,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,12 +15,13 @@ use config::{Overrides, Settings};
 use oci::{Digest, MediaType};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     image::{self, Builder, Image, cosign_tag},
     policies,
     sigstore::{Flaw, Options, Signer, VirtualSigstore, predicate},
-    upstream::{self as registry, Place, Registry, TestCa, TokenAuth, noise},
+    upstream::{self as registry, Certificate, Place, Registry, TestCa, TokenAuth, noise},
 };
 
 /// How many upstreams there are.
@@ -30,6 +32,8 @@ pub const POLICIES: usize = 2;
 const NAMES: [(&str, &str); UPSTREAMS] = [("cgr.dev", ""), ("mirror.example", "mirror")];
 /// Who pratique is to each of them.
 const ACCOUNTS: [(&str, &str); UPSTREAMS] = [("alice", "canary-password-a"), ("bob", "canary-password-b")];
+/// Who vouches for the upstream that is reached over TLS.
+const CA_FILE: &str = "ca.pem";
 /// What clients bring, and nobody else may see.
 pub const CLIENT_CANARY: &str = "canary-of-a-client";
 
@@ -159,6 +163,11 @@ impl Stage {
         Self { ports: bound.iter().map(|(at, listener)| (*at, port(listener))).collect(), pace: PACE }
     }
 
+    fn url(&self, upstream: usize, place: Place) -> String {
+        let scheme = if is_tls(upstream, place) { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port(upstream, place))
+    }
+
     fn port(&self, upstream: usize, place: Place) -> u16 {
         self.ports.get(&(upstream, place)).copied().unwrap_or_default()
     }
@@ -204,11 +213,12 @@ impl World {
             fs::write(directory.path().join(name), text).expect("a file in a temporary directory");
         };
         write("trusted_root.json", &sigstore.trusted_root_json());
+        let ca = TestCa::new().expect("a key");
+        write(CA_FILE, &ca.pem());
         for (upstream, (_, password)) in ACCOUNTS.iter().enumerate() {
             write(&format!("password-{upstream}"), password);
         }
         let settings = std::array::from_fn(|policy| settings(directory.path(), policy, &stage));
-        let ca = TestCa::new().expect("a key");
         let blobs = blobs.into_values().collect();
         Self { _directory: directory, settings, ca, stage, manifests, strays, names, blobs }
     }
@@ -238,7 +248,9 @@ impl World {
         let (user, password) = ACCOUNTS[upstream];
         let realm = if upstream == 0 { Place::Auth } else { Place::Registry };
         let auth = TokenAuth::account(user, password).realm_at(realm).salted(user);
-        let builder = Registry::builder().ca(&self.ca).token_auth(auth);
+        let builder = Registry::builder().ca(&self.ca).token_auth(auth).https();
+        let plain = Place::ALL.into_iter().filter(|place| !is_tls(upstream, *place));
+        let builder = plain.fold(builder, registry::Builder::plain);
         let at = |place: Place| self.stage.port(upstream, place);
         let builder = Place::ALL.iter().fold(builder, |builder, place| builder.port(*place, at(*place)));
         if upstream == 0 { builder.redirect_blobs() } else { builder }
@@ -253,10 +265,20 @@ impl World {
         }
     }
 
-    /// The port of a place.
+    /// Where a place is.
     #[must_use]
-    pub fn port(&self, upstream: usize, place: Place) -> u16 {
-        self.stage.port(upstream, place)
+    pub fn url(&self, upstream: usize, place: Place) -> String {
+        self.stage.url(upstream, place)
+    }
+
+    /// What shows such a certificate.
+    ///
+    /// # Panics
+    /// When there is no key for it.
+    #[must_use]
+    pub fn acceptor(&self, certificate: Certificate) -> TlsAcceptor {
+        let config = self.ca.server_config(certificate, &[b"http/1.1"]).expect("a key");
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Which place that port is.
@@ -347,6 +369,12 @@ pub fn is_governed(upstream: usize, repository: &str) -> bool {
     rule(upstream, repository).is_some()
 }
 
+/// Whether connections to that place are over TLS.
+#[must_use]
+pub fn is_tls(upstream: usize, place: Place) -> bool {
+    upstream == 1 && place == Place::Registry
+}
+
 /// What must never be seen outside of the upstream whose it is.
 #[must_use]
 pub fn secrets(upstream: usize) -> Vec<String> {
@@ -378,10 +406,12 @@ fn settings(directory: &Path, policy: usize, stage: &Stage) -> Settings {
     );
     for (upstream, ((name, prefix), (user, _))) in NAMES.iter().zip(ACCOUNTS).enumerate() {
         let at = |place| format!("127.0.0.1:{}", stage.port(upstream, place));
+        let ca_file =
+            if is_tls(upstream, Place::Registry) { format!("ca_file = \"{CA_FILE}\"\n") } else { String::new() };
         let _ = write!(
             text,
-            "\n[[upstreams]]\nname = \"{name}\"\nurl = \"http://{}\"\nprefix = \"{prefix}\"\nusername = \"{user}\"\npassword_file = \"password-{upstream}\"\nrealms = [\"{}\"]\nredirects = [\"{}\"]\n",
-            at(Place::Registry),
+            "\n[[upstreams]]\nname = \"{name}\"\nurl = \"{}\"\n{ca_file}prefix = \"{prefix}\"\nusername = \"{user}\"\npassword_file = \"password-{upstream}\"\nrealms = [\"{}\"]\nredirects = [\"{}\"]\n",
+            stage.url(upstream, Place::Registry),
             at(Place::Auth),
             at(Place::Storage),
         );
