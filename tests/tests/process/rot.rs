@@ -4,19 +4,23 @@ use std::{
     fs::{File, Permissions},
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     path::PathBuf,
+    process::Command,
+    time::Duration,
 };
 
 use http::Method;
 use oci::Digest;
 use support::{
     client::{Answer, Client, NoAnswer},
-    process::Process,
+    image::Image,
+    needs,
+    process::{Process, Signal},
     pull::pull,
-    upstream::{Certificate, TestCa},
+    upstream::{Certificate, TestCa, ends_with},
     world::{Setup, World},
 };
 
-use crate::{REPOSITORY, get, signed};
+use crate::{REPOSITORY, admin_url, administered, get, signed};
 
 const MODES: [&str; 2] = ["scrub", "always"];
 
@@ -199,6 +203,110 @@ async fn a_stored_layer_of_another_length_is_fetched_again_in_either_mode() {
             let answer = get(&format!("{url}/v2/{REPOSITORY}/blobs/{digest}")).await;
             assert_eq!((answer.status.as_u16(), answer.received()), (200, &bytes), "{mode}: {length}");
         }
+        process.terminate().await.unwrap();
+    }
+}
+
+/// How a blob is read: into our own memory, and by the kernel for who is sent it.
+const READS: &str = "pread64,preadv,preadv2,read,readv,sendfile";
+
+/// Takes who traces it, which is what fails its reads, away from it.
+async fn untraced(process: &Process) {
+    let status = format!("/proc/{}/status", process.id().unwrap());
+    let tracer = || {
+        let status = std::fs::read_to_string(&status).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+        line.and_then(|id| id.trim().parse::<i32>().ok()).unwrap()
+    };
+    let strace = rustix::process::Pid::from_raw(tracer()).expect("it is traced");
+    rustix::process::kill_process(strace, Signal::TERM).unwrap();
+    let gone = async {
+        while tracer() != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("strace lets go of it");
+}
+
+/// Asks for all that lies on bad sectors, and tells of each whether it was complete. What is complete is right, and what is not is told
+/// as a fault of ours or breaks off.
+async fn read_all(base: &str, index: &Image) -> Vec<bool> {
+    let (client, child) = (Client::plain(), &index.children[0]);
+    let (layer, bytes) = &child.layers()[0];
+    let manifest = |reference: String, image: &Image| (format!("manifests/{reference}"), None, image.manifest.clone());
+    let blob = |range, content| (format!("blobs/{layer}"), range, content);
+    let asked = [
+        manifest(index.digest.to_string(), index),
+        manifest(child.digest.to_string(), child),
+        manifest("latest".to_owned(), index),
+        blob(None, bytes.clone()),
+        blob(Some("0-9"), bytes.slice(..10)),
+        blob(Some("1000000-1999999"), bytes.slice(1_000_000..2_000_000)),
+        blob(Some("-5"), bytes.slice(bytes.len() - 5..)),
+    ];
+    let mut complete = Vec::new();
+    for (path, range, content) in asked {
+        let url = format!("{base}/{path}");
+        let answer = match range {
+            None => client.get(&url, &[]).await,
+            Some(range) => client.get_range(&url, range).await,
+        };
+        // Broken off before its head had left.
+        let Ok(answer) = answer else {
+            complete.push(false);
+            continue;
+        };
+        let (status, broken) = (answer.status.as_u16(), answer.is_broken());
+        let is_whole = !broken && status == if range.is_some() { 206 } else { 200 };
+        assert!(is_whole || broken || status == 500, "{path} {range:?}: {status} {}", answer.text());
+        assert!(!is_whole || answer.received() == &content, "{path} {range:?}: whole and wrong");
+        complete.push(is_whole);
+    }
+    complete
+}
+
+#[tokio::test]
+async fn what_the_disk_cannot_read_is_never_complete_and_is_served_when_it_can() {
+    let tampers = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=pread64:error=EIO:when=65535", "true"];
+    if !needs::does(Command::new("strace").args(tampers)) {
+        return;
+    }
+    // From the first read of a thread on, and from a later one: after the head of an answer.
+    for (mode, from) in [("scrub", 1), ("always", 1), ("scrub", 4), ("always", 4)] {
+        let (world, index) = signed(3_000_000).await;
+        let config = world.write(&Setup { storage: verifying(mode).storage, ..administered() });
+        let process = Process::serve(&config).await.unwrap();
+        pull(&Client::plain(), &format!("http://{}", process.address), REPOSITORY, "latest").await.unwrap();
+        process.terminate().await.unwrap();
+        world.registry.clear_calls();
+        let (child, other) = (&index.children[0], &index.children[1]);
+        let layer = &child.layers()[0].0;
+        let unreadable = [&index.digest, &child.digest, layer].map(|digest| stored(&world, digest));
+        let (trace, inject) = (format!("trace={READS}"), format!("inject={READS}:error=EIO:when={from}+"));
+        // It lets go where it is told to.
+        let mut strace = vec!["strace", "-D", "-I", "1", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        strace.extend(unreadable.iter().flat_map(|path| ["-P", path.to_str().unwrap()]));
+        let process = Process::serve_under(&strace, &config, &[]).await.unwrap();
+        let base = format!("http://{}/v2/{REPOSITORY}", process.address);
+        let told = [read_all(&base, &index).await, read_all(&base, &index).await].concat();
+        if from == 1 {
+            assert!(!told.contains(&true), "{mode}: {told:?}");
+        } else {
+            assert!(told.contains(&false), "{mode}: {told:?}");
+        }
+        // Nobody else is harmed.
+        for path in [format!("manifests/{}", other.digest), format!("blobs/{}", other.layers()[0].0)] {
+            assert_eq!(get(&format!("{base}/{path}")).await.status, 200, "{mode} {from}: {path}");
+        }
+        assert_eq!(get(&format!("{}/healthz", admin_url(&process))).await.status, 200);
+        untraced(&process).await;
+        let told = read_all(&base, &index).await;
+        assert!(!told.contains(&false), "{mode} {from}: {told:?}");
+        // What could not be read is no miss and not rotten: nobody fetched it again, and it lies where it lay.
+        for digest in [&index.digest, &child.digest, layer] {
+            assert_eq!(world.registry.count(|call| call.is_get() && ends_with(digest)(call)), 0, "{mode} {from}");
+        }
+        assert_eq!(std::fs::read_dir(world.directory.path().join("store/quarantine")).map_or(0, Iterator::count), 0);
         process.terminate().await.unwrap();
     }
 }
