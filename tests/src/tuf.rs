@@ -51,6 +51,38 @@ pub struct Repository {
     roots: Vec<Vec<u8>>,
     target: Vec<u8>,
     target_name: String,
+    delegated: Option<(Delegation, Key)>,
+}
+
+/// A role to which the targets role hands its one target: it lists the target, and the targets role does not.
+#[derive(Debug, Clone)]
+pub struct Delegation {
+    /// Its name, which becomes that of a file.
+    pub role: String,
+    /// Which targets it is given, as patterns.
+    pub paths: Vec<String>,
+    /// Whether the snapshot says which version of it is current.
+    pub pinned: bool,
+    /// Whether a key signs it of which the targets role does not know.
+    pub forged: bool,
+}
+
+impl Delegation {
+    /// One that is as it should be.
+    #[must_use]
+    pub fn to(role: &str) -> Self {
+        Self { role: role.to_owned(), paths: vec!["*.json".to_owned()], pinned: true, forged: false }
+    }
+
+    /// The name of its file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        let escaped = self.role.bytes().map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        });
+        format!("1.{}.json", escaped.collect::<String>())
+    }
 }
 
 struct Key {
@@ -86,6 +118,7 @@ impl Repository {
             roots: Vec::new(),
             target: trusted_root.as_bytes().to_vec(),
             target_name: "trusted_root.json".to_owned(),
+            delegated: None,
         };
         this.roots.push(envelope(&this.root(), &[&this.keys[&Role::Root]]));
         this
@@ -111,6 +144,11 @@ impl Repository {
         for role in [Role::Targets, Role::Snapshot, Role::Timestamp] {
             self.advance(role);
         }
+    }
+
+    /// Lists the target by another role from now on, once it is published.
+    pub fn delegate(&mut self, delegation: Delegation) {
+        self.delegated = Some((delegation, Key::new()));
     }
 
     /// The next version of a role's metadata, with the same content.
@@ -163,8 +201,24 @@ impl Repository {
         }
         let target_hash = hex::encode(Sha256::digest(&self.target));
         let entry = json!({ "length": self.target.len(), "hashes": { "sha256": target_hash } });
-        let targets = self.signed(Role::Targets, &json!({ "targets": { &self.target_name: entry } }));
-        let snapshot = self.signed(Role::Snapshot, &self.meta(Role::Targets, &targets));
+        let listed = json!({ "targets": { &self.target_name: entry } });
+        let own = match &self.delegated {
+            None => listed,
+            Some((delegation, key)) => {
+                let mut signed = self.common(Role::Targets);
+                signed["version"] = 1.into();
+                signed["targets"] = listed["targets"].clone();
+                let stranger = Key { id: key.id.clone(), ..Key::new() };
+                files.insert(delegation.file(), envelope(&signed, &[if delegation.forged { &stranger } else { key }]));
+                handed_over(delegation, key)
+            }
+        };
+        let targets = self.signed(Role::Targets, &own);
+        let mut pins = self.meta(Role::Targets, &targets);
+        if let Some((delegation, _)) = self.delegated.as_ref().filter(|(delegation, _)| delegation.pinned) {
+            pins["meta"][format!("{}.json", delegation.role)] = json!({ "version": 1 });
+        }
+        let snapshot = self.signed(Role::Snapshot, &pins);
         let timestamp = self.signed(Role::Timestamp, &self.meta(Role::Snapshot, &snapshot));
         files.insert(format!("targets/{target_hash}.{}", self.target_name), self.target.clone());
         files.insert(format!("{}.targets.json", self.versions[&Role::Targets]), targets);
@@ -207,6 +261,23 @@ impl Repository {
             "expires": self.expires[&role],
         })
     }
+}
+
+/// What the targets role says that lists nothing by itself.
+fn handed_over(delegation: &Delegation, key: &Key) -> Value {
+    json!({
+        "targets": {},
+        "delegations": {
+            "keys": { &key.id: key.json },
+            "roles": [{
+                "name": delegation.role,
+                "keyids": [key.id],
+                "threshold": 1,
+                "terminating": false,
+                "paths": delegation.paths,
+            }],
+        },
+    })
 }
 
 fn envelope(signed: &Value, signers: &[&Key]) -> Vec<u8> {

@@ -65,10 +65,10 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, ConfigError
     }
 }
 
-/// Whether every part is the name of a file and nothing else: parts of it come from metadata.
+/// Whether every part is the name of a file and nothing else: parts of it come from metadata. In an address escaped dots count as dots.
 fn is_plain(path: &str) -> bool {
     path.split('/').all(|part| {
-        !matches!(part, "" | "." | "..")
+        !matches!(&*part.to_ascii_lowercase().replace("%2e", "."), "" | "." | "..")
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte))
     })
 }
@@ -130,6 +130,32 @@ mod tests {
         for bad in ["", "..", "../a", "targets/../../a", "/etc/passwd", "a//b", "a b", "a?b", "a#b", "a\\b", "a\0", "ä"]
         {
             assert!(!is_plain(bad), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_an_address_would_resolve_lead_nowhere_else() {
+        // Who puts an address together takes escaped dots for dots.
+        for bad in ["%2e%2e", "%2E%2e/a", ".%2e/a", "targets/%2e./a", "%2e", "a/%2E"] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+        for good in ["%252e%252e", "%2e%2ea", "1.%2e%2e.json", "...", "%2e%2e%2fa"] {
+            assert!(is_plain(good), "{good}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_too_long_for_a_file_is_an_error_and_one_that_leads_elsewhere_is_not_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let below = directory.path().join("repository");
+        std::fs::create_dir(&below).unwrap();
+        std::fs::write(directory.path().join("a"), "secret").unwrap();
+        std::fs::write(below.join("a"), "open").unwrap();
+        let source = Source::Directory(below);
+        assert_eq!(source.fetch("a", 100).await.unwrap().unwrap(), b"open");
+        assert!(matches!(source.fetch(&"x".repeat(300), 100).await, Err(FetchError::Directory(_))));
+        for bad in ["../a", "%2e%2e/a", "/a", "b/../../a", "a\0"] {
+            assert!(matches!(source.fetch(bad, 100).await, Err(FetchError::Name(_))), "{bad:?}");
         }
     }
 

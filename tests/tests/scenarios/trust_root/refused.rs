@@ -5,7 +5,7 @@ use proxy::{
     error::chain,
     trust::{self, TrustError},
 };
-use support::tuf::{Files, MirrorFault, Role};
+use support::tuf::{Delegation, Files, MirrorFault, Role};
 
 use super::{IMPATIENT, Stage, with_another_log};
 
@@ -252,4 +252,72 @@ async fn what_is_no_metadata_at_all() {
             stage.update().await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_delegation_that_the_targets_role_or_the_snapshot_does_not_vouch_for() {
+    let nobody = "target \"trusted_root.json\" is not listed by any trusted targets role";
+    let good = Delegation::to("others");
+    for (delegation, words) in [
+        (Delegation { pinned: false, ..good.clone() }, nobody),
+        (Delegation { paths: vec!["*.yaml".to_owned(), "*/*.json".to_owned()], ..good.clone() }, nobody),
+        (Delegation { forged: true, ..good.clone() }, "signature threshold not met for role others: 0/1"),
+        // The names of the four are theirs: the file of one would stand for the other.
+        (Delegation::to("snapshot"), nobody),
+        (Delegation::to("root"), nobody),
+    ] {
+        let attack = after(move |stage| {
+            stage.repository.delegate(delegation);
+            stage.repository.publish(&with_another_log(&stage.first));
+        });
+        refused(attack, "refused", words).await;
+    }
+    // As TUF has it, one that is vouched for counts: nothing else was wrong with those.
+    let mut stage = Stage::new().await;
+    let second = with_another_log(&stage.first);
+    stage.repository.delegate(good);
+    stage.repository.publish(&second);
+    stage.publish();
+    stage.update().await.unwrap();
+    assert_eq!(stage.in_force().root.text(), second);
+}
+
+#[tokio::test]
+async fn the_name_of_a_delegated_role_leads_nowhere_else() {
+    let (long, huge) = ("x".repeat(300), "x".repeat(70_000));
+    for name in
+        ["..", "../../../etc/passwd", "/etc/passwd", "%2e%2e", "%2e%2e/x", "..%2f..", "a\\b", "a\0b", &long, &huge]
+    {
+        let mut stage = Stage::new().await;
+        stage.update().await.unwrap();
+        let second = with_another_log(&stage.first);
+        let delegation = Delegation::to(name);
+        let file = delegation.file();
+        stage.repository.delegate(delegation);
+        stage.repository.publish(&second);
+        stage.publish();
+        let outcome = stage.update().await;
+        // Escaped it is the name of one file below the mirror's own path, where its calls have no slash in front.
+        let calls = stage.mirror.calls();
+        let strange: Vec<_> =
+            calls.iter().filter(|call| call.starts_with('/') || call.contains("..") && **call != file).collect();
+        assert!(strange.is_empty(), "{name:.30}: {strange:?}");
+        let asked = calls.iter().any(|call| *call == file);
+        assert!(asked || name.len() > 60_000, "{name:.30}: {calls:?}");
+        let want = if asked { &second } else { &stage.first };
+        assert_eq!((outcome.is_ok(), stage.in_force().root.text()), (asked, want.as_str()), "{name:.30}");
+        // And of no file of ours.
+        let kept = files_below(stage.directory.path());
+        assert!(
+            kept.iter().all(|path| !path.contains("passwd") && !path.contains("xxx") && !path.contains('%')),
+            "{kept:?}"
+        );
+    }
+}
+
+fn files_below(directory: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let below =
+        entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path.display().to_string()] });
+    below.collect()
 }
