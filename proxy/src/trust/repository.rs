@@ -145,6 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a repository that was carried over is files of the operator's")]
     async fn a_name_that_is_too_long_for_a_file_is_an_error_and_one_that_leads_elsewhere_is_not_looked_at() {
         let directory = tempfile::tempdir().unwrap();
         let below = directory.path().join("repository");
