@@ -1,6 +1,6 @@
 //! Much evidence, of which little is good: the good one is found, and where it is not, nobody calls that absent who has not looked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use oci::{Descriptor, MediaType};
@@ -20,6 +20,8 @@ use crate::{
 const REPOSITORY: &str = "chainguard/nginx";
 /// Several times what is kept.
 const MANY: usize = 300;
+/// A few that are none.
+const JUNK: usize = 20;
 /// Time for all of them on a busy machine, without optimisation.
 const PATIENT: &str = "[limits]\ndecision_timeout = \"60s\"\n";
 
@@ -112,6 +114,77 @@ async fn a_good_bundle_among_many_referrers_is_found() {
         let answer = get(&url(&pratique, &image)).await;
         assert_eq!(answer.status, 200, "{referrers:?}: {}", answer.text());
     }
+}
+
+/// Our own list of what speaks about `image`, and how long its text is.
+async fn listed(pratique: &Pratique, image: &Image) -> (Vec<Descriptor>, usize) {
+    let answer = get(&format!("{}/v2/{REPOSITORY}/referrers/{}", pratique.url(), image.digest)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("content-type"), Some(MediaType::OCI_INDEX));
+    let index: serde_json::Value = serde_json::from_str(&answer.text()).unwrap();
+    (serde_json::from_value(index["manifests"].clone()).unwrap(), answer.received().len())
+}
+
+/// An SBOM that nobody signed: nothing to judge by, and served beside an admitted image.
+fn document(subject: &Descriptor, number: usize) -> Image {
+    let text = format!("{{\"spdxVersion\":\"SPDX-2.3\",\"number\":{number}}}");
+    Builder::new("")
+        .config_as(MediaType::EMPTY_JSON, "{}")
+        .layer_as("application/spdx+json", text, BTreeMap::new())
+        .subject(subject)
+        .artifact_type("application/spdx+json")
+        .build()
+}
+
+#[tokio::test]
+async fn our_list_of_many_referrers_is_200_true_and_bounded() {
+    for referrers in [Referrers::Api, Referrers::Paged(50), Referrers::Missing] {
+        let world = World::with(Registry::builder().referrers(referrers)).await;
+        let image = sized(5000, 1);
+        world.push_signed(REPOSITORY, "latest", &image);
+        let subject = image.descriptor();
+        let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+        let mut all: Vec<_> = (0..MANY).map(|number| document(&subject, number)).collect();
+        all.push(image::bundle_referrer(&subject, &bundle));
+        let junk: Vec<_> = (0..JUNK).map(|number| referrer(&subject, number)).collect();
+        for referrer in all.iter().chain(&junk) {
+            referrer.push(&world.registry, REPOSITORY, None);
+        }
+        if matches!(referrers, Referrers::Missing) {
+            world.registry.put_referrers_tag(REPOSITORY, &image.digest);
+        }
+        let pratique = world.pratique(&Setup::default().sections(PATIENT)).await;
+        // What upstream is asked for: manifest, config and layer of each, with some to spare; then little more than what was no evidence.
+        for calls_max in [8 * (MANY + JUNK), 4 * JUNK] {
+            world.registry.clear_calls();
+            let (told, bytes) = listed(&pratique, &image).await;
+            let calls = world.registry.calls().len();
+            assert!(calls <= calls_max, "{referrers:?}: {calls} calls of at most {calls_max}");
+            assert!(bytes < 400 * all.len(), "{referrers:?}: {bytes} bytes");
+            let digests: BTreeSet<_> = told.iter().map(|descriptor| &descriptor.digest).collect();
+            assert_eq!(digests, all.iter().map(|one| &one.digest).collect(), "{referrers:?}: all of them and no junk");
+            assert_eq!(told.len(), all.len(), "{referrers:?}: each once");
+            for descriptor in &told {
+                let one = all.iter().find(|one| one.digest == descriptor.digest).unwrap();
+                assert_eq!(descriptor.size, one.manifest.len() as u64, "{referrers:?}");
+                assert_eq!(descriptor.media_type.as_str(), MediaType::OCI_MANIFEST, "{referrers:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_without_referrers_is_no_404_of_ours() {
+    let world = World::with(Registry::builder().referrers(Referrers::Missing)).await;
+    let (image, nobodys) = (sized(5000, 1), sized(5000, 2));
+    world.push_signed(REPOSITORY, "latest", &image);
+    let pratique = world.pratique(&Setup::default()).await;
+    // Before anybody asked for the image, after that, and of what is not there at all.
+    for image in [&image, &nobodys, &image] {
+        assert!(listed(&pratique, image).await.0.is_empty());
+        assert_eq!(get(&url(&pratique, image)).await.status, if image.digest == nobodys.digest { 404 } else { 200 });
+    }
+    assert!(world.registry.count(Call::is_referrers) > 0, "upstream was asked, and answered 404");
 }
 
 #[tokio::test]

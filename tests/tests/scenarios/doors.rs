@@ -248,3 +248,44 @@ async fn our_list_of_referrers_says_what_is_true_where_upstreams_lies() {
     assert!(told.contains(&true_one.digest.to_string()) && !told.contains(&elsewhere.digest.to_string()), "{told}");
     assert!(told.contains("application/vnd.dev.sigstore.bundle.v0.3+json") && !told.contains("false"), "{told}");
 }
+
+#[tokio::test]
+async fn our_list_of_referrers_is_true_where_upstreams_tells_another_size_or_type() {
+    for (field, lie) in [
+        ("size", serde_json::json!(1)),
+        ("size", serde_json::json!(1_000_000)),
+        ("size", serde_json::json!(-1)),
+        ("mediaType", serde_json::json!(MediaType::OCI_INDEX)),
+        ("mediaType", serde_json::json!("application/vnd.docker.distribution.manifest.v2+json")),
+        ("artifactType", serde_json::json!("application/vnd.example.false")),
+    ] {
+        let (world, image) = with_admitted(Registry::builder()).await;
+        let bundle = world.sigstore.sign_bundle(&Signer::chainguard(), &image.digest, &Options::default());
+        let referrer = image::bundle_referrer(&image.descriptor(), &bundle);
+        referrer.push(&world.registry, REPOSITORY, None);
+        let mut listed = serde_json::json!({
+            "mediaType": MediaType::OCI_MANIFEST,
+            "digest": referrer.digest.to_string(),
+            "size": referrer.manifest.len(),
+        });
+        listed[field] = lie.clone();
+        let index = serde_json::json!({"schemaVersion": 2, "mediaType": MediaType::OCI_INDEX, "manifests": [listed]});
+        world.registry.fault(
+            support::upstream::Call::is_referrers,
+            support::upstream::Fault::instead(MediaType::OCI_INDEX, index.to_string()),
+        );
+        let pratique = world.pratique(&Setup::default()).await;
+        let told = get(&format!("{}/v2/{REPOSITORY}/referrers/{}", pratique.url(), image.digest)).await;
+        assert_eq!(told.status, 200, "{field} {lie}: {}", told.text());
+        let told: serde_json::Value = serde_json::from_str(&told.text()).unwrap();
+        // What no descriptor can say names nothing.
+        let listed = usize::from(lie != -1);
+        assert_eq!(told["manifests"].as_array().unwrap().len(), listed, "{field} {lie}: {told}");
+        for told in told["manifests"].as_array().unwrap() {
+            assert_eq!(told["digest"], referrer.digest.to_string(), "{field} {lie}");
+            assert_eq!(told["size"], referrer.manifest.len(), "{field} {lie}");
+            assert_eq!(told["mediaType"], MediaType::OCI_MANIFEST, "{field} {lie}");
+            assert_eq!(told["artifactType"], "application/vnd.dev.sigstore.bundle.v0.3+json", "{field} {lie}");
+        }
+    }
+}

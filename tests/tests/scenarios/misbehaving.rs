@@ -1,5 +1,7 @@
 //! Upstreams whose answers are none: they say nothing about the content, and nothing of them is remembered as if they did.
 
+use std::time::{Duration, Instant};
+
 use oci::MediaType;
 use support::{
     client::Client,
@@ -173,6 +175,88 @@ async fn a_head_without_digest_is_followed_by_one_get() {
         assert_eq!(pulled.manifests[0].0, image.digest, "{fault:?}");
         let gets = world.registry.count(|call| call.is_get() && call.path.ends_with("/manifests/latest"));
         assert_eq!(gets, 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_digest_that_the_get_of_a_tag_lies_about_is_ignored() {
+    let image = sized(1000, 1);
+    let other = sized(1000, 2);
+    // What nobody has, and what is signed and there: neither is what the tag means.
+    for lie in [NOBODYS.to_owned(), other.digest.to_string()] {
+        let (world, _) = signed().await;
+        world.push_signed(REPOSITORY, "other", &other);
+        world.registry.fault(Call::is_head, Fault::status(405));
+        let lying = world
+            .registry
+            .fault(|call| call.is_get() && call.path.ends_with("/manifests/latest"), Fault::digest_header(&lie));
+        let pratique = world.pratique(&Setup::default()).await;
+        let url = format!("{}/v2/{REPOSITORY}/manifests/latest", pratique.url());
+        let answer = get(&url).await;
+        assert_eq!((answer.status.as_u16(), answer.received()), (200, &image.manifest), "{lie}: {}", answer.text());
+        assert_eq!(answer.header("docker-content-digest"), Some(&*image.digest.to_string()), "{lie}");
+        let pulled = pull(&Client::plain(), &pratique.url(), REPOSITORY, "latest").await.unwrap();
+        assert_eq!(pulled.manifests[0].0, image.digest, "{lie}");
+        assert!(lying.hits() > 0, "{lie}");
+        // Nothing is remembered under the digest that was told.
+        let lied_about = get(&format!("{}/v2/{REPOSITORY}/manifests/{lie}", pratique.url())).await;
+        let want = if lie == NOBODYS { 404 } else { 200 };
+        assert_eq!(lied_about.status, want, "{lie}: {}", lied_about.text());
+        assert!(want == 404 || lied_about.received() == &other.manifest);
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_trickles_for_one_image_is_503_in_time_and_another_of_its_images_is_served_meanwhile() {
+    let (world, _) = signed().await;
+    let (slow, other) = (sized(200_000, 3), sized(200_000, 2));
+    world.push_signed(REPOSITORY, "slow", &slow);
+    world.push_signed("chainguard/other", "latest", &other);
+    let limits = "[limits]\ndecision_timeout = \"4s\"\nfill_timeout = \"6s\"\nupstream_stall_timeout = \"2s\"\n";
+    let pratique = world.pratique(&Setup::default().sections(limits)).await;
+    let base = format!("{}/v2/{REPOSITORY}", pratique.url());
+    // A byte a second: no pause is too long, and neither ends within an hour.
+    let a_byte_a_second = || Fault::Trickle { bytes: 1, pause: Duration::from_secs(1) };
+    let layer = &slow.layers()[0].0;
+    let trickling_blob = world.registry.fault(ends_with(layer), a_byte_a_second());
+    let trickling = world.registry.fault(ends_with(&slow.digest), a_byte_a_second());
+    for (url, trickling) in
+        [(format!("{base}/manifests/{}", slow.digest), &trickling), (format!("{base}/blobs/{layer}"), &trickling_blob)]
+    {
+        let began = Instant::now();
+        let client = Client::plain();
+        let asked = client.get(&url, &[]);
+        let others = async {
+            trickling.hit(1).await.unwrap();
+            let began = Instant::now();
+            let pulled = pull(&Client::plain(), &pratique.url(), "chainguard/other", "latest").await.unwrap();
+            assert_eq!(pulled.manifests[0].0, other.digest);
+            began.elapsed()
+        };
+        let (answer, others) = tokio::join!(asked, others);
+        let (answer, whole) = (answer.unwrap(), began.elapsed());
+        // A manifest has no head before it is there; what has come of a blob is sent as it comes.
+        let is_told = answer.status == 503 && answer.header("retry-after").is_some();
+        let is_cut = answer.status == 200 && answer.is_broken();
+        assert!(
+            if url.contains("/manifests/") { is_told } else { is_cut },
+            "{url}: {} {}",
+            answer.status,
+            answer.text()
+        );
+        assert!(whole < Duration::from_secs(30), "{url}: {whole:?}");
+        assert!(others < whole, "{url}: another image took {others:?}, and the one that trickled {whole:?}");
+        trickling.clear();
+        // On a busy machine an upstream that is well again may be late as well.
+        let recovered = async {
+            loop {
+                let answer = get(&url).await;
+                if answer.status == 200 && !answer.is_broken() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), recovered).await.expect("it is served when upstream is well");
     }
 }
 

@@ -8,7 +8,7 @@ use support::{
     image,
     pull::pull,
     sigstore::Signer,
-    upstream::{Fault, ends_with},
+    upstream::{Certificate, Fault, TestCa, ends_with},
     world::{Setup, World},
 };
 
@@ -102,6 +102,59 @@ async fn a_stored_body_in_flight_breaks_too_and_one_that_still_passes_goes_on() 
         let rest = tokio::time::timeout(Duration::from_secs(10), open.drain()).await.expect("the body ends");
         assert_eq!(rest.complete, passes);
     }
+}
+
+#[tokio::test]
+async fn over_http2_bodies_in_flight_break_by_the_reload_that_refuses_them_and_by_nothing_else() {
+    let world = World::new().await;
+    let (arriving, stored) = (sized(4_000_000, 1), sized(16_000_000, 2));
+    for (tag, image) in [("arriving", &arriving), ("stored", &stored)] {
+        world.push_signed("chainguard/nginx", tag, image);
+    }
+    let ca = TestCa::new().unwrap();
+    let (certificate, key) = ca.server_pem(Certificate::Good).unwrap();
+    std::fs::write(world.directory.path().join("tls.crt"), certificate).unwrap();
+    std::fs::write(world.directory.path().join("tls.key"), key).unwrap();
+    // Neither a client that takes nothing nor an upstream that sends nothing is given up within ten minutes.
+    let patient = "[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\n[limits]\nclient_write_timeout = \"10m\"\n\
+                   client_idle_timeout = \"10m\"\nupstream_stall_timeout = \"10m\"\n";
+    let stalled = world.registry.fault(ends_with(&arriving.layers()[0].0), Fault::Stall(1_000_000));
+    let pratique = world.pratique(&chainguard().sections(patient)).await;
+    let (client, base) = (Client::trusting(&ca.pem()).unwrap(), format!("{}/v2/chainguard/nginx", pratique.url()));
+    let blob = |image: &image::Image| format!("{base}/blobs/{}", image.layers()[0].0);
+    for tag in ["arriving", "stored"] {
+        assert_eq!(client.get(&format!("{base}/manifests/{tag}"), &[]).await.unwrap().status, 200);
+    }
+    assert!(!client.get(&blob(&stored), &[]).await.unwrap().is_broken());
+    for (setup, passes) in [(same_signer_other_policy(), true), (another_signer(), false)] {
+        let mut open = Vec::new();
+        for image in [&arriving, &stored] {
+            let mut body = client.open(Method::GET, &blob(image), &[]).await.unwrap();
+            assert_eq!((body.status.as_u16(), body.version), (200, http::Version::HTTP_2));
+            body.at_least(500_000).await.unwrap();
+            open.push(body);
+        }
+        let (last, mut first) = (open.pop().unwrap(), open.pop().unwrap());
+        pratique.reload(&world, &setup.sections(patient)).await.unwrap();
+        if passes {
+            assert!(last.drain().await.complete);
+            // It still waits, for longer than it takes the other one to break.
+            let rest = tokio::time::timeout(Duration::from_secs(3), first.at_least(usize::MAX)).await;
+            assert!(rest.is_err(), "{:?}", rest.map(|rest| rest.map(|rest| rest.len())));
+            continue;
+        }
+        // A second is for a machine that is not busy.
+        let both = async { tokio::join!(first.whole(), last.drain()) };
+        let (first, last) = tokio::time::timeout(Duration::from_secs(10), both).await.expect("both end soon");
+        assert!(first.is_broken() && !last.complete);
+        let why = first.body.unwrap_err().why;
+        assert!(why.contains("stream error"), "the stream, and not the connection: {why}");
+        // The connection goes on, and says no to who asks again.
+        for image in [&arriving, &stored] {
+            assert_eq!(client.get(&blob(image), &[]).await.unwrap().status, 403);
+        }
+    }
+    stalled.release();
 }
 
 #[tokio::test]
