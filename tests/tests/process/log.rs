@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::future::join_all;
 use serde_json::Value;
 use support::{
     image,
@@ -211,8 +212,10 @@ async fn whatever_clients_and_upstreams_say_each_line_of_the_log_is_one_of_ours(
             Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
         });
         let address = address.await.unwrap();
-        for request in hostile_requests() {
-            say(address, &request).await;
+        let mut requests = hostile_requests();
+        let last = requests.split_off(requests.len() - 3);
+        for requests in [requests, last] {
+            join_all(requests.iter().map(|request| say(address, request))).await;
         }
         child.signal(Signal::TERM).unwrap();
         child.ended(LONG).await.unwrap();
