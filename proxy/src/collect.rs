@@ -24,6 +24,7 @@ use std::{
 };
 
 use config::Limits;
+use futures_util::{StreamExt as _, stream};
 use oci::{Addressed, Digest, ManifestKind, Repository, Tag, UntrustedManifest, UpstreamName};
 use policy::{Origin, Unasked, UntrustedConfigs, UntrustedEvidence, UntrustedPiece};
 use storage::Blobs;
@@ -44,8 +45,8 @@ use search::Search;
 const FETCHES: usize = 8;
 /// The config of a manifest of evidence is small; a larger one is left where it is.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024;
-/// How long all of these may take.
-const EXTRAS_WITHIN: Duration = Duration::from_secs(3);
+/// How long one of these may take.
+const EXTRA_WITHIN: Duration = Duration::from_secs(3);
 
 /// Asks upstreams, each by its own client only.
 pub struct Collector {
@@ -129,21 +130,21 @@ impl Collector {
     ) -> Collected {
         let search = Search::new(self, (repository, subject), sieve, room);
         let mut collected = search.run(origins).await;
-        // Nobody judges by them: they are left where they do not come at once.
-        let _ = timeout(EXTRAS_WITHIN, self.extras(repository, &mut collected, room)).await;
+        let configs: Vec<_> =
+            collected.manifests.iter().map(|(manifest, _)| self.extra(repository, manifest, room)).collect();
+        let configs: Vec<_> = stream::iter(configs).buffered(FETCHES).collect().await;
+        collected.extras.extend(configs.into_iter().flatten());
         collected
     }
 
-    async fn extras(&self, repository: &Repository, collected: &mut Collected, room: &Room) {
-        for (manifest, _) in &collected.manifests {
-            if let ManifestKind::Image { config, .. } = manifest.kind()
-                && config.size <= CONFIG_BYTES_MAX
-                && room.take(vec![config.size]).await.is_ok()
-                && let Ok(config) = self.blob(repository, config).await
-            {
-                collected.extras.push(config);
-            }
+    /// The config of a manifest of evidence. Nobody judges by it: it is left where it does not come at once.
+    async fn extra(&self, repository: &Repository, manifest: &UntrustedManifest, room: &Room) -> Option<Addressed> {
+        let ManifestKind::Image { config, .. } = manifest.kind() else { return None };
+        if config.size > CONFIG_BYTES_MAX {
+            return None;
         }
+        room.take(vec![config.size]).await.ok()?;
+        timeout(EXTRA_WITHIN, self.blob(repository, config)).await.ok()?.ok()
     }
 
     /// When upstream wants to be asked again, where it limited our rate.

@@ -2,7 +2,8 @@
 //! each of a thousand pulls must not get four gigabytes of ours.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use tokio::{
 
 use crate::{
     error::ApiError,
-    upstream::{Fetched, Upstream, UpstreamError},
+    upstream::{Fetched, Flaw, Kind, Upstream, UpstreamError},
 };
 
 /// What room is counted in, bytes.
@@ -34,12 +35,22 @@ pub struct ManifestRoom {
     /// `limits.manifest_bytes_max`.
     one_max: u64,
     wait: Duration,
+    /// Of each upstream, small and large, in bytes.
+    shares_bytes: (u64, u64),
+    /// By the name of the upstream, of which there are as many as the configuration has ever had.
+    shares: Mutex<HashMap<String, Arc<Share>>>,
+}
+
+/// What one upstream may have of it.
+struct Share {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
 }
 
 /// Room that is taken, until this or the bytes that it went to are gone.
 pub(crate) struct Taken {
     common: OwnedSemaphorePermit,
-    /// Of the share of the upstream that sends it, where it is large.
+    /// Of the share of the upstream that has sent it.
     own: Option<OwnedSemaphorePermit>,
 }
 
@@ -48,10 +59,20 @@ impl ManifestRoom {
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let bytes_max = limits.manifest_memory_bytes_max;
-        let small = bytes_max / SMALL_SHARE;
-        let share = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
-        let (small, large) = (share(small), share(bytes_max - small));
-        Self { small, large, bytes_max, one_max: limits.manifest_bytes_max, wait: limits.queue_timeout }
+        // Room for one of two upstreams at least.
+        let small = (bytes_max / SMALL_SHARE).max(2 * SMALL_BYTES);
+        let large = bytes_max.saturating_sub(small);
+        let semaphore = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
+        let least = limits.manifest_cache_bytes_max.saturating_add(limits.manifest_bytes_max.saturating_mul(2));
+        Self {
+            small: semaphore(small),
+            large: semaphore(large),
+            bytes_max,
+            one_max: limits.manifest_bytes_max,
+            wait: limits.queue_timeout,
+            shares_bytes: (small / 2, (large / 2).max(least)),
+            shares: Mutex::default(),
+        }
     }
 
     /// Takes room for so many bytes, as soon as there is some.
@@ -88,25 +109,48 @@ impl ManifestRoom {
         repository: &RepositoryPath,
         reference: &Reference,
     ) -> Result<Result<(Fetched, Taken), UpstreamError>, ApiError> {
-        let (small, large) = (self.take(SMALL_BYTES).await?, OnceLock::new());
-        let (one_max, share) = (self.one_max, upstream.manifest_room());
+        let (share, one_max) = (self.share_of(upstream.name()), self.one_max);
+        let (small, large) = (self.take_of(&share.small, SMALL_BYTES).await?, OnceLock::new());
         let more = || {
-            let own = Arc::clone(share).try_acquire_many_owned(units(one_max)).ok()?;
+            let own = Arc::clone(&share.large).try_acquire_many_owned(units(one_max)).ok()?;
             Some(Taken { own: Some(own), ..self.take_now(one_max)? })
         };
-        let may =
-            |bytes| bytes <= SMALL_BYTES || large.get().is_some() || more().is_some_and(|more| large.set(more).is_ok());
+        let may = |bytes| {
+            bytes <= SMALL_BYTES
+                || (bytes <= one_max && (large.get().is_some() || more().is_some_and(|more| large.set(more).is_ok())))
+        };
         let fetched = upstream.manifest_where(repository, reference, &may).await;
         match fetched {
             Ok(None) => {}
             Ok(Some(fetched)) => return Ok(Ok((fetched, large.into_inner().unwrap_or(small)))),
             Err(error) => return Ok(Err(error)),
         }
-        drop(small);
-        let own = timeout(self.wait, Arc::clone(share).acquire_many_owned(units(one_max))).await;
+        drop((small, large));
+        let taken = self.take_of(&share.large, one_max).await?;
+        let fetched = upstream.manifest_where(repository, reference, &|bytes| bytes <= one_max).await;
+        let too_large = UpstreamError::Malformed { what: Kind::Manifest, why: Flaw::TooLarge(one_max) };
+        Ok(fetched.and_then(|fetched| fetched.ok_or(too_large)).map(|fetched| (fetched, taken)))
+    }
+
+    /// Room out of an upstream's own share, and that of all.
+    async fn take_of(&self, own: &Arc<Semaphore>, bytes: u64) -> Result<Taken, ApiError> {
+        let own = timeout(self.wait, Arc::clone(own).acquire_many_owned(units(bytes))).await;
         let Ok(Ok(own)) = own else { return Err(self.full()) };
-        let taken = Taken { own: Some(own), ..self.take(one_max).await? };
-        Ok(upstream.manifest(repository, reference).await.map(|fetched| (fetched, taken)))
+        Ok(Taken { own: Some(own), ..self.take(bytes).await? })
+    }
+
+    /// What the upstream of that name may have of the room: half of what is for small ones, and of the rest half, or what its manifests in
+    /// the cache and an image with its index take. What another sends waits for no more than that.
+    fn share_of(&self, upstream: &str) -> Arc<Share> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(upstream) {
+            return Arc::clone(share);
+        }
+        let semaphore = |bytes| Arc::new(Semaphore::new(units(bytes) as usize));
+        let (small, large) = self.shares_bytes;
+        let share = Arc::new(Share { small: semaphore(small), large: semaphore(large) });
+        shares.insert(upstream.to_owned(), Arc::clone(&share));
+        share
     }
 
     fn full(&self) -> ApiError {
@@ -115,14 +159,6 @@ impl ManifestRoom {
             self.bytes_max
         ))
     }
-}
-
-/// What one upstream may have of the room for large ones, in the units in which that is counted: half, or what its manifests in the cache
-/// and an image with its index take. Another's large manifests wait for no more than that.
-pub(crate) fn share_of_one(limits: &Limits) -> Arc<Semaphore> {
-    let large = limits.manifest_memory_bytes_max - limits.manifest_memory_bytes_max / SMALL_SHARE;
-    let least = limits.manifest_cache_bytes_max.saturating_add(limits.manifest_bytes_max.saturating_mul(2));
-    Arc::new(Semaphore::new(units((large / 2).max(least)) as usize))
 }
 
 fn units(bytes: u64) -> u32 {
@@ -153,18 +189,43 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn room_is_there_again_when_the_last_handle_on_the_bytes_is_gone() {
-        let limits = Limits { manifest_memory_bytes_max: 40 * UNIT, ..Limits::default() };
+        // Of which 128 units are for small ones.
+        let limits = Limits { manifest_memory_bytes_max: 8 * SMALL_BYTES, ..Limits::default() };
         let room = ManifestRoom::new(&limits);
-        let held = room.take(8 * UNIT).await.unwrap().go_with(content(2000));
-        let more = room.take(8 * UNIT).await.expect("2000 bytes are two units");
+        let held = room.take(SMALL_BYTES).await.unwrap().go_with(content(2000));
+        let more = [room.take(62 * UNIT).await.unwrap(), room.take(64 * UNIT).await.expect("2000 bytes are two units")];
         let error = room.take(1).await.err().unwrap();
         assert!(error.to_string().contains("limits.manifest_memory_bytes_max"), "{error}");
-        drop(more);
         let other = held.bytes().clone();
         drop(held);
-        assert!(room.take(9 * UNIT).await.is_err(), "somebody still sends them");
+        assert!(room.take(1).await.is_err(), "somebody still sends them");
         drop(other);
-        assert!(room.take(10 * UNIT).await.is_ok());
+        assert!(room.take(2 * UNIT).await.is_ok());
+        drop(more);
+    }
+
+    /// Half of what is for small ones, and of the rest what it takes for an image with its index.
+    #[tokio::test(start_paused = true)]
+    async fn one_upstream_leaves_room_for_another() {
+        let limits = Limits {
+            manifest_memory_bytes_max: 64 << 20,
+            manifest_cache_bytes_max: 1 << 20,
+            manifest_bytes_max: 4 << 20,
+            ..Limits::default()
+        };
+        let room = ManifestRoom::new(&limits);
+        let (one, other) = (room.share_of("one"), room.share_of("other"));
+        for (own, others, bytes, many) in
+            [(&one.small, &other.small, SMALL_BYTES, 128), (&one.large, &other.large, 4 << 20, 6)]
+        {
+            let mut taken = Vec::new();
+            while let Ok(more) = room.take_of(own, bytes).await {
+                taken.push(more);
+            }
+            assert_eq!(taken.len(), many);
+            assert!(room.take_of(others, bytes).await.is_ok());
+        }
+        assert!(Arc::ptr_eq(&one, &room.share_of("one")), "whatever configuration it is asked under");
     }
 
     #[tokio::test(start_paused = true)]

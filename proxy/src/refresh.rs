@@ -25,6 +25,7 @@ use crate::{
     error::{ApiError, chain},
     evidence_tag::subject_of,
     patience::Patience,
+    supervise::part,
 };
 
 /// A tag is in use for so many times `tags.ttl` after it was asked for, and not longer than this.
@@ -111,8 +112,9 @@ pub(crate) async fn run(app: Arc<App>, mut draining: watch::Receiver<bool>) {
                 if lock(&busy).insert(upstream.clone()) {
                     let (app, turn) = (Arc::clone(&app), Turn { busy: Arc::clone(&busy), upstream });
                     under_way.spawn(async move {
-                        refresh_all(app, due).await;
-                        drop(turn);
+                        if part("tags", refresh_all(app, due)).await.is_none() {
+                            tracing::error!(upstream = %turn.upstream, "tags were not refreshed: a panic");
+                        }
                     });
                 }
             }

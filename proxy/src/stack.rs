@@ -7,6 +7,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use http::{Method, Request, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tower::{BoxError, service_fn};
 
@@ -46,6 +47,7 @@ async fn bounded(
     request: Request<Incoming>,
 ) -> Answer {
     let (head, version) = (request.method() == Method::HEAD, request.version());
+    let brings_body = !request.body().is_end_stream();
     if let Err(error) = strict::check(&request, headers_max) {
         return malformed(&app, &error, head, version);
     }
@@ -58,6 +60,10 @@ async fn bounded(
     // is in memory until somebody has taken it.
     if version == Version::HTTP_2 || answer.body().is_large() {
         answer.body_mut().hold(slot);
+    }
+    // Nobody reads it: what follows it is not heard either.
+    if brings_body && version != Version::HTTP_2 {
+        respond::close(&mut answer);
     }
     answer
 }

@@ -53,7 +53,6 @@ use bytes::Bytes;
 use config::{HostPort, Limits, Proxies};
 use http::HeaderMap;
 use oci::{RepositoryPath, UnixTime};
-use tokio::sync::Semaphore;
 use url::Url;
 
 use self::{
@@ -75,14 +74,12 @@ pub use self::{
     mirror::Mirror,
     network::{Line, Network, NoLine, System},
 };
-use crate::manifest_room::share_of_one;
 
 /// One registry. Cheap enough to be made anew at every reload; connections and tokens of the former one end with it.
 pub struct Upstream {
     exchange: Exchange,
     limits: Limits,
     name: String,
-    manifest_room: Arc<Semaphore>,
 }
 
 impl Upstream {
@@ -161,7 +158,7 @@ impl Upstream {
             meter,
             own,
         };
-        Ok(Self { exchange, limits: limits.clone(), name, manifest_room: share_of_one(limits) })
+        Ok(Self { exchange, limits: limits.clone(), name })
     }
 
     /// When the credentials for it end, where that is known.
@@ -189,9 +186,9 @@ impl Upstream {
         self.exchange.backoff.is_held() || self.exchange.meter.is_used_up()
     }
 
-    /// What its large manifests may have of the room that is for those of all.
-    pub(crate) fn manifest_room(&self) -> &Arc<Semaphore> {
-        &self.manifest_room
+    /// What the operator calls it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// `rest` under the repository, on the upstream's own origin.

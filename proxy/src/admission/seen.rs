@@ -8,8 +8,8 @@ use std::{
 use oci::{Digest, Repository};
 use policy::{Admitted, EvidenceManifest};
 
-/// Manifests of evidence remembered at one time.
-const SEEN_MAX: usize = 1024;
+/// All manifests of evidence remembered at one time, in bytes: they keep their room (`manifest_room.rs`) meanwhile.
+const SEEN_BYTES_MAX: usize = 4 << 20;
 /// A larger manifest is looked at each time.
 const BYTES_MAX: usize = 64 * 1024;
 
@@ -17,7 +17,13 @@ const BYTES_MAX: usize = 64 * 1024;
 /// be served does: the admission says under what it was made, and whoever asks compares that with what is in force.
 #[derive(Default)]
 pub(super) struct Seen {
-    manifests: Mutex<HashMap<Key, Known>>,
+    known: Mutex<Manifests>,
+}
+
+#[derive(Default)]
+struct Manifests {
+    by_key: HashMap<Key, Known>,
+    bytes: usize,
 }
 
 /// Repository, subject, manifest.
@@ -32,21 +38,27 @@ struct Known {
 impl Seen {
     /// The evidence under this key, where it was looked at under this generation.
     pub(super) fn get(&self, key: &Key, generation: u64) -> Option<Arc<Admitted<EvidenceManifest>>> {
-        let manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = manifests.get(key).filter(|known| known.generation == generation)?;
+        let manifests = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = manifests.by_key.get(key).filter(|known| known.generation == generation)?;
         Some(Arc::clone(&known.evidence))
     }
 
     /// Remembers it, unless it is too large.
     pub(super) fn put(&self, key: Key, generation: u64, evidence: &Arc<Admitted<EvidenceManifest>>) {
-        if evidence.value().manifest().addressed().bytes().len() > BYTES_MAX {
+        let bytes_of = |known: &Known| known.evidence.value().manifest().addressed().bytes().len();
+        let known = Known { generation, evidence: Arc::clone(evidence) };
+        let bytes = bytes_of(&known);
+        if bytes > BYTES_MAX {
             return;
         }
-        let mut manifests = self.manifests.lock().unwrap_or_else(PoisonError::into_inner);
-        if manifests.len() >= SEEN_MAX {
+        let mut manifests = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if manifests.bytes + bytes > SEEN_BYTES_MAX {
             // Each costs one look to know again.
-            manifests.clear();
+            *manifests = Manifests::default();
         }
-        manifests.insert(key, Known { generation, evidence: Arc::clone(evidence) });
+        manifests.bytes += bytes;
+        if let Some(former) = manifests.by_key.insert(key, known) {
+            manifests.bytes -= bytes_of(&former);
+        }
     }
 }

@@ -47,7 +47,8 @@ pub(super) async fn get(asked: &Asked<'_>, named: &Named, reference: Reference) 
             let Resolved { digest, warning } = asked.app.resolver.tag(&upstream, &named.repository, &tag, tags).await?;
             let Tagged { entry, warnings } = admission.tagged(&named.repository, &tag, &digest, patience).await?;
             // Upstream may have said meanwhile what the tag means now.
-            let warning = warning.filter(|_| !admission.has_moved_on(&named.repository, &tag, &digest));
+            let is_it = *entry.digest() == digest;
+            let warning = warning.filter(|_| is_it || !admission.has_moved_on(&named.repository, &tag, &digest));
             asked.app.tags_in_use.used(&named.repository, &tag, asked.app.clock.now());
             (entry, warning.into_iter().chain(warnings).collect())
         }

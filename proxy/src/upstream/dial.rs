@@ -28,6 +28,7 @@ use super::{
     origin::{Origin, without_brackets},
     tunnel,
 };
+use crate::flight::Flight;
 
 /// Opens connections for one upstream.
 ///
@@ -45,8 +46,10 @@ struct Rules {
     /// Further hosts that may have private addresses.
     listed: Vec<config::HostPort>,
     timeout: Duration,
-    /// Looks under way at names that upstream has made up, or may have.
-    strangers: Arc<Semaphore>,
+    /// Looks at names that upstream has made up, or may have.
+    strangers: Flight<(String, u16), Result<Vec<SocketAddr>, io::ErrorKind>>,
+    /// Those of them that are under way.
+    turns: Arc<Semaphore>,
 }
 
 /// Of these at one time: others' names are looked up beside them, however long a name server of upstream's choice is silent.
@@ -70,8 +73,8 @@ impl Dialer {
         listed: Vec<config::HostPort>,
         timeout: Duration,
     ) -> Self {
-        let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
-        Self(Arc::new(Rules { network, proxies, tls, own, listed, timeout, strangers }))
+        let (strangers, turns) = (Flight::default(), Arc::new(Semaphore::new(STRANGERS_MAX)));
+        Self(Arc::new(Rules { network, proxies, tls, own, listed, timeout, strangers, turns }))
     }
 }
 
@@ -114,17 +117,17 @@ impl Rules {
     /// The addresses of a host; of one that nobody configured within a share of its own, which is held until the look has ended, whoever
     /// still waits for it.
     async fn lookup(&self, target: &Origin, is_exempt: bool) -> io::Result<Vec<SocketAddr>> {
-        let look = Arc::clone(&self.network).lookup(without_brackets(&target.host).to_owned(), target.port);
-        if is_exempt {
+        let host = without_brackets(&target.host).to_owned();
+        let look = Arc::clone(&self.network).lookup(host.clone(), target.port);
+        if is_exempt || host.parse::<IpAddr>().is_ok() {
             return look.await;
         }
-        let turn = Arc::clone(&self.strangers).acquire_owned().await;
-        let looking = tokio::spawn(async move {
-            let found = look.await;
-            drop(turn);
-            found
+        let turns = Arc::clone(&self.turns);
+        let looking = self.strangers.join((host, target.port), || async move {
+            let _turn = turns.acquire().await;
+            Ok(look.await.map_err(|error| error.kind()))
         });
-        looking.await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+        looking.await.unwrap_or(Err(io::ErrorKind::Other)).map_err(io::Error::from)
     }
 
     /// The operator named the proxy, wherever it is.

@@ -105,6 +105,10 @@ async fn what_two_readers_could_read_differently_is_400_and_nothing_after_it_is_
     // hyper would leave it out, and answer what stands before it.
     let said = format!("GET {LATEST}#/../../evil/manifests/latest HTTP/1.1\r\nhost: p\r\n\r\n{smuggled}");
     assert_eq!(statuses(&heard(pratique.server.address, said.as_bytes()).await), [400], "a fragment");
+    let said = format!(
+        "PUT {LATEST} HTTP/1.1\r\nhost: p\r\ncontent-length: 3\r\n\r\nx\r\nGET {LATEST}#x HTTP/1.1\r\nhost: p\r\n\r\n"
+    );
+    assert_eq!(statuses(&heard(pratique.server.address, said.as_bytes()).await), [405], "what follows a body");
     assert!(world.registry.calls().is_empty(), "nothing of it was asked of upstream");
     assert_eq!(get(&format!("{}{LATEST}", pratique.url())).await.status, 200);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use config::Scheme;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::{Instant, sleep, timeout},
@@ -239,6 +239,25 @@ async fn names_that_upstream_makes_up_are_looked_up_a_few_at_a_time_however_many
     let looked_up = names.looked_up.lock().unwrap().iter().filter(|name| name.starts_with(SILENT)).count();
     assert_eq!(looked_up, 4);
     manifest(&upstream).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_silent_name_takes_one_look_of_these_however_many_want_it() {
+    let asked = AtomicUsize::new(0);
+    let server = Server::start_tls(CLOUD, move |seen| match seen.path.as_str() {
+        "/signed" => Reply::ok("blob"),
+        path if path.contains("/blobs/") && asked.fetch_add(1, Ordering::SeqCst) < 10 => {
+            Reply::redirect(format!("https://{SILENT}.example/signed"))
+        }
+        _ => Reply::redirect(format!("https://{STORAGE}/signed")),
+    })
+    .await;
+    let names = Arc::new(names_of(&server).with(STORAGE, &[&["8.8.8.8"]]));
+    let upstream = Arc::new(setup(&server, &names).limits(|limits| limits.connect_timeout = 20 * SOON).build());
+    let silent = join_all((0..10).map(|_| blob(&upstream, 0))).await;
+    assert!(silent.iter().all(Result::is_err));
+    assert_eq!(names.count("silent.example"), 1);
+    assert_eq!(blob(&upstream, 0).await.unwrap().1, b"blob");
 }
 
 /// The name that may have secrets in the clear, where a name server says it is another machine.
