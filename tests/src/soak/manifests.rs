@@ -24,7 +24,7 @@ const MANIFEST_BYTES: usize = 4_100_000;
 /// `limits.manifest_memory_bytes_max`, MiB: without a cache of manifests, so that what it holds is of those under way.
 const ROOM_MIB: u64 = 64;
 /// What may be in memory besides for each MiB of that: what is read of the documents, and what their connections have of them.
-const BESIDES: u64 = 3;
+const BESIDES: u64 = 4;
 const PATIENCE: Duration = Duration::from_secs(900);
 /// Before a client that was told to come again does.
 const PAUSE: Duration = Duration::from_millis(500);
